@@ -1,0 +1,4 @@
+//! The `duka` command line.
+
+/// Runs the command line.
+fn main() {}

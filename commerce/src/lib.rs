@@ -1,0 +1,3 @@
+//! Payments of any provider become entitlements: payment event → entitlement → grant.
+//!
+//! Not built yet: this crate holds its place in the workspace.

@@ -1,0 +1,12 @@
+//! Typed settings of duka.
+//!
+//! Four layers, later ones win: the shipped `default.toml`, the user's file, the environment
+//! (`DUKA_*`), flags. [`load()`] merges them and keeps the origin of each value, so that
+//! `duka config explain KEY` can say where it came from. Each crate gets its own section.
+
+mod sections;
+
+pub use sections::{
+    Config, DhtMode, GatewayConfig, LimitsConfig, LogConfig, LogFormat, NetworkConfig, ShopConfig,
+    StoreConfig,
+};

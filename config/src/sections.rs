@@ -1,0 +1,157 @@
+//! One struct per section of the configuration file; `default.toml` documents each key.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+/// All settings.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Blocks on disk.
+    pub store: StoreConfig,
+    /// Peers.
+    pub network: NetworkConfig,
+    /// HTTP.
+    pub gateway: GatewayConfig,
+    /// The own shop.
+    pub shop: ShopConfig,
+    /// Logs.
+    pub log: LogConfig,
+}
+
+/// `[store]`: blocks on disk.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// A pack file is sealed at this size.
+    pub pack_size: ByteSize,
+    /// New blocks are refused when the disk has less free space than this.
+    pub reserve: ByteSize,
+}
+
+/// `[network]`: peers.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// No network at all: neither listens nor dials.
+    pub offline: bool,
+    /// Multiaddrs to listen on.
+    pub listen: Vec<String>,
+    /// Multiaddrs that peers are told, besides those found out.
+    pub announce: Vec<String>,
+    /// Multiaddrs of the first peers to dial.
+    pub bootstrap: Vec<String>,
+    /// Find peers on the local network by mDNS.
+    pub mdns: bool,
+    /// Ask the router to forward the port by UPnP.
+    pub upnp: bool,
+    /// Use relays, and offer hole punching, when no peer can reach this node.
+    pub relay: bool,
+    /// Answer DHT queries: `auto` once this node is reachable, `server`, or `client`.
+    pub dht: DhtMode,
+    /// How often each provider record is announced again.
+    #[serde(with = "humantime_serde")]
+    pub reprovide_interval: Duration,
+    /// Limits.
+    pub limits: LimitsConfig,
+}
+
+/// Part in the DHT.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum DhtMode {
+    /// Server once reachable from outside.
+    Auto,
+    /// Always answer queries.
+    Server,
+    /// Only ask.
+    Client,
+    /// No DHT.
+    Off,
+}
+
+/// `[network.limits]`.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Connections in all.
+    pub connections: u32,
+    /// Connections with one peer.
+    pub connections_per_peer: u32,
+    /// New connections are refused when the process uses more memory than this.
+    pub memory: ByteSize,
+    /// Entries kept of one peer's wantlist.
+    pub wantlist_per_peer: usize,
+    /// Bytes in flight to one peer.
+    pub outbox_per_peer: ByteSize,
+    /// Blocks that one fetch keeps in flight.
+    pub window: usize,
+    /// Nobody answered: give up on a block.
+    #[serde(with = "humantime_serde")]
+    pub block_timeout: Duration,
+}
+
+/// `[gateway]`: HTTP.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// Where the gateway listens; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Time to receive a request's header.
+    #[serde(with = "humantime_serde")]
+    pub header_timeout: Duration,
+    /// Idle connections are closed after this.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// A response that makes no progress for this long ends with an error.
+    #[serde(with = "humantime_serde")]
+    pub progress_timeout: Duration,
+    /// Requests that may wait for the network or walk a DAG at once; more get 429.
+    pub concurrent_retrievals: usize,
+    /// Time to finish open requests on shutdown.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    /// Trustless gateways asked when peers do not have a block.
+    pub upstreams: Vec<String>,
+}
+
+/// `[shop]`: the own shop.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct ShopConfig {
+    /// Title shown to buyers.
+    pub title: String,
+    /// How long a signed head stays valid.
+    #[serde(with = "humantime_serde")]
+    pub lifetime: Duration,
+    /// How often the same head is signed again.
+    #[serde(with = "humantime_serde")]
+    pub refresh: Duration,
+    /// URLs of gateways that also serve the shop.
+    pub gateways: Vec<String>,
+    /// Peer addresses of mirrors.
+    pub mirrors: Vec<String>,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// Filter directives, as in `RUST_LOG`.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,1 @@
+//! Listener, limits and graceful stop of the gateway.

@@ -1,0 +1,32 @@
+//! Content, manifest and network of duka: everything a node does, without terminal, HTTP server
+//! or environment.
+//!
+//! The three flows are one function each, read top to bottom: [`publish`], [`fetch`], [`get`].
+//! They move values over four parts:
+//!
+//! - [`store`]: blocks in append-only pack files;
+//! - [`dag`]: UnixFS trees over blocks: import, read, paths, CAR;
+//! - [`manifest`]: products, releases, pins, names and jobs behind one durable `commit`;
+//! - [`net`]: libp2p: bitswap, DHT, IPNS.
+//!
+//! [`shop`] builds the signed directory that a shop's name resolves to. [`node::Node`] opens all of
+//! it, runs the workers and shuts them down.
+
+pub mod announce;
+pub mod block;
+pub mod dag;
+pub mod fetch;
+pub mod fsck;
+pub mod get;
+pub mod ids;
+pub mod ipns;
+pub mod keys;
+pub mod manifest;
+pub mod name;
+pub mod net;
+pub mod node;
+pub mod publish;
+pub mod shop;
+pub mod source;
+pub mod store;
+pub mod verify;

@@ -1,0 +1,98 @@
+//! A change of the manifest: conditions and operations that commit together.
+
+use cid::Cid;
+use serde::{Deserialize, Serialize};
+
+use super::record::{Head, Job, JobId, NameRecord, Pin, Product, Release};
+use crate::ids::{ProductId, Version};
+
+/// Conditions and operations that commit together.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// What must hold, or nothing is done.
+    pub expect: Vec<Expect>,
+    /// What is done, in order.
+    pub ops: Vec<Op>,
+}
+
+/// A condition.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Expect {
+    /// The product has no release of this version.
+    ReleaseAbsent(ProductId, Version),
+    /// The product has this release.
+    ReleasePresent(ProductId, Version),
+    /// The newest head has this sequence number (0: no head yet).
+    HeadSeq(u64),
+    /// The stored IPNS record of this name has a lower sequence number than the new one.
+    NameSeqBelow(Vec<u8>, u64),
+    /// The CID is pinned.
+    Pinned(Cid),
+}
+
+/// Which condition did not hold.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Conflict {
+    /// The version is already published.
+    #[error("{product} {version} is already published")]
+    ReleaseExists {
+        /// The product.
+        product: ProductId,
+        /// The version.
+        version: Version,
+    },
+    /// There is no such release.
+    #[error("{product} has no version {version}")]
+    NoRelease {
+        /// The product.
+        product: ProductId,
+        /// The version.
+        version: Version,
+    },
+    /// Another head was committed first.
+    #[error("the head has moved on to {found}")]
+    HeadMoved {
+        /// Its sequence number.
+        found: u64,
+    },
+    /// A record with the same or a higher sequence number is stored.
+    #[error("a record with sequence {found} is already stored for this name")]
+    NameOlder {
+        /// Its sequence number.
+        found: u64,
+    },
+    /// Not pinned.
+    #[error("{cid} is not pinned")]
+    NotPinned {
+        /// The CID.
+        cid: Cid,
+    },
+}
+
+/// An operation. Serialized into the journal as DAG-CBOR: variants are only added, never changed.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[non_exhaustive]
+pub enum Op {
+    /// Stores a product.
+    PutProduct(ProductId, Product),
+    /// Stores a release.
+    PutRelease(ProductId, Version, Release),
+    /// Stores a pin.
+    PutPin(Cid, Pin),
+    /// Removes a pin.
+    DeletePin(Cid),
+    /// Stores a job.
+    PutJob(JobId, Job),
+    /// Removes a job that is done.
+    DeleteJob(JobId),
+    /// Stores the newest head.
+    PutHead(Head),
+    /// Stores an IPNS record under the binary multihash of its key.
+    PutName(Vec<u8>, NameRecord),
+    /// Stores a small value of a worker, such as a cursor: key and value.
+    PutState(String, Vec<u8>),
+    /// Removes such a value.
+    DeleteState(String),
+}

@@ -1,0 +1,137 @@
+//! What the manifest stores. Each stored form carries a version; older ones are migrated when read.
+//! Values stay under 4 KiB: anything longer is a block, and the record holds its CID.
+
+use std::collections::BTreeMap;
+
+use cid::Cid;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Channel, ProductId, Version};
+
+/// A product.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Product {
+    /// Title shown to buyers.
+    pub title: String,
+    /// Description, Markdown. Long texts are a block of their own.
+    pub description: Text,
+    /// Price, if the product is not free.
+    pub price: Option<Price>,
+    /// Cover picture: root of a UnixFS file.
+    pub cover: Option<Cover>,
+    /// Not listed in the shop's catalogue.
+    pub hidden: bool,
+    /// When it was first published.
+    pub created: Timestamp,
+    /// The version that each channel names.
+    pub channels: BTreeMap<Channel, Version>,
+}
+
+/// A text: short ones inline, long ones as a raw block.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub enum Text {
+    /// Up to 1 KiB.
+    Inline(String),
+    /// Root of a UnixFS file.
+    Stored(Cid),
+}
+
+/// A price: an amount in the smallest unit of a currency.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Price {
+    /// Amount in minor units: 950 is 9.50 USD.
+    pub minor: u64,
+    /// Digits after the point: 2 for USD, 0 for JPY (ISO 4217).
+    pub digits: u8,
+    /// ISO 4217 code, upper case.
+    pub currency: String,
+}
+
+/// A cover picture.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Cover {
+    /// Root of the UnixFS file.
+    pub cid: Cid,
+    /// File name, with its extension.
+    pub name: String,
+}
+
+/// One immutable published version of a product.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Release {
+    /// Root of the release's tree.
+    pub root: Cid,
+    /// Import profile, such as `unixfs-v1-2025`.
+    pub profile: String,
+    /// Bytes of all files.
+    pub size: u64,
+    /// Cumulative size of the DAG, the `Tsize` of a link to it.
+    pub tsize: u64,
+    /// Blocks of the tree.
+    pub blocks: u64,
+    /// Number of files.
+    pub files: u64,
+    /// The file list: a UnixFS file of JSON lines (`crate::publish::FileEntry`).
+    pub file_list: Cid,
+    /// `products/<product>/<version>.json`, once the checksums are known.
+    pub record: Option<Cid>,
+    /// Release notes: root of a UnixFS file.
+    pub notes: Option<Cid>,
+    /// When it was published.
+    pub issued: Timestamp,
+    /// Position among the product's releases, from 1.
+    pub number: u64,
+    /// Set when the creator no longer offers it.
+    pub yanked: Option<Timestamp>,
+}
+
+/// Why a DAG is kept.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Pin {
+    /// The whole DAG, or the one block.
+    pub recursive: bool,
+    /// A label.
+    pub name: Option<String>,
+    /// When.
+    pub created: Timestamp,
+}
+
+/// Number of a job; grows.
+pub type JobId = u64;
+
+/// Work that must be done even if the node stops first.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[non_exhaustive]
+pub enum Job {
+    /// Compute the checksums of a release and write its record.
+    Checksum(ProductId, Version),
+    /// Build, sign and announce a new head.
+    Announce,
+    /// Tell the DHT that this node has a root.
+    Provide(Cid),
+}
+
+/// A head of the own shop.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Head {
+    /// Sequence number, from 1.
+    pub seq: u64,
+    /// The shop directory.
+    pub root: Cid,
+    /// The one before.
+    pub prev: Option<Cid>,
+    /// When it was built.
+    pub issued: Timestamp,
+}
+
+/// An IPNS record as it travels.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct NameRecord {
+    /// The signed protobuf.
+    pub bytes: Vec<u8>,
+    /// Its sequence number.
+    pub sequence: u64,
+    /// When it was last checked or made.
+    pub seen: Timestamp,
+}

@@ -1,0 +1,58 @@
+//! The shop: one UnixFS directory under one IPNS name. Built from the manifest; the format is in
+//! `node/DESIGN.md`.
+
+pub mod head;
+pub mod json;
+
+use cid::Cid;
+
+use crate::manifest::{Manifest, ManifestError};
+use crate::store::{Store, StoreError};
+
+/// Why a head could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShopError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The manifest failed.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A release's record is not written yet.
+    #[error("the checksums of a release are not computed yet")]
+    Unfinished,
+}
+
+/// What goes into `shop.json` besides the manifest.
+#[derive(Clone, Debug)]
+pub struct HeadInput {
+    /// Title.
+    pub title: String,
+    /// Sequence number of the new head.
+    pub seq: u64,
+    /// Root of the head before.
+    pub prev: Option<Cid>,
+    /// Now.
+    pub issued: jiff::Timestamp,
+    /// Seconds a signed record is valid.
+    pub lifetime: u64,
+    /// Seconds between signatures.
+    pub refresh: u64,
+    /// Gateways that serve the shop.
+    pub gateways: Vec<String>,
+    /// Peer addresses of mirrors.
+    pub mirrors: Vec<String>,
+}
+
+/// Builds the shop directory and puts its blocks into the store (not durable before commit).
+/// Deterministic: the same manifest and input give the same root. Blocking.
+///
+/// Releases whose record is not computed yet are left out; their job builds another head.
+pub fn build_head(
+    _store: &Store,
+    _manifest: &Manifest,
+    _input: &HeadInput,
+) -> Result<Cid, ShopError> {
+    todo!()
+}

@@ -1,0 +1,1 @@
+//! The JSON files of a shop: `shop.json`, `product.json`, `<version>.json`.

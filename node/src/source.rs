@@ -1,0 +1,61 @@
+//! Where blocks come from.
+//!
+//! Everything that reads a DAG (paths, byte ranges, CAR, `get`) is written against [`BlockSource`].
+//! Its implementations: the local store, bitswap peers, trustless gateways, and
+//! [`crate::fetch::Fetcher`], which asks them in that order.
+
+pub mod local;
+pub mod trustless;
+
+use std::future::Future;
+
+use cid::Cid;
+
+use crate::block::{Block, BlockError};
+use crate::store::StoreError;
+
+/// Yields verified blocks.
+pub trait BlockSource: Send + Sync + 'static {
+    /// Fetches one block.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the want; nothing is stored.
+    fn fetch(&self, cid: &Cid) -> impl Future<Output = Result<Block, FetchError>> + Send;
+}
+
+/// Why a block could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// Every place that was asked does not have it.
+    #[error("block {cid} was not found ({tried})")]
+    NotFound {
+        /// The block.
+        cid: Cid,
+        /// Where it was looked for, in words: `not in the local store`, `3 peers, 2 gateways`.
+        tried: String,
+    },
+    /// Nobody answered in time.
+    #[error("block {cid} did not arrive in time ({tried})")]
+    TimedOut {
+        /// The block.
+        cid: Cid,
+        /// Where it was looked for, in words.
+        tried: String,
+    },
+    /// A source answered with bytes that are not the block.
+    #[error("{source_name} sent bytes that are not the block asked for")]
+    Lied {
+        /// The gateway URL or peer id.
+        source_name: String,
+        /// How the bytes were wrong.
+        #[source]
+        source: BlockError,
+    },
+    /// The CID itself cannot be fetched.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// The local store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -19,6 +19,16 @@ pub enum Profile {
     UnixfsV0_2015,
 }
 
+impl Profile {
+    /// The profile's name as IPIP-499 and Kubo spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnixfsV1_2025 => "unixfs-v1-2025",
+            Self::UnixfsV0_2015 => "unixfs-v0-2015",
+        }
+    }
+}
+
 /// How to import.
 #[derive(Clone, Debug, Default)]
 pub struct ImportOptions {
@@ -54,6 +64,8 @@ pub struct Imported {
     pub root: Cid,
     /// Regular files, in path order.
     pub files: Vec<ImportedFile>,
+    /// Cumulative size of the DAG in bytes, the `Tsize` of a link to it.
+    pub tsize: u64,
     /// Bytes of all files.
     pub bytes: u64,
     /// Bytes of blocks that the store did not have.

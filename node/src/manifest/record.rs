@@ -20,8 +20,6 @@ pub struct Product {
     pub price: Option<Price>,
     /// Cover picture: root of a UnixFS file.
     pub cover: Option<Cover>,
-    /// Not listed in the shop's catalogue.
-    pub hidden: bool,
     /// When it was first published.
     pub created: Timestamp,
     /// The version that each channel names.
@@ -108,8 +106,6 @@ pub enum Job {
     Checksum(ProductId, Version),
     /// Build, sign and announce a new head.
     Announce,
-    /// Tell the DHT that this node has a root.
-    Provide(Cid),
 }
 
 /// A head of the own shop.

@@ -7,6 +7,6 @@
 mod sections;
 
 pub use sections::{
-    Config, DhtMode, GatewayConfig, LimitsConfig, LogConfig, LogFormat, NetworkConfig, ShopConfig,
-    StoreConfig,
+    Config, DhtMode, GatewayConfig, LimitsConfig, LogConfig, LogFormat, NetworkConfig, ServePolicy,
+    ShopConfig, StoreConfig,
 };

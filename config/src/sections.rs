@@ -116,6 +116,28 @@ pub struct GatewayConfig {
     pub drain_timeout: Duration,
     /// Trustless gateways asked when peers do not have a block.
     pub upstreams: Vec<String>,
+    /// What is served: `local` (only what this node has, so that it is no open proxy) or `any`
+    /// (also what peers and `upstreams` have).
+    #[serde(default)]
+    pub serve: ServePolicy,
+    /// Open connections in all; more wait in the system's accept queue.
+    #[serde(default = "default_connections")]
+    pub connections: usize,
+}
+
+fn default_connections() -> usize {
+    16_384
+}
+
+/// What a gateway serves.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ServePolicy {
+    /// What this node has.
+    #[default]
+    Local,
+    /// What anybody has.
+    Any,
 }
 
 /// `[shop]`: the own shop.

@@ -52,6 +52,12 @@ pub enum FetchError {
         #[source]
         source: BlockError,
     },
+    /// The caller's limit on concurrent retrievals is reached; nobody was asked.
+    #[error("block {cid} was not asked for: too many retrievals are under way")]
+    Busy {
+        /// The block.
+        cid: Cid,
+    },
     /// The CID itself cannot be fetched.
     #[error(transparent)]
     Block(#[from] BlockError),

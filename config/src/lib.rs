@@ -4,8 +4,14 @@
 //! (`DUKA_*`), flags. [`load()`] merges them and keeps the origin of each value, so that
 //! `duka config explain KEY` can say where it came from. Each crate gets its own section.
 
+mod load;
+mod origin;
+mod paths;
 mod sections;
 
+pub use load::{ConfigError, Environment, Flag, Loaded, load};
+pub use origin::{Explained, Origin};
+pub use paths::{NoHome, Paths};
 pub use sections::{
     Config, DhtMode, GatewayConfig, LimitsConfig, LogConfig, LogFormat, NetworkConfig, ServePolicy,
     ShopConfig, StoreConfig,

@@ -1,0 +1,559 @@
+//! Merges the four layers: default, file, environment, flags. With `cli`, the only reader of the
+//! environment.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use figment::providers::Serialized;
+use figment::value::{Dict, Map};
+use figment::{Figment, Metadata, Profile, Provider};
+use toml::{Table, Value};
+
+use crate::origin::{self, Explained, Origin};
+use crate::sections::Config;
+
+/// The shipped defaults: every key, with its meaning.
+const DEFAULT: &str = include_str!("default.toml");
+
+/// Variables of that prefix that are no settings: they choose the directory and the file.
+const RESERVED: [&str; 2] = ["DUKA_DATA_DIR", "DUKA_CONFIG"];
+
+/// A copy of the process environment, read once at start.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(BTreeMap<String, OsString>);
+
+impl Environment {
+    /// Copies the environment of this process. Names that are not UTF-8 are none of ours.
+    pub fn of_process() -> Self {
+        Self(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+                .collect(),
+        )
+    }
+
+    /// A variable that is set and not empty.
+    pub fn get(&self, name: &str) -> Option<&OsString> {
+        self.0.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// A variable that holds an absolute path.
+    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
+        self.get(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a str)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(vars: I) -> Self {
+        Self(
+            vars.into_iter()
+                .map(|(name, value)| (name.to_owned(), value.into()))
+                .collect(),
+        )
+    }
+}
+
+/// A setting given on the command line.
+#[derive(Clone, Debug)]
+pub struct Flag {
+    /// The flag as it is typed, such as `--offline`.
+    pub flag: &'static str,
+    /// The key it sets, such as `network.offline`.
+    pub key: &'static str,
+    /// The value.
+    pub value: Value,
+}
+
+/// Why settings could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The settings file could not be read.
+    #[error("cannot read the settings file {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The settings file is not TOML.
+    #[error("{} is not valid TOML: line {line}: {reason}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// There is no such key.
+    #[error("{origin} sets {key:?}, which is not a setting{}", suggest(nearest.as_deref()))]
+    UnknownKey {
+        /// The key.
+        key: String,
+        /// Where it stands.
+        origin: Origin,
+        /// The valid key that is most like it.
+        nearest: Option<String>,
+    },
+    /// A value is not of the key's kind.
+    #[error("{origin} sets {key:?} to a value that is not valid: {reason}")]
+    Value {
+        /// The key.
+        key: String,
+        /// Where it stands.
+        origin: Origin,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+fn suggest(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |key| format!("; did you mean {key:?}?"))
+}
+
+/// Settings with the origin of each value.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// Variables that look like settings and are none, each a sentence.
+    pub warnings: Vec<String>,
+    layers: Vec<Layer>,
+}
+
+/// Merges the layers. `file` is read when it is given; whether it must exist is for the caller.
+///
+/// # Errors
+/// [`ConfigError`], one sentence that names the key and where it stands.
+pub fn load(file: Option<&Path>, env: &Environment, flags: &[Flag]) -> Result<Loaded, ConfigError> {
+    let defaults = defaults();
+    let mut layers = vec![Layer::new(Origin::Default, defaults.clone())];
+    if let Some(path) = file {
+        layers.push(file_layer(path, &defaults)?);
+    }
+    let (env_layers, warnings) = env_layers(env, &defaults)?;
+    layers.extend(env_layers);
+    for flag in flags {
+        let table = nested(flag.key, flag.value.clone());
+        layers.push(Layer::new(Origin::Flag(flag.flag.to_owned()), table));
+    }
+    let merged = layers.iter().fold(Figment::new(), Figment::merge);
+    let config = merged.extract().map_err(|e| value_error(&e, &layers))?;
+    Ok(Loaded {
+        config,
+        warnings,
+        layers,
+    })
+}
+
+impl Default for Config {
+    /// The shipped defaults: no file, environment or flag is read.
+    fn default() -> Self {
+        let layer = Layer::new(Origin::Default, defaults());
+        let config = Figment::from(layer).extract();
+        config.expect("default.toml has every key, as a test checks")
+    }
+}
+
+impl Loaded {
+    /// Every key, in the order of `default.toml`.
+    pub fn keys(&self) -> Vec<String> {
+        keys(&self.layers[0].table)
+    }
+
+    /// The values in use, as they were written.
+    pub fn effective(&self) -> Table {
+        let mut effective = Table::new();
+        for layer in &self.layers {
+            overlay(&mut effective, &layer.table);
+        }
+        effective
+    }
+
+    /// What a key means, its value and where that came from.
+    ///
+    /// # Errors
+    /// [`ConfigError::UnknownKey`] when there is no such key.
+    pub fn explain(&self, key: &str) -> Result<Explained, ConfigError> {
+        let unknown = || ConfigError::UnknownKey {
+            key: key.to_owned(),
+            origin: Origin::Flag("config explain".to_owned()),
+            nearest: nearest(key, &self.keys()),
+        };
+        let default = self.layers.first().and_then(|layer| layer.get(key));
+        let default = default.filter(|value| !value.is_table());
+        let default = default.ok_or_else(unknown)?;
+        let (value, origin) = self
+            .layers
+            .iter()
+            .rev()
+            .find_map(|layer| Some((layer.get(key)?, &layer.origin)))
+            .ok_or_else(unknown)?;
+        Ok(Explained {
+            key: key.to_owned(),
+            meaning: origin::meaning(DEFAULT, key),
+            value: value.clone(),
+            origin: origin.clone(),
+            default: default.clone(),
+            variable: variable_of(key),
+        })
+    }
+}
+
+/// Values of one origin.
+#[derive(Clone, Debug)]
+struct Layer {
+    origin: Origin,
+    table: Table,
+}
+
+impl Layer {
+    fn new(origin: Origin, table: Table) -> Self {
+        Self { origin, table }
+    }
+
+    fn get(&self, key: &str) -> Option<&Value> {
+        let mut parts = key.split('.');
+        let first = self.table.get(parts.next()?)?;
+        parts.try_fold(first, |value, part| value.get(part))
+    }
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.origin.to_string())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Serialized::defaults(&self.table).data()
+    }
+}
+
+fn defaults() -> Table {
+    DEFAULT
+        .parse()
+        .expect("default.toml is TOML, as a test checks")
+}
+
+fn file_layer(path: &Path, defaults: &Table) -> Result<Layer, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let table: Table = text.parse().map_err(|e: toml::de::Error| {
+        let before = e.span().and_then(|span| text.get(..span.start));
+        ConfigError::Syntax {
+            path: path.to_owned(),
+            line: before.map_or(1, |text| text.matches('\n').count() + 1),
+            reason: e.message().to_owned(),
+        }
+    })?;
+    let known = keys(defaults);
+    let layer = Layer::new(Origin::File(path.to_owned()), table);
+    match keys(&layer.table).into_iter().find(|k| !known.contains(k)) {
+        Some(key) => Err(ConfigError::UnknownKey {
+            nearest: nearest(&key, &known),
+            key,
+            origin: layer.origin,
+        }),
+        None => Ok(layer),
+    }
+}
+
+fn env_layers(
+    env: &Environment,
+    defaults: &Table,
+) -> Result<(Vec<Layer>, Vec<String>), ConfigError> {
+    let default = Layer::new(Origin::Default, defaults.clone());
+    let mut layers = Vec::new();
+    let known = keys(defaults);
+    for key in &known {
+        let variable = variable_of(key);
+        let Some(text) = env.get(&variable) else {
+            continue;
+        };
+        let kind = default.get(key).expect("the key is one of the defaults");
+        let origin = Origin::Env(variable);
+        let value = text
+            .to_str()
+            .ok_or_else(|| "it is not UTF-8".to_owned())
+            .and_then(|text| typed(text, kind))
+            .map_err(|reason| ConfigError::Value {
+                key: key.clone(),
+                origin: origin.clone(),
+                reason,
+            })?;
+        layers.push(Layer::new(origin, nested(key, value)));
+    }
+    let variables: Vec<String> = known.iter().map(|key| variable_of(key)).collect();
+    let warnings = env
+        .0
+        .keys()
+        .filter(|name| name.starts_with("DUKA_"))
+        .filter(|name| !variables.contains(name) && !RESERVED.contains(&name.as_str()))
+        .map(|name| {
+            let nearest = nearest(name, &variables);
+            format!(
+                "the environment variable {name} is not a setting{}",
+                suggest(nearest.as_deref())
+            )
+        })
+        .collect();
+    Ok((layers, warnings))
+}
+
+/// `text` as a value of the same kind as `kind`; lists are separated by commas.
+fn typed(text: &str, kind: &Value) -> Result<Value, String> {
+    let wrong = |what: &str| format!("{text:?} is not {what}");
+    match kind {
+        Value::Boolean(_) => text
+            .parse()
+            .map(Value::Boolean)
+            .map_err(|_| wrong("true or false")),
+        Value::Integer(_) => text
+            .parse()
+            .map(Value::Integer)
+            .map_err(|_| wrong("a whole number")),
+        Value::Array(_) => Ok(text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(Value::from)
+            .collect::<Vec<_>>()
+            .into()),
+        _ => Ok(Value::from(text)),
+    }
+}
+
+/// The environment variable of a key.
+fn variable_of(key: &str) -> String {
+    format!("DUKA_{}", key.to_uppercase().replace('.', "_"))
+}
+
+/// `{a: {b: value}}` for `a.b`.
+fn nested(key: &str, value: Value) -> Table {
+    let (head, value) = match key.split_once('.') {
+        Some((head, rest)) => (head, Value::Table(nested(rest, value))),
+        None => (key, value),
+    };
+    Table::from_iter([(head.to_owned(), value)])
+}
+
+/// The keys of all values that are no tables, parts joined by dots.
+fn keys(table: &Table) -> Vec<String> {
+    table
+        .iter()
+        .flat_map(|(name, value)| match value {
+            Value::Table(inner) => keys(inner)
+                .into_iter()
+                .map(|key| format!("{name}.{key}"))
+                .collect(),
+            _ => vec![name.clone()],
+        })
+        .collect()
+}
+
+fn overlay(base: &mut Table, over: &Table) {
+    for (name, value) in over {
+        match (base.get_mut(name), value) {
+            (Some(Value::Table(base)), Value::Table(over)) => overlay(base, over),
+            _ => {
+                base.insert(name.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// The candidate with the least edit distance, when it is near enough to be a slip.
+fn nearest(word: &str, candidates: &[String]) -> Option<String> {
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    candidates
+        .iter()
+        .map(|candidate| {
+            // A key in the wrong section is as near as one with a slip in its name.
+            let distance = if last(candidate) == last(word) {
+                1
+            } else {
+                distance(word, candidate)
+            };
+            (distance, candidate)
+        })
+        .min()
+        .filter(|(distance, candidate)| *distance <= candidate.len() / 3)
+        .map(|(_, candidate)| candidate.clone())
+}
+
+/// Levenshtein distance in characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+fn value_error(error: &figment::Error, layers: &[Layer]) -> ConfigError {
+    let key = error.path.join(".");
+    let origin = layers.iter().rev().find(|layer| layer.get(&key).is_some());
+    ConfigError::Value {
+        origin: origin.map_or(Origin::Default, |layer| layer.origin.clone()),
+        key,
+        reason: error.kind.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(vars: &[(&str, &str)]) -> Environment {
+        vars.iter().copied().collect()
+    }
+
+    fn settings_file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn defaults_have_exactly_the_keys_of_the_structs() {
+        let loaded = load(None, &env(&[]), &[]).unwrap();
+        let structs = Table::try_from(&loaded.config).unwrap();
+        let mut expected = keys(&structs);
+        let mut found = loaded.keys();
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn every_key_is_documented() {
+        let loaded = load(None, &env(&[]), &[]).unwrap();
+        for key in loaded.keys() {
+            let meaning = loaded.explain(&key).unwrap().meaning;
+            assert!(meaning.len() > 20, "{key} has no comment in default.toml");
+        }
+    }
+
+    #[test]
+    fn no_two_keys_share_a_variable() {
+        let mut variables: Vec<_> = keys(&defaults()).iter().map(|k| variable_of(k)).collect();
+        let all = variables.len();
+        variables.sort();
+        variables.dedup();
+        assert_eq!(variables.len(), all);
+    }
+
+    #[test]
+    fn later_layers_win_and_origins_are_kept() {
+        let file = settings_file("[network]\nmdns = true\nupnp = false\noffline = true\n");
+        let env = env(&[
+            ("DUKA_NETWORK_UPNP", "true"),
+            ("DUKA_NETWORK_OFFLINE", "false"),
+        ]);
+        let flags = [Flag {
+            flag: "--offline",
+            key: "network.offline",
+            value: true.into(),
+        }];
+        let loaded = load(Some(file.path()), &env, &flags).unwrap();
+        let origin = |key| loaded.explain(key).unwrap().origin;
+        assert_eq!(origin("network.relay"), Origin::Default);
+        assert_eq!(origin("network.mdns"), Origin::File(file.path().into()));
+        assert_eq!(
+            origin("network.upnp"),
+            Origin::Env("DUKA_NETWORK_UPNP".into())
+        );
+        assert_eq!(origin("network.offline"), Origin::Flag("--offline".into()));
+        let network = &loaded.config.network;
+        assert!(network.mdns && network.upnp && network.offline);
+        assert_eq!(loaded.effective()["network"]["mdns"], Value::Boolean(true));
+    }
+
+    #[test]
+    fn lists_in_the_environment_are_separated_by_commas() {
+        let env = env(&[(
+            "DUKA_NETWORK_LISTEN",
+            "/ip4/127.0.0.1/tcp/0, /ip6/::1/tcp/0",
+        )]);
+        let loaded = load(None, &env, &[]).unwrap();
+        assert_eq!(
+            loaded.config.network.listen,
+            ["/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0"]
+        );
+    }
+
+    #[test]
+    fn unknown_key_names_key_file_and_the_nearest_one() {
+        let file = settings_file("[gateway]\nlisten_on = \"127.0.0.1:1\"\n");
+        let error = load(Some(file.path()), &env(&[]), &[]).unwrap_err();
+        let expected = format!(
+            "{} sets \"gateway.listen_on\", which is not a setting; did you mean \"gateway.listen\"?",
+            file.path().display()
+        );
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn key_in_the_wrong_section_is_suggested_in_the_right_one() {
+        let file = settings_file("mdns = true\n");
+        let error = load(Some(file.path()), &env(&[]), &[]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("did you mean \"network.mdns\"?")
+        );
+    }
+
+    #[test]
+    fn wrong_values_name_key_and_origin() {
+        let file = settings_file("[gateway]\nidle_timeout = \"soon\"\n");
+        let error = load(Some(file.path()), &env(&[]), &[]).unwrap_err();
+        assert!(
+            matches!(&error, ConfigError::Value { key, origin: Origin::File(_), .. } if key == "gateway.idle_timeout"),
+            "{error}"
+        );
+        let error = load(None, &env(&[("DUKA_NETWORK_MDNS", "maybe")]), &[]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the environment variable DUKA_NETWORK_MDNS sets \"network.mdns\" to a value that is \
+             not valid: \"maybe\" is not true or false"
+        );
+    }
+
+    #[test]
+    fn bad_toml_names_the_line() {
+        let file = settings_file("[gateway]\n\nlisten = \n");
+        let error = load(Some(file.path()), &env(&[]), &[]).unwrap_err();
+        assert!(
+            matches!(error, ConfigError::Syntax { line: 3, .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn variable_that_is_no_setting_is_reported() {
+        let env = env(&[("DUKA_NETWORK_MDSN", "true"), ("DUKA_DATA_DIR", "/x")]);
+        let warnings = load(None, &env, &[]).unwrap().warnings;
+        assert_eq!(
+            warnings,
+            [
+                "the environment variable DUKA_NETWORK_MDSN is not a setting; did you mean \
+              \"DUKA_NETWORK_MDNS\"?"
+            ]
+        );
+    }
+}

@@ -3,6 +3,7 @@
 //! [`Network`] is a cheap handle; one task owns the swarm and takes commands over a bounded channel.
 
 pub mod bitswap;
+pub mod yamux;
 
 use std::time::Duration;
 

@@ -1,10 +1,30 @@
 //! Bitswap 1.0, 1.1 and 1.2 (specs.ipfs.tech/bitswap-protocol), client and server.
 
+pub mod behaviour;
+
 use cid::Cid;
+use duka_config::LimitsConfig;
 use libp2p::PeerId;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::block::Block;
 use crate::source::{BlockSource, FetchError};
+use crate::store::Store;
+
+pub use behaviour::Behaviour;
+
+/// Makes the engine: a [`Behaviour`] for the swarm and the handle to it. Blocks are served from
+/// `store`. Needs a Tokio runtime: the engine's tasks run in `tasks` and end when `stop` is
+/// cancelled.
+pub fn new(
+    _limits: &LimitsConfig,
+    _store: Store,
+    _tasks: TaskTracker,
+    _stop: CancellationToken,
+) -> (Behaviour, Bitswap) {
+    (Behaviour {}, Bitswap {})
+}
 
 /// Handle to the engine: makes sessions. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -118,15 +118,9 @@ pub struct GatewayConfig {
     pub upstreams: Vec<String>,
     /// What is served: `local` (only what this node has, so that it is no open proxy) or `any`
     /// (also what peers and `upstreams` have).
-    #[serde(default)]
     pub serve: ServePolicy,
     /// Open connections in all; more wait in the system's accept queue.
-    #[serde(default = "default_connections")]
     pub connections: usize,
-}
-
-fn default_connections() -> usize {
-    16_384
 }
 
 /// What a gateway serves.

@@ -1,22 +1,123 @@
 //! FETCH: local → peers → trustless gateways; yields verified blocks only.
+//!
+//! A [`Fetcher`] serves one request. What is not in the local store is asked of one bitswap session
+//! at once; when no peer of it has the block, or none has answered for a moment, the DHT is asked for
+//! providers and the trustless gateways for the bytes. The first good answer wins. No deadline while
+//! blocks arrive: a block is given up when nothing has arrived for the configured time.
+
+mod outside;
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 use cid::Cid;
-use futures::stream::{self, Stream};
+use futures::StreamExt;
+use futures::stream::{FuturesUnordered, Stream};
 use libp2p::PeerId;
 
-use crate::block::Block;
+use crate::block::{Block, RAW};
 use crate::dag::DagError;
+use crate::dag::links::links;
 use crate::source::{BlockSource, FetchError};
-use crate::store::PackKind;
+use crate::store::{PackKind, Store};
 
-/// Fetches blocks for one request: local store first, then one bitswap session and the gateways.
-/// What comes from outside is stored (not durable before the next commit). Cheap to clone.
+pub(crate) use outside::Outside;
+use outside::Session;
+
+/// Blocks put into the store at once.
+const PUT_BATCH: usize = 32;
+
+/// Options of [`crate::node::Node::fetcher`].
 #[derive(Clone, Debug)]
-pub struct Fetcher {}
+pub struct FetchOptions {
+    /// Local store only.
+    pub offline: bool,
+    /// Where fetched blocks are stored.
+    pub kind: PackKind,
+    /// Peers that are said to have the DAG.
+    pub providers: Vec<PeerId>,
+    /// Trustless gateways to ask besides the configured ones.
+    pub gateways: Vec<url::Url>,
+}
+
+impl FetchOptions {
+    /// Local store only.
+    pub fn offline() -> Self {
+        Self {
+            offline: true,
+            ..Self::cached()
+        }
+    }
+
+    /// From anywhere, into cache packs.
+    pub fn cached() -> Self {
+        Self {
+            offline: false,
+            kind: PackKind::Cache,
+            providers: Vec::new(),
+            gateways: Vec::new(),
+        }
+    }
+
+    /// From anywhere, to be kept: pinned or published.
+    pub fn kept() -> Self {
+        Self {
+            kind: PackKind::Kept,
+            ..Self::cached()
+        }
+    }
+}
+
+/// Fetches blocks for one request. Cheap to clone; the wants end with the last clone.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    store: Store,
+    kind: PackKind,
+    session: Option<Arc<Session>>,
+}
+
+impl Fetcher {
+    pub(crate) fn new(store: Store, kind: PackKind, outside: Option<Outside>) -> Self {
+        Self {
+            store,
+            kind,
+            session: outside.map(|outside| Arc::new(Session::new(outside))),
+        }
+    }
+
+    /// The block, and whether it came from outside and is not stored yet.
+    async fn obtain(&self, cid: &Cid) -> Result<(Block, bool), FetchError> {
+        if let Some(block) = Block::inlined(cid)? {
+            return Ok((block, false));
+        }
+        if let Some(block) = self.store.read(cid).await? {
+            return Ok((block, false));
+        }
+        match &self.session {
+            Some(session) => Ok((session.fetch(cid).await?, true)),
+            None => Err(FetchError::NotFound {
+                cid: *cid,
+                tried: "not in the local store, and the network was not asked".to_owned(),
+            }),
+        }
+    }
+
+    async fn put(&self, blocks: Vec<Block>) -> Result<(), FetchError> {
+        let (store, kind) = (self.store.clone(), self.kind);
+        let put = tokio::task::spawn_blocking(move || store.put(kind, &blocks));
+        crate::node::joined(put).await?;
+        Ok(())
+    }
+}
 
 impl BlockSource for Fetcher {
-    async fn fetch(&self, _cid: &Cid) -> Result<Block, FetchError> {
-        todo!()
+    /// What comes from outside is stored before it is yielded (not durable before the next commit).
+    async fn fetch(&self, cid: &Cid) -> Result<Block, FetchError> {
+        let (block, from_outside) = self.obtain(cid).await?;
+        if from_outside {
+            self.put(vec![block.clone()]).await?;
+        }
+        Ok(block)
     }
 }
 
@@ -29,26 +130,82 @@ pub struct Progress {
     pub bytes: u64,
     /// Bytes that came from outside.
     pub fetched: u64,
+    /// Bytes of the whole DAG as its root claims, where the root is dag-pb.
+    pub total: Option<u64>,
 }
 
-/// Fetches everything below `root` that is not in the store, breadth first, `window` blocks in
-/// flight. Yields progress; ends when all is stored. The caller commits and pins.
+/// Fetches everything below `root` that is not in the store, `window` blocks in flight. Yields
+/// progress; ends when all is in the store. The caller commits and pins.
+///
+/// Memory grows with the number of distinct CIDs below `root` (about 100 bytes each).
 pub fn fetch_dag(
-    _fetcher: Fetcher,
-    _kind: PackKind,
-    _root: Cid,
-    _window: usize,
+    fetcher: Fetcher,
+    root: Cid,
+    window: usize,
 ) -> impl Stream<Item = Result<Progress, DagError>> + Send {
-    stream::empty()
+    async_stream::try_stream! {
+        let mut progress = Progress::default();
+        let mut seen = HashSet::from([root]);
+        let mut todo = VecDeque::from([root]);
+        let mut in_flight = FuturesUnordered::new();
+        let mut unstored = Vec::with_capacity(PUT_BATCH);
+        loop {
+            while in_flight.len() < window.max(1)
+                && let Some(cid) = todo.pop_front()
+            {
+                if let Some(len) = stored_leaf(&fetcher.store, &cid)? {
+                    progress.blocks += 1;
+                    progress.bytes += len;
+                    continue;
+                }
+                let fetcher = fetcher.clone();
+                in_flight.push(async move { fetcher.obtain(&cid).await });
+            }
+            let Some(obtained) = in_flight.next().await else {
+                break;
+            };
+            let (block, from_outside) = obtained?;
+            let below = links(&block)?;
+            if *block.cid() == root {
+                progress.total = claimed_total(&block);
+            }
+            // Last first: a depth-first order keeps the list of what is to do short.
+            for cid in below.into_iter().rev() {
+                if seen.insert(cid) {
+                    todo.push_front(cid);
+                }
+            }
+            let len = block.data().len() as u64;
+            progress.blocks += 1;
+            progress.bytes += len;
+            if from_outside {
+                progress.fetched += len;
+                unstored.push(block);
+            }
+            if unstored.len() >= PUT_BATCH || in_flight.is_empty() {
+                fetcher.put(std::mem::take(&mut unstored)).await?;
+                yield progress;
+            }
+        }
+        fetcher.put(unstored).await?;
+        yield progress;
+    }
 }
 
-/// Options of [`crate::node::Node::fetcher`].
-#[derive(Clone, Debug, Default)]
-pub struct FetchOptions {
-    /// Local store only.
-    pub offline: bool,
-    /// Peers that are said to have the DAG.
-    pub providers: Vec<PeerId>,
-    /// Trustless gateways to ask besides the configured ones.
-    pub gateways: Vec<url::Url>,
+/// Length of a leaf that is in the store already, so that it need not be read.
+fn stored_leaf(store: &Store, cid: &Cid) -> Result<Option<u64>, FetchError> {
+    if cid.codec() == RAW {
+        Ok(store.block_len(cid)?.map(u64::from))
+    } else {
+        Ok(None)
+    }
+}
+
+/// The root's own length and what its links claim to hold.
+fn claimed_total(root: &Block) -> Option<u64> {
+    let links = crate::dag::unixfs::links_of(root)?;
+    let below = links
+        .iter()
+        .fold(0u64, |sum, link| sum.saturating_add(link.tsize));
+    Some(below.saturating_add(root.data().len() as u64))
 }

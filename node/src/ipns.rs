@@ -54,3 +54,8 @@ pub fn sign(
 pub fn verify(_name: &Name, _bytes: &[u8], _now: Timestamp) -> Result<Record, RecordError> {
     todo!()
 }
+
+/// Whether `a` replaces `b`: higher sequence, then later validity (IPNS spec, "record selection").
+pub fn newer(_a: &Record, _b: &Record) -> bool {
+    todo!()
+}

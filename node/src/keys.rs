@@ -98,3 +98,13 @@ impl std::fmt::Display for Name {
         todo!()
     }
 }
+
+/// Whether `dir` holds the keys of a shop.
+pub fn exist(_dir: &Path) -> bool {
+    todo!()
+}
+
+/// The shop key's file in `dir`: the one to back up.
+pub fn shop_key_file(dir: &Path) -> PathBuf {
+    dir.join("shop.key")
+}

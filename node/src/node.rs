@@ -1,74 +1,390 @@
 //! [`Node`]: opens store, manifest, keys and network, runs the workers, shuts them down. The only
 //! place that spawns tasks.
 
-use std::path::Path;
+mod lock;
+
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use duka_config::Config;
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::Url;
 
-use crate::fetch::{FetchOptions, Fetcher};
+use crate::announce;
+use crate::fetch::{FetchOptions, Fetcher, Outside};
 use crate::ipns::Record;
-use crate::keys::{Keys, Name};
-use crate::manifest::Manifest;
-use crate::name::{NameError, ResolvedName};
-use crate::net::Network;
-use crate::store::Store;
+use crate::keys::{self, KeyError, Keys, Name};
+use crate::manifest::record::{Head, JobId};
+use crate::manifest::{self, Manifest, ManifestError};
+use crate::name::{self, NameError, ResolvedName};
+use crate::net::{NetError, Network};
+use crate::store::{self, Store, StoreError, StoreOptions};
+
+pub use lock::{DirectoryLock, LockError};
+
+/// Time the workers and the network get to stop.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(8);
 
 /// A running node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Node {
-    inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    data_dir: PathBuf,
+    config: Config,
+    keys: Keys,
+    store: Store,
+    manifest: Manifest,
+    network: Option<Network>,
+    gateways: Vec<Url>,
+    recovery: Recovery,
+    publish_turn: Mutex<()>,
+    next_job: AtomicU64,
+    jobs_changed: Notify,
+    announced: watch::Sender<Option<Head>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    _lock: DirectoryLock,
+}
+
+/// What opening found and repaired.
+#[derive(Clone, Debug, Default)]
+pub struct Recovery {
+    /// In the packs.
+    pub store: store::Recovery,
+    /// In the manifest.
+    pub manifest: manifest::Recovery,
 }
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum OpenError {}
+pub enum OpenError {
+    /// Another process has the data directory, or it cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// `init` has not been run here.
+    #[error("there is no shop in {} yet", data_dir.display())]
+    NotInitialised {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
+    /// The data directory could not be made.
+    #[error("cannot make the data directory {}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The keys could not be loaded.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The packs could not be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The manifest could not be opened.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The network could not start.
+    #[error(transparent)]
+    Network(#[from] NetError),
+    /// A configured gateway is not an `http` or `https` URL.
+    #[error("the gateway {url:?} is not an http or https URL")]
+    Gateway {
+        /// What was configured.
+        url: String,
+    },
+}
+
+/// What [`init`] made.
+#[derive(Clone, Debug)]
+pub struct Initialised {
+    /// The keys, new or found.
+    pub keys: Keys,
+    /// Whether they are new.
+    pub new: bool,
+    /// The shop key's file, to back up.
+    pub shop_key: PathBuf,
+}
+
+/// Makes the data directory and its keys where they are missing.
+///
+/// # Errors
+/// [`OpenError::Lock`] while a node runs there.
+pub fn init(data_dir: &Path) -> Result<Initialised, OpenError> {
+    let _lock = DirectoryLock::take(data_dir)?;
+    let keys_dir = keys_dir(data_dir);
+    let new = !keys::exist(&keys_dir);
+    Ok(Initialised {
+        keys: keys::load_or_make(&keys_dir)?,
+        new,
+        shop_key: keys::shop_key_file(&keys_dir),
+    })
+}
+
+/// Where the keys of a data directory are.
+pub fn keys_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("keys")
+}
 
 impl Node {
-    /// Opens the data directory and its keys, takes its lock, and starts the workers. With
+    /// Takes the lock of the data directory, opens it, and starts the network and the workers. With
     /// `network.offline` no network is started.
-    pub async fn open(_data_dir: &Path, _config: &Config) -> Result<Self, OpenError> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`OpenError::NotInitialised`] before [`init`]; [`OpenError::Lock`] names who has it.
+    pub async fn open(data_dir: &Path, config: &Config) -> Result<Self, OpenError> {
+        let gateways = gateway_urls(&config.gateway.upstreams)?;
+        let parts = open_parts(data_dir.to_owned(), config.clone()).await?;
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let network = if config.network.offline {
+            None
+        } else {
+            let (network, run) = Network::start(
+                &config.network,
+                parts.keys.peer.clone(),
+                parts.store.clone(),
+                parts.manifest.clone(),
+                stop.clone(),
+            )
+            .await?;
+            tasks.spawn(run);
+            Some(network)
+        };
+        let node = Self {
+            inner: Arc::new(Inner {
+                data_dir: data_dir.to_owned(),
+                config: config.clone(),
+                announced: watch::Sender::new(parts.manifest.head()?),
+                next_job: AtomicU64::new(next_job_id(&parts.manifest)?),
+                keys: parts.keys,
+                store: parts.store,
+                manifest: parts.manifest,
+                network,
+                gateways,
+                recovery: parts.recovery,
+                publish_turn: Mutex::new(()),
+                jobs_changed: Notify::new(),
+                tasks,
+                stop,
+                _lock: parts.lock,
+            }),
+        };
+        node.inner
+            .tasks
+            .spawn(announce::run(node.clone(), node.inner.stop.clone()));
+        Ok(node)
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.inner.data_dir
+    }
+
+    /// The settings it was opened with.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
     }
 
     /// The keys.
     pub fn keys(&self) -> &Keys {
-        todo!()
+        &self.inner.keys
+    }
+
+    /// The shop's name.
+    pub fn shop_name(&self) -> Name {
+        keys::name_of(&self.inner.keys.shop)
     }
 
     /// The block store.
     pub fn store(&self) -> &Store {
-        todo!()
+        &self.inner.store
     }
 
     /// The manifest.
     pub fn manifest(&self) -> &Manifest {
-        todo!()
+        &self.inner.manifest
     }
 
     /// The network, unless offline.
     pub fn network(&self) -> Option<&Network> {
-        todo!()
+        self.inner.network.as_ref()
+    }
+
+    /// What opening found and repaired.
+    pub fn recovery(&self) -> &Recovery {
+        &self.inner.recovery
     }
 
     /// A source for one request.
-    pub fn fetcher(&self, _options: FetchOptions) -> Fetcher {
-        todo!()
+    pub fn fetcher(&self, options: FetchOptions) -> Fetcher {
+        let mut gateways = self.inner.gateways.clone();
+        gateways.extend(options.gateways);
+        let outside = (!options.offline).then(|| Outside {
+            network: self.inner.network.clone(),
+            gateways,
+            providers: options.providers,
+            timeout: self.inner.config.network.limits.block_timeout,
+            tasks: self.inner.tasks.clone(),
+        });
+        Fetcher::new(self.inner.store.clone(), options.kind, outside)
     }
 
     /// Resolves a name to the path it leads to.
-    pub async fn resolve_name(&self, _name: &Name) -> Result<ResolvedName, NameError> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`NameError::NotFound`] when nobody has a valid record.
+    pub async fn resolve_name(&self, name: &Name) -> Result<ResolvedName, NameError> {
+        name::resolve(self, name).await
     }
 
     /// Verifies and keeps a record that someone else signed; tells the network when there is one.
-    pub async fn put_name(&self, _name: &Name, _bytes: &[u8]) -> Result<Record, NameError> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`NameError::Record`] when it is not valid, [`NameError::Rollback`] when a newer is known.
+    pub async fn put_name(&self, name: &Name, bytes: &[u8]) -> Result<Record, NameError> {
+        name::put(self, name, bytes).await
     }
 
-    /// Stops the workers and the network, commits the store. Bounded by 10 s.
-    pub async fn shutdown(&self) {
-        todo!()
+    /// The newest head, and each one after it as it is announced.
+    pub fn heads(&self) -> watch::Receiver<Option<Head>> {
+        self.inner.announced.subscribe()
     }
+
+    /// Trustless gateways from the configuration.
+    pub(crate) fn gateways(&self) -> &[Url] {
+        &self.inner.gateways
+    }
+
+    /// Held by the one publish, yank or channel change that reads and then commits.
+    pub(crate) async fn publish_turn(&self) -> MutexGuard<'_, ()> {
+        self.inner.publish_turn.lock().await
+    }
+
+    /// A job id that no other job has.
+    pub(crate) fn next_job_id(&self) -> JobId {
+        self.inner.next_job.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Wakes the announce worker.
+    pub(crate) fn jobs_changed(&self) {
+        self.inner.jobs_changed.notify_one();
+    }
+
+    /// Waits until [`Node::jobs_changed`] is called.
+    pub(crate) async fn wait_for_jobs(&self) {
+        self.inner.jobs_changed.notified().await;
+    }
+
+    /// Publishes a new head to those who watch [`Node::heads`].
+    pub(crate) fn head_changed(&self, head: Head) {
+        self.inner.announced.send_replace(Some(head));
+    }
+
+    /// Makes all blocks put so far durable, off the runtime.
+    pub async fn commit_blocks(&self) -> Result<(), StoreError> {
+        let store = self.inner.store.clone();
+        self.blocking(move || store.commit()).await
+    }
+
+    /// Runs blocking work off the runtime; a panic in it goes on here.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        joined(self.inner.tasks.spawn_blocking(work)).await
+    }
+
+    /// Stops the workers and the network and commits the blocks. Takes at most ten seconds.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        if tokio::time::timeout(SHUTDOWN_LIMIT, self.inner.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some tasks did not stop in time and are abandoned");
+        }
+        if let Err(error) = self.commit_blocks().await {
+            tracing::error!(%error, "committing the store on shutdown failed");
+        }
+    }
+}
+
+struct Parts {
+    lock: DirectoryLock,
+    keys: Keys,
+    store: Store,
+    manifest: Manifest,
+    recovery: Recovery,
+}
+
+async fn open_parts(data_dir: PathBuf, config: Config) -> Result<Parts, OpenError> {
+    let opened = tokio::task::spawn_blocking(move || {
+        let keys_dir = keys_dir(&data_dir);
+        if !keys::exist(&keys_dir) {
+            return Err(OpenError::NotInitialised { data_dir });
+        }
+        let lock = DirectoryLock::take(&data_dir)?;
+        let keys = keys::load_or_make(&keys_dir)?;
+        let options = StoreOptions {
+            pack_size: config.store.pack_size.as_u64(),
+            reserve: config.store.reserve.as_u64(),
+        };
+        let (store, store_recovery) = Store::open(&data_dir.join("blocks"), options)?;
+        let (manifest, manifest_recovery) = Manifest::open(&data_dir.join("manifest"))?;
+        let recovery = Recovery {
+            store: store_recovery,
+            manifest: manifest_recovery,
+        };
+        Ok(Parts {
+            lock,
+            keys,
+            store,
+            manifest,
+            recovery,
+        })
+    });
+    joined(opened).await
+}
+
+/// The value of a blocking task. A panic in it goes on here; a task that the ending runtime never
+/// ran keeps its caller waiting, which ends with the runtime too.
+pub(crate) async fn joined<T>(task: JoinHandle<T>) -> T {
+    match task.await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+fn gateway_urls(configured: &[String]) -> Result<Vec<Url>, OpenError> {
+    let parse = |url: &String| {
+        Url::parse(url)
+            .ok()
+            .filter(|parsed| matches!(parsed.scheme(), "http" | "https"))
+            .ok_or_else(|| OpenError::Gateway { url: url.clone() })
+    };
+    configured.iter().map(parse).collect()
+}
+
+fn next_job_id(manifest: &Manifest) -> Result<JobId, ManifestError> {
+    let mut next = 1;
+    for job in manifest.jobs() {
+        next = next.max(job?.0 + 1);
+    }
+    Ok(next)
 }

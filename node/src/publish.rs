@@ -1,21 +1,343 @@
 //! PUBLISH, top to bottom: import under a temp pin → one durable commit of the blocks → one manifest
-//! commit {product, release, pin, jobs}. Nothing is visible before that commit.
+//! commit {product, release, pin, jobs}. Nothing is visible before that commit; all before it is
+//! garbage that GC may take.
 
-use cid::Cid;
+mod texts;
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use globset::GlobSet;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// One line of a release's file list (JSON lines, one file each, in path order).
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
-pub struct FileEntry {
-    /// Path inside the release, segments joined by `/`; empty when the release is one file.
-    pub path: String,
-    /// The file's own root.
-    pub cid: String,
-    /// Length in bytes.
-    pub size: u64,
-    /// Whether it is executable.
-    pub executable: bool,
+use crate::dag::import::{self, ImportError, ImportOptions, Imported, OnProgress, Profile, Sink};
+use crate::ids::{Channel, ProductId, Version};
+use crate::manifest::change::{Change, Expect, Op};
+use crate::manifest::record::{Job, Pin, Price, Product, Release};
+use crate::manifest::{Manifest, ManifestError};
+use crate::node::Node;
+use crate::store::{PackKind, StoreError};
+
+pub use texts::FileEntry;
+use texts::Texts;
+
+/// The channel that each publish moves to its new version.
+const DEFAULT_CHANNEL: &str = "stable";
+/// Longest title, in bytes: a product record stays under 4 KiB.
+const MAX_TITLE_LEN: usize = 256;
+
+/// What is published.
+pub enum Source {
+    /// A file or a folder.
+    Path(PathBuf),
+    /// One file of this name from a stream, such as standard input.
+    Reader {
+        /// Its file name in the release.
+        name: String,
+        /// Its bytes.
+        reader: Box<dyn Read + Send>,
+    },
 }
 
-/// The CID type, re-exported for callers that only publish.
-pub type Root = Cid;
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path(path) => f.debug_tuple("Path").field(path).finish(),
+            Self::Reader { name, .. } => f.debug_struct("Reader").field("name", name).finish(),
+        }
+    }
+}
+
+/// A publish, as the creator asked for it.
+#[derive(Clone, Debug)]
+pub struct PublishOptions {
+    /// As which product; made when it is new.
+    pub product: ProductId,
+    /// The version; by default the next whole number.
+    pub version: Option<Version>,
+    /// New title; by default unchanged, or the product's id.
+    pub title: Option<String>,
+    /// New description, Markdown.
+    pub description: Option<String>,
+    /// New price.
+    pub price: Option<Price>,
+    /// Release notes, a file.
+    pub notes: Option<PathBuf>,
+    /// New cover picture, a file.
+    pub cover: Option<PathBuf>,
+    /// Paths inside the folder that are left out.
+    pub ignore: GlobSet,
+    /// Include files whose name begins with a dot.
+    pub hidden: bool,
+    /// Make no release when the newest one has the same root.
+    pub if_changed: bool,
+    /// Compute everything, store nothing.
+    pub dry_run: bool,
+    /// Keep Unix permission bits in the tree.
+    pub preserve_mode: bool,
+    /// Keep mtimes in the tree.
+    pub preserve_mtime: bool,
+    /// Import profile.
+    pub profile: Profile,
+}
+
+impl PublishOptions {
+    /// Publishes as `product`, all else by default.
+    pub fn new(product: ProductId) -> Self {
+        Self {
+            product,
+            version: None,
+            title: None,
+            description: None,
+            price: None,
+            notes: None,
+            cover: None,
+            ignore: GlobSet::empty(),
+            hidden: false,
+            if_changed: false,
+            dry_run: false,
+            preserve_mode: false,
+            preserve_mtime: false,
+            profile: Profile::default(),
+        }
+    }
+
+    fn import(&self) -> ImportOptions {
+        ImportOptions {
+            profile: self.profile,
+            ignore: self.ignore.clone(),
+            hidden: self.hidden,
+            preserve_mode: self.preserve_mode,
+            preserve_mtime: self.preserve_mtime,
+        }
+    }
+}
+
+/// What a publish made.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Published {
+    /// The product.
+    pub product: ProductId,
+    /// The version.
+    pub version: Version,
+    /// Root of the release.
+    pub cid: String,
+    /// Number of files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes of blocks that were not stored before.
+    pub new_bytes: u64,
+    /// How long it took, until all of it was durable, in seconds.
+    pub duration_seconds: f64,
+    /// `false` for a dry run, or when the newest release was the same already (`if_changed`).
+    pub released: bool,
+}
+
+/// Why nothing was published.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The source could not be imported.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The manifest refused or failed.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A title or a file name is empty or too long.
+    #[error("the {what} {text:?} cannot be used: {reason}")]
+    Text {
+        /// `title`, `cover` or `name`.
+        what: &'static str,
+        /// What was given.
+        text: String,
+        /// Why not.
+        reason: &'static str,
+    },
+}
+
+/// Publishes: see the module. `progress` is told the bytes taken in and may stop the import.
+///
+/// # Cancel safety
+/// A dropped future leaves the release either whole or absent; blocks stored so far are garbage
+/// for GC. The import runs on until its next progress report.
+pub async fn publish(
+    node: &Node,
+    source: Source,
+    options: PublishOptions,
+    progress: OnProgress,
+) -> Result<Published, PublishError> {
+    let started = Instant::now();
+    texts::check(&source, &options)?;
+
+    let tree = import_tree(node, source, &options, progress).await?;
+
+    // From here on one publish at a time: what is read from the manifest holds until the commit.
+    let _turn = node.publish_turn().await;
+    let releases = Releases::read(node.manifest(), &options.product)?;
+    let unchanged = releases.newest_is(&tree) && options.if_changed;
+    let version = match (&options.version, &releases.newest) {
+        (_, Some((newest, _))) if unchanged => newest.clone(),
+        (Some(version), _) => version.clone(),
+        (None, _) => releases.next_version(),
+    };
+    let released = !unchanged && !options.dry_run;
+    if released {
+        let texts = texts::import(node, &options, &tree.files).await?;
+        node.commit_blocks().await?;
+        let change = release_change(node, &options, &tree, texts, &releases, &version)?;
+        node.manifest().commit(change).await?;
+        node.jobs_changed();
+    }
+    Ok(Published {
+        product: options.product,
+        version,
+        cid: tree.root.to_string(),
+        files: tree.files.len() as u64,
+        bytes: tree.bytes,
+        new_bytes: tree.new_bytes,
+        duration_seconds: started.elapsed().as_secs_f64(),
+        released,
+    })
+}
+
+/// Imports the source off the runtime. A dry run stores nothing.
+async fn import_tree(
+    node: &Node,
+    source: Source,
+    options: &PublishOptions,
+    progress: OnProgress,
+) -> Result<Imported, ImportError> {
+    let sink = if options.dry_run {
+        Sink::Discard
+    } else {
+        Sink::Store(node.store().clone(), PackKind::Kept)
+    };
+    let options = options.import();
+    node.blocking(move || match source {
+        Source::Path(path) => import::import_path(&sink, &path, &options, &progress),
+        Source::Reader { name, mut reader } => {
+            let mut tree = import::import_reader(&sink, &mut *reader, &options, &progress)?;
+            for file in &mut tree.files {
+                file.path.clone_from(&name);
+            }
+            Ok(tree)
+        }
+    })
+    .await
+}
+
+/// The releases that a product has so far.
+struct Releases {
+    newest: Option<(Version, Release)>,
+    /// The largest version that is a whole number.
+    largest: u64,
+}
+
+impl Releases {
+    fn read(manifest: &Manifest, product: &ProductId) -> Result<Self, ManifestError> {
+        let mut releases = Self {
+            newest: None,
+            largest: 0,
+        };
+        for row in manifest.releases(product) {
+            let (version, release) = row?;
+            let number = version.as_str().parse().unwrap_or(0);
+            releases.largest = releases.largest.max(number);
+            releases.newest = Some((version, release));
+        }
+        Ok(releases)
+    }
+
+    fn newest_is(&self, tree: &Imported) -> bool {
+        self.newest
+            .as_ref()
+            .is_some_and(|(_, release)| release.root == tree.root)
+    }
+
+    fn next_version(&self) -> Version {
+        let next = self.largest.saturating_add(1);
+        next.to_string()
+            .parse()
+            .expect("a whole number is a valid version")
+    }
+
+    fn next_number(&self) -> u64 {
+        self.newest
+            .as_ref()
+            .map_or(1, |(_, release)| release.number + 1)
+    }
+}
+
+/// The one manifest commit that makes the release visible.
+fn release_change(
+    node: &Node,
+    options: &PublishOptions,
+    tree: &Imported,
+    texts: Texts,
+    releases: &Releases,
+    version: &Version,
+) -> Result<Change, ManifestError> {
+    let now = Timestamp::now();
+    let id = &options.product;
+    let mut product = node.manifest().product(id)?.unwrap_or_else(|| Product {
+        title: id.to_string(),
+        description: crate::manifest::record::Text::Inline(String::new()),
+        price: None,
+        cover: None,
+        created: now,
+        channels: std::collections::BTreeMap::new(),
+    });
+    if let Some(title) = &options.title {
+        product.title.clone_from(title);
+    }
+    if let Some(description) = texts.description {
+        product.description = description;
+    }
+    if let Some(cover) = texts.cover {
+        product.cover = Some(cover);
+    }
+    if let Some(price) = &options.price {
+        product.price = Some(price.clone());
+    }
+    let channel: Channel = DEFAULT_CHANNEL
+        .parse()
+        .expect("`stable` is a valid channel");
+    product.channels.insert(channel, version.clone());
+
+    let release = Release {
+        root: tree.root,
+        profile: options.profile.name().to_owned(),
+        size: tree.bytes,
+        tsize: tree.tsize,
+        blocks: tree.blocks,
+        files: tree.files.len() as u64,
+        file_list: texts.file_list,
+        record: None,
+        notes: texts.notes,
+        issued: now,
+        number: releases.next_number(),
+        yanked: None,
+    };
+    let pin = Pin {
+        recursive: true,
+        name: Some(format!("{id} {version}")),
+        created: now,
+    };
+    let checksum = Job::Checksum(id.clone(), version.clone());
+    Ok(Change {
+        expect: vec![Expect::ReleaseAbsent(id.clone(), version.clone())],
+        ops: vec![
+            Op::PutProduct(id.clone(), product),
+            Op::PutRelease(id.clone(), version.clone(), release),
+            Op::PutPin(tree.root, pin),
+            Op::PutJob(node.next_job_id(), checksum),
+            Op::PutJob(node.next_job_id(), Job::Announce),
+        ],
+    })
+}

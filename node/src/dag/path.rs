@@ -3,7 +3,48 @@
 use cid::Cid;
 
 use super::DagError;
+use crate::keys::Name;
 use crate::source::BlockSource;
+
+/// `/ipfs/<cid>/…` or `/ipns/<name>/…`, or a bare CID with an optional path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContentPath {
+    /// Where it begins.
+    pub root: Root,
+    /// The segments below, not empty, as they are in the DAG (not percent-encoded).
+    pub segments: Vec<String>,
+}
+
+/// Where a path begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Root {
+    /// `/ipfs/<cid>`.
+    Cid(Cid),
+    /// `/ipns/<key>`.
+    Name(Name),
+    /// `/ipns/<domain>`: a DNSLink.
+    Domain(String),
+}
+
+/// Why a text is not a content path.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{text:?} is not a CID or an IPFS path: {reason}")]
+pub struct PathError {
+    /// What was given.
+    pub text: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl ContentPath {
+    /// Parses a path or a bare CID.
+    ///
+    /// # Errors
+    /// [`PathError`] says what is wrong.
+    pub fn parse(_text: &str) -> Result<Self, PathError> {
+        todo!()
+    }
+}
 
 /// What a path resolved to.
 #[derive(Clone, Debug, PartialEq, Eq)]

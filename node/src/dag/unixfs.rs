@@ -84,3 +84,8 @@ pub struct ShardNode {
 pub fn decode(_block: &Block) -> Result<UnixFs, DagError> {
     todo!()
 }
+
+/// The links of a dag-pb block; `None` for another codec or a malformed block.
+pub fn links_of(_block: &Block) -> Option<Vec<Link>> {
+    todo!()
+}

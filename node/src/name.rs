@@ -15,6 +15,8 @@ use crate::net::NetError;
 use crate::node::Node;
 use crate::source::trustless::TrustlessSource;
 
+/// How long a resolved name may be cached, by default as Kubo's.
+const DEFAULT_TTL: Duration = Duration::from_secs(300);
 /// Names that may lead to one another before it is called a loop (IPNS spec, "recursion").
 const MAX_NAMES: usize = 32;
 /// Time that gateways get to answer.
@@ -90,6 +92,28 @@ pub(crate) async fn resolve(node: &Node, name: &Name) -> Result<ResolvedName, Na
         value = join(&further.value, &next.segments);
     }
     Err(NameError::Loop { name: name.clone() })
+}
+
+/// Signs a record of the peer key's name that leads to `path`, keeps it and tells the network. The
+/// names of the shop belong to the announce worker.
+pub async fn publish(
+    node: &Node,
+    path: &ContentPath,
+    lifetime: Duration,
+) -> Result<(Name, Record), NameError> {
+    let key = &node.keys().peer;
+    let name = name_of(key);
+    let known = node.manifest().name(&name.to_bytes())?;
+    let sequence = known.map_or(1, |known| known.sequence.saturating_add(1));
+    let validity = Timestamp::now()
+        .saturating_add(lifetime)
+        .unwrap_or(Timestamp::MAX);
+    let record = ipns::sign(key, &path.to_string(), sequence, validity, DEFAULT_TTL);
+    keep(node, &name, &record).await?;
+    if let Some(network) = node.network() {
+        network.put_record(&name, &record).await?;
+    }
+    Ok((name, record))
 }
 
 /// Verifies and keeps a record, then tells the network.

@@ -46,6 +46,12 @@ impl ContentPath {
     }
 }
 
+impl std::fmt::Display for ContentPath {
+    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        todo!()
+    }
+}
+
 /// What a path resolved to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {

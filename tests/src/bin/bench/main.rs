@@ -1,0 +1,143 @@
+//! Measures duka against Kubo (and nginx) on the same input in the same run.
+//!
+//! `cargo run --release -p duka-tests --bin bench -- publish|small|bitswap|gateway|up|idle`
+//!
+//! Contenders take turns. Every repetition has fresh bytes and fresh repositories, root CIDs are
+//! compared, and the median counts: absolute figures move from machine to machine, ratios less.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program that prints"
+)]
+
+mod bitswap;
+mod gateway;
+mod idle;
+mod import;
+mod report;
+mod setup;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use bytesize::ByteSize;
+use clap::{Parser, Subcommand};
+
+use crate::report::Report;
+use crate::setup::Setup;
+
+/// Measures duka against Kubo and nginx; Kubo comes from tests/peers/go/build.sh.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Args {
+    #[command(subcommand)]
+    bench: Bench,
+    /// Repetitions; the median counts
+    #[arg(long, global = true, default_value_t = 5)]
+    reps: usize,
+    /// Print only JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Folder for the repositories, on the disk to be measured
+    #[arg(long, global = true, default_value = "target/bench")]
+    folder: std::path::PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Publish one file, node running
+    Publish {
+        /// Size of the file
+        #[arg(long, default_value = "1GiB")]
+        size: ByteSize,
+    },
+    /// Publish a tree of small files, node running
+    Small {
+        /// Files
+        #[arg(long, default_value_t = 20_000)]
+        count: usize,
+        /// Size of each
+        #[arg(long, default_value = "4KiB")]
+        size: ByteSize,
+    },
+    /// Fetch from a peer: all four pairs of Kubo and duka
+    Bitswap {
+        /// Bytes fetched; 64 MiB when there is a delay
+        #[arg(long)]
+        size: Option<ByteSize>,
+        /// Round trip between the peers in milliseconds
+        #[arg(long)]
+        delay: Option<u64>,
+        /// Over QUIC instead of TCP
+        #[arg(long)]
+        quic: bool,
+        /// Blocks of 256 KiB (profile unixfs-v0-2015) instead of 1 MiB
+        #[arg(long)]
+        small_blocks: bool,
+    },
+    /// Serve files over HTTP, against Kubo's gateway and nginx
+    Gateway {
+        /// Seconds of load for each measurement
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Size of the large file for one client
+        #[arg(long, default_value = "1GiB")]
+        size: ByteSize,
+    },
+    /// From the command `duka up` to the answer of its link
+    Up {
+        /// Size of the folder
+        #[arg(long, default_value = "100MiB")]
+        size: ByteSize,
+    },
+    /// Memory and CPU of a node without peers
+    Idle {
+        /// Seconds of watching
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    let setup = Setup::new(&args.folder, args.reps)?;
+    let report: Report = match args.bench {
+        Bench::Publish { size } => import::publish(&setup, size.as_u64()),
+        Bench::Small { count, size } => import::small(&setup, count, size.as_u64()),
+        Bench::Bitswap {
+            size,
+            delay,
+            quic,
+            small_blocks,
+        } => {
+            let default = if delay.is_some() {
+                ByteSize::mib(64)
+            } else {
+                ByteSize::gib(1)
+            };
+            let size = size.unwrap_or(default).as_u64();
+            bitswap::run(
+                &setup,
+                &bitswap::Options {
+                    size,
+                    delay,
+                    quic,
+                    small_blocks,
+                },
+            )
+        }
+        Bench::Gateway { seconds, size } => gateway::run(&setup, seconds, size.as_u64()),
+        Bench::Up { size } => up::run(&setup, size.as_u64()),
+        Bench::Idle { seconds } => idle::run(&setup, seconds),
+    }?;
+    if !args.json {
+        print!("{}", report.table());
+    }
+    println!("{}", report.json());
+    Ok(if report.passes() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

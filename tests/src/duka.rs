@@ -1,0 +1,344 @@
+//! duka itself: the real binary with a home of its own and a clean environment.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::locate;
+use crate::process::{self, Output, Process};
+
+/// Time for one command.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What the configuration file of a test says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Multiaddrs to listen on.
+    pub listen: Vec<&'static str>,
+    /// Take part in the DHT: `off`, `client`, `server`.
+    pub dht: &'static str,
+    /// Free space the store leaves.
+    pub reserve: &'static str,
+    /// Further lines, as in the configuration file: whole sections.
+    pub more: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: vec![TCP, QUIC],
+            dht: "off",
+            reserve: "1 MiB",
+            more: String::new(),
+        }
+    }
+}
+
+/// TCP on loopback, at a port that the kernel chooses.
+pub const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+
+/// QUIC on loopback, at a port that the kernel chooses.
+pub const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+
+/// A home with a configuration that names no public peer, and a data directory. Commands run in it.
+#[derive(Debug)]
+pub struct Duka {
+    program: PathBuf,
+    home: TempDir,
+}
+
+impl Duka {
+    /// Makes a home.
+    ///
+    /// # Errors
+    /// If the binary is not built, or the folder cannot be written.
+    pub fn new() -> Result<Self> {
+        Self::with(&Options::default())
+    }
+
+    /// Makes a home with other settings.
+    ///
+    /// # Errors
+    /// As [`Duka::new`].
+    pub fn with(options: &Options) -> Result<Self> {
+        Self::in_folder(&std::env::temp_dir(), options)
+    }
+
+    /// Makes a home below `folder`.
+    ///
+    /// # Errors
+    /// As [`Duka::new`].
+    pub fn in_folder(folder: &Path, options: &Options) -> Result<Self> {
+        let home = tempfile::Builder::new()
+            .prefix("duka-")
+            .tempdir_in(folder)?;
+        let duka = Self {
+            program: locate::duka()?,
+            home,
+        };
+        duka.configure(options)?;
+        Ok(duka)
+    }
+
+    /// The same home, with another build of duka.
+    #[must_use]
+    pub fn program(mut self, program: &Path) -> Self {
+        program.clone_into(&mut self.program);
+        self
+    }
+
+    /// Writes the configuration file.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn configure(&self, options: &Options) -> Result<()> {
+        let Options {
+            listen,
+            dht,
+            reserve,
+            more,
+        } = options;
+        let text = format!(
+            "[store]\nreserve = {reserve:?}\n\n[network]\nlisten = {listen:?}\nbootstrap = []\n\
+             mdns = false\nupnp = false\nrelay = false\ndht = {dht:?}\n\n\
+             [gateway]\nlisten = \"127.0.0.1:0\"\n\n{more}"
+        );
+        fs::write(self.home.path().join("config.toml"), text).context("the configuration")
+    }
+
+    /// The home: an empty folder but for the configuration and the data directory.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.home.path().join("data")
+    }
+
+    /// A command of duka; its arguments are to be added.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("PATH", "/usr/bin:/bin")
+            .env("XDG_RUNTIME_DIR", self.home.path())
+            .env("RUST_BACKTRACE", "1")
+            .current_dir(self.home.path())
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .arg("--config")
+            .arg(self.home.path().join("config.toml"));
+        command
+    }
+
+    /// Runs a command with `--json`, whatever its outcome.
+    ///
+    /// # Errors
+    /// If it does not end in time, or dies of a panic or a signal.
+    pub fn cmd(&self, arguments: &[&str]) -> Result<Outcome> {
+        Outcome::of(process::run(
+            self.command().arg("--json").args(arguments),
+            PATIENCE,
+        )?)
+    }
+
+    /// Runs a command with `--json` that must succeed, and gives its result event.
+    ///
+    /// # Errors
+    /// If it fails: with what it said.
+    pub fn ok(&self, arguments: &[&str]) -> Result<Value> {
+        let outcome = self.cmd(arguments)?;
+        ensure!(
+            outcome.code == 0,
+            "duka {} exits with {}: {}{}",
+            arguments.join(" "),
+            outcome.code,
+            String::from_utf8_lossy(&outcome.stdout),
+            outcome.stderr
+        );
+        outcome.result()
+    }
+
+    /// Runs a command without `--json` that must succeed.
+    ///
+    /// # Errors
+    /// If it fails: with what it said.
+    pub fn plain(&self, arguments: &[&str]) -> Result<Outcome> {
+        let outcome = Outcome::of(process::run(self.command().args(arguments), PATIENCE)?)?;
+        ensure!(
+            outcome.code == 0,
+            "duka {}: {}",
+            arguments.join(" "),
+            outcome.stderr
+        );
+        Ok(outcome)
+    }
+
+    /// Starts `duka serve` and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it does not get ready within 30 s.
+    pub fn serve(&self) -> Result<Serving> {
+        self.start(&["serve"])
+    }
+
+    /// Starts a command that serves, and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it does not get ready within a minute.
+    pub fn start(&self, arguments: &[&str]) -> Result<Serving> {
+        let name = format!("duka {}", arguments.join(" "));
+        let process = Process::start(&name, self.command().arg("--json").args(arguments))?;
+        let ready = process.wait_for(Duration::from_secs(60), |line| {
+            let event: Value = serde_json::from_str(line).ok()?;
+            (event["type"] == "ready").then_some(event)
+        })?;
+        Ok(Serving { process, ready })
+    }
+}
+
+/// A duka that serves.
+#[derive(Debug)]
+pub struct Serving {
+    process: Process,
+    ready: Value,
+}
+
+impl Serving {
+    /// The event that said it is ready.
+    pub fn ready(&self) -> &Value {
+        &self.ready
+    }
+
+    /// The gateway's URL, without a slash at its end.
+    ///
+    /// # Errors
+    /// If the ready event has none.
+    pub fn gateway(&self) -> Result<String> {
+        let url = self.ready["gateway"]
+            .as_str()
+            .context("no gateway in the ready event")?;
+        Ok(url.trim_end_matches('/').to_owned())
+    }
+
+    /// The first peer address, with the peer id, that contains `kind`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn address(&self, kind: &str) -> Result<String> {
+        let addresses = self.ready["addresses"]
+            .as_array()
+            .context("no addresses when ready")?;
+        let mut texts = addresses.iter().filter_map(Value::as_str);
+        let found = texts.find(|address| address.contains(kind));
+        Ok(found
+            .with_context(|| format!("no {kind} in {addresses:?}"))?
+            .to_owned())
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Sends SIGTERM; the node must drain and exit within 10 s, with 0 or the code of SIGTERM.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn stop(self) -> Result<()> {
+        let status = self.process.stop(Duration::from_secs(10))?;
+        ensure!(
+            matches!(status.code(), Some(0 | 143)),
+            "stopping ended with {status}"
+        );
+        Ok(())
+    }
+
+    /// Sends SIGKILL.
+    pub fn kill(self) {
+        self.process.kill();
+    }
+}
+
+/// What a command left.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Exit code.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: String,
+    /// From start to end.
+    pub took: Duration,
+}
+
+impl Outcome {
+    fn of(output: Output) -> Result<Self> {
+        let Output {
+            code,
+            stdout,
+            stderr,
+            took,
+        } = output;
+        if stderr.contains("panicked at") {
+            bail!("duka panicked: {stderr}");
+        }
+        let code = code.with_context(|| format!("duka was killed by a signal: {stderr}"))?;
+        Ok(Self {
+            code,
+            stdout,
+            stderr,
+            took,
+        })
+    }
+
+    /// Standard output as text, without the last line break.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
+    }
+
+    /// The NDJSON events of standard output.
+    ///
+    /// # Errors
+    /// If a line is not JSON.
+    pub fn events(&self) -> Result<Vec<Value>> {
+        let text = std::str::from_utf8(&self.stdout)?;
+        text.lines()
+            .map(|line| serde_json::from_str(line).with_context(|| line.to_owned()))
+            .collect()
+    }
+
+    /// The last event, which must be the result.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn result(&self) -> Result<Value> {
+        let last = self
+            .events()?
+            .pop()
+            .context("no event on standard output")?;
+        ensure!(
+            last["type"] == "result",
+            "the last event is not the result: {last}"
+        );
+        Ok(last)
+    }
+}
+
+/// A text field of an event.
+///
+/// # Errors
+/// If the event has no such field.
+pub fn field<'a>(event: &'a Value, name: &str) -> Result<&'a str> {
+    event[name]
+        .as_str()
+        .with_context(|| format!("no {name} in {event}"))
+}

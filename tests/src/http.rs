@@ -1,0 +1,103 @@
+//! Gateways that misbehave: one changes bytes, one never answers, one stops half-way.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::Result;
+
+use crate::curl::{Answer, curl};
+
+/// How a gateway answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Changes one bit in the middle of every body that is longer than 64 bytes.
+    FlipsABit,
+    /// Sends half of every body with the full length announced, then closes.
+    Truncates,
+    /// Accepts connections and requests, and never answers.
+    Hangs,
+}
+
+/// A gateway on loopback that stands before a good one. It lives until the test program ends.
+#[derive(Debug)]
+pub struct BadGateway {
+    address: SocketAddr,
+}
+
+impl BadGateway {
+    /// Starts it; `upstream` is the good gateway's URL.
+    ///
+    /// # Errors
+    /// If no port is free.
+    pub fn start(upstream: &str, fault: Fault) -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        let upstream: Arc<str> = upstream.trim_end_matches('/').into();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let upstream = Arc::clone(&upstream);
+                thread::spawn(move || serve(stream, &upstream, fault));
+            }
+        });
+        Ok(Self { address })
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+fn serve(stream: TcpStream, upstream: &str, fault: Fault) -> Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut writer = stream;
+    loop {
+        let mut path = String::new();
+        let mut accept = String::new();
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            let line = line.trim_end();
+            if path.is_empty() {
+                path = line.split(' ').nth(1).unwrap_or("/").to_owned();
+            } else if line.is_empty() {
+                break;
+            } else if line.to_ascii_lowercase().starts_with("accept:") {
+                accept = line.to_owned();
+            }
+        }
+        if fault == Fault::Hangs {
+            // Until the client gives up and closes.
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            return Ok(());
+        }
+        let Answer {
+            status,
+            headers,
+            mut body,
+        } = curl(&format!("{upstream}{path}"), &["--header", &accept])?;
+        let length = body.len();
+        let middle = length / 2;
+        match fault {
+            Fault::FlipsABit if length > 64 => body[middle] ^= 1,
+            Fault::Truncates => body.truncate(middle),
+            _ => {}
+        }
+        let kind = headers
+            .get("content-type")
+            .map_or("application/octet-stream", String::as_str);
+        write!(
+            writer,
+            "HTTP/1.1 {status} Given\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n"
+        )?;
+        writer.write_all(&body)?;
+        if fault == Fault::Truncates {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Damage on disk, a full disk, and a peer whose blocks are wrong.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use duka_tests::duka::Options;
+use duka_tests::kubo::{self, Kubo};
+use duka_tests::{Duka, files};
+
+use crate::get::impatient;
+use crate::{add, assert_refused, cat, is_root, system};
+
+const MIB: u64 = 1 << 20;
+
+/// Files below a folder that contain these bytes, and where.
+fn find_bytes(folder: &Path, wanted: &[u8]) -> Vec<(PathBuf, u64)> {
+    let mut found = Vec::new();
+    for path in files::tree(folder)
+        .unwrap()
+        .into_keys()
+        .map(|path| folder.join(path))
+    {
+        if !path.is_file() {
+            continue;
+        }
+        let bytes = fs::read(&path).unwrap();
+        if let Some(at) = bytes
+            .windows(wanted.len())
+            .position(|window| window == wanted)
+        {
+            found.push((path, at as u64));
+        }
+    }
+    found
+}
+
+fn flip(path: &Path, at: u64) {
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+}
+
+#[test]
+fn a_damaged_block_is_never_handed_out_and_fsck_names_it() {
+    let duka = Duka::new().unwrap();
+    let (good, bad) = (
+        files::random_bytes(60, 500_000),
+        files::random_bytes(61, 500_000),
+    );
+    fs::write(duka.home().join("good"), &good).unwrap();
+    fs::write(duka.home().join("bad"), &bad).unwrap();
+    let good_cid = add(&duka, &duka.home().join("good")).unwrap();
+    let bad_cid = add(&duka, &duka.home().join("bad")).unwrap();
+    let places = find_bytes(&duka.data_dir(), &bad[250_000..250_032]);
+    assert_eq!(places.len(), 1, "a block is stored once: {places:?}");
+    flip(&places[0].0, places[0].1);
+
+    let outcome = duka.cmd(&["cat", &bad_cid]).unwrap();
+    assert_eq!(outcome.code, 4, "{outcome:?}");
+    let outcome = duka.cmd(&["fsck"]).unwrap();
+    assert_refused(&outcome, 4, &[&bad_cid]);
+    assert!(
+        cat(&duka, &good_cid).unwrap() == good,
+        "another block suffered"
+    );
+
+    // Adding the same content again heals it.
+    assert_eq!(add(&duka, &duka.home().join("bad")).unwrap(), bad_cid);
+    assert!(
+        cat(&duka, &bad_cid).unwrap() == bad,
+        "the damaged copy is still preferred"
+    );
+}
+
+#[test]
+fn a_torn_journal_loses_only_what_was_not_acknowledged() {
+    let duka = Duka::new().unwrap();
+    for product in ["one", "two", "three"] {
+        fs::write(duka.home().join(product), product).unwrap();
+        let release = ["publish", product, "--product", product, "--version", "1"];
+        duka.ok(&release).unwrap();
+    }
+    let journal = journal(&duka.data_dir());
+    // What a power cut leaves of a record that was being written.
+    let mut bytes = fs::read(&journal).unwrap();
+    bytes.extend([0x55; 37]);
+    fs::write(&journal, bytes).unwrap();
+    let products = duka.plain(&["product", "list"]).unwrap().text();
+    for product in ["one", "two", "three"] {
+        assert!(products.contains(product), "{products}");
+    }
+    fs::write(duka.home().join("four"), "four").unwrap();
+    duka.ok(&["publish", "four", "--product", "four", "--version", "1"])
+        .unwrap();
+    assert!(
+        duka.plain(&["product", "list"])
+            .unwrap()
+            .text()
+            .contains("four")
+    );
+}
+
+#[test]
+fn a_lost_index_is_rebuilt_from_the_journal() {
+    let duka = Duka::new().unwrap();
+    for product in ["one", "two"] {
+        fs::write(duka.home().join(product), product).unwrap();
+        duka.ok(&["publish", product, "--product", product, "--version", "1"])
+            .unwrap();
+    }
+    for (path, _) in find_sled(&duka.data_dir()) {
+        fs::write(path, [0x55; 4096]).unwrap();
+    }
+    let products = duka.plain(&["product", "list"]).unwrap().text();
+    assert!(
+        products.contains("one") && products.contains("two"),
+        "{products}"
+    );
+    duka.ok(&["fsck"]).unwrap();
+}
+
+#[test]
+fn a_damaged_journal_is_reported_and_nothing_is_thrown_away() {
+    let duka = Duka::new().unwrap();
+    for product in ["one", "two", "three"] {
+        fs::write(duka.home().join(product), product).unwrap();
+        duka.ok(&["publish", product, "--product", product, "--version", "1"])
+            .unwrap();
+    }
+    let journal = journal(&duka.data_dir());
+    let bytes = fs::read(&journal).unwrap();
+    let at = bytes
+        .windows(3)
+        .position(|window| window == b"two")
+        .unwrap();
+    flip(&journal, at as u64);
+    let outcome = duka.cmd(&["product", "list"]).unwrap();
+    if outcome.code == 0 {
+        // The index had it all: then nothing may be missing.
+        assert!(outcome.text().contains("three"), "{outcome:?}");
+    } else {
+        assert_refused(&outcome, 4, &["journal"]);
+    }
+    assert_eq!(
+        fs::read(&journal).unwrap().len(),
+        bytes.len(),
+        "the journal was cut"
+    );
+}
+
+/// The file that the manifest's records are appended to.
+fn journal(data: &Path) -> PathBuf {
+    let mut found: Vec<PathBuf> = files::tree(data)
+        .unwrap()
+        .into_keys()
+        .filter(|path| path.to_string_lossy().contains("journal"))
+        .map(|path| data.join(path))
+        .filter(|path| path.is_file())
+        .collect();
+    found.sort();
+    found.pop().expect("a journal in the data directory")
+}
+
+/// sled's own files.
+fn find_sled(data: &Path) -> Vec<(PathBuf, u64)> {
+    let tree = files::tree(data).unwrap().into_keys();
+    let found: Vec<_> = tree
+        .filter(|path| path.file_name().is_some_and(|name| name == "db"))
+        .map(|path| (data.join(path), 0))
+        .filter(|(path, _)| path.is_file())
+        .collect();
+    assert!(!found.is_empty(), "no index of sled in the data directory");
+    found
+}
+
+/// A file system of its own, unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(size: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().to_str().expect("a test's path is text");
+        let output = system(
+            "mount",
+            &["-t", "tmpfs", "-o", &format!("size={size}"), "duka", path],
+        )?;
+        anyhow::ensure!(output.code == Some(0), "{}", output.stderr);
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(system(
+            "umount",
+            &["--lazy", self.0.path().to_str().unwrap_or_default()],
+        ));
+    }
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "says what was left out")]
+fn a_full_disk_exits_with_9_and_what_was_stored_stays() {
+    // Only root mounts; elsewhere the same is tested by the reserve below.
+    let disk = match SmallDisk::mount("96m") {
+        Ok(disk) => disk,
+        Err(error) if !is_root() => return eprintln!("left out, needs root: {error}"),
+        Err(error) => panic!("{error:#}"),
+    };
+    let options = Options {
+        reserve: "8 MiB",
+        ..Options::default()
+    };
+    let duka = Duka::in_folder(disk.0.path(), &options).unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    let (small, large) = (outside.path().join("small"), outside.path().join("large"));
+    files::write_random(&small, 62, 4 * MIB).unwrap();
+    files::write_random(&large, 63, 200 * MIB).unwrap();
+    let cid = add(&duka, &small).unwrap();
+    let outcome = duka.cmd(&["add", large.to_str().unwrap()]).unwrap();
+    assert_refused(&outcome, 9, &[]);
+    assert!(
+        cat(&duka, &cid).unwrap() == files::random_bytes(62, 4 << 20),
+        "stored bytes changed"
+    );
+    duka.ok(&["fsck"]).unwrap();
+}
+
+#[test]
+fn the_reserve_is_kept_free() {
+    let options = Options {
+        reserve: "1 EiB",
+        ..Options::default()
+    };
+    let duka = Duka::with(&options).unwrap();
+    fs::write(duka.home().join("file"), "no room").unwrap();
+    let outcome = duka.cmd(&["add", "file"]).unwrap();
+    assert_refused(&outcome, 9, &[]);
+}
+
+#[test]
+fn a_peer_with_a_wrong_block_is_not_believed() {
+    let kubo = Kubo::run(kubo::Options::default()).unwrap();
+    let duka = Duka::with(&impatient()).unwrap();
+    let content = files::random_bytes(64, 100_000);
+    let file = duka.home().join("file");
+    fs::write(&file, &content).unwrap();
+    let cid = kubo.add(&file).unwrap();
+    // Kubo does not hash what it reads: it sends the damaged block.
+    let blocks = find_bytes(&kubo.repo().join("blocks"), &content[50_000..50_032]);
+    assert_eq!(blocks.len(), 1, "{blocks:?}");
+    flip(&blocks[0].0, blocks[0].1);
+
+    let node = duka.serve().unwrap();
+    duka.ok(&["swarm", "connect", &kubo.address("/tcp/").unwrap()])
+        .unwrap();
+    let out = duka.home().join("out");
+    let outcome = duka
+        .cmd(&["get", &cid, "-o", out.to_str().unwrap()])
+        .unwrap();
+    assert!([3, 4, 5, 124].contains(&outcome.code), "{outcome:?}");
+    assert_refused(&outcome, outcome.code, &[]);
+    assert!(!out.exists(), "wrong bytes were written");
+    node.stop().unwrap();
+    let outcome = duka.cmd(&["--offline", "cat", &cid]).unwrap();
+    assert_eq!(outcome.code, 3, "a wrong block was stored: {outcome:?}");
+}

@@ -1,0 +1,283 @@
+//! `duka get`: from gateways without a node, resumed, whole or not at all.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use duka_tests::http::{BadGateway, Fault};
+use duka_tests::kubo::{self, Kubo};
+use duka_tests::process::Process;
+use duka_tests::proxy::{Carries, DelayProxy};
+use duka_tests::{Duka, files};
+
+use crate::network::progress;
+use crate::{add, assert_refused};
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_tree_comes_from_kubos_gateway_without_a_node() {
+    let kubo = Kubo::run(kubo::Options::default()).unwrap();
+    let duka = Duka::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    files::write_random(&folder.path().join("big"), 40, 5 * MIB + 1).unwrap();
+    fs::create_dir_all(folder.path().join("a/empty")).unwrap();
+    fs::write(folder.path().join("a/nothing"), "").unwrap();
+    symlink("../big", folder.path().join("a/link")).unwrap();
+    let cid = kubo.add(folder.path()).unwrap();
+    let out = duka.home().join("out");
+    let to = out.to_str().unwrap();
+    duka.ok(&["get", &cid, "-o", to, "--gateway", &kubo.gateway().unwrap()])
+        .unwrap();
+    assert_eq!(
+        files::tree(&out).unwrap(),
+        files::tree(folder.path()).unwrap()
+    );
+}
+
+#[test]
+fn a_gateway_url_is_a_reference() {
+    let kubo = Kubo::run(kubo::Options::default()).unwrap();
+    let duka = Duka::new().unwrap();
+    let file = duka.home().join("file");
+    fs::write(&file, "by URL").unwrap();
+    let cid = kubo.add(&file).unwrap();
+    let out = duka.home().join("out");
+    let url = format!("{}/ipfs/{cid}", kubo.gateway().unwrap());
+    duka.ok(&["get", &url, "-o", out.to_str().unwrap()])
+        .unwrap();
+    assert_eq!(fs::read(&out).unwrap(), b"by URL");
+}
+
+#[test]
+fn an_existing_folder_is_never_mixed_into_without_update() {
+    let kubo = Kubo::run(kubo::Options::default()).unwrap();
+    let duka = Duka::new().unwrap();
+    let folder = duka.home().join("new");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("a"), "new").unwrap();
+    let cid = kubo.add(&folder).unwrap();
+    let out = duka.home().join("out");
+    fs::create_dir(&out).unwrap();
+    fs::write(out.join("a"), "old").unwrap();
+    fs::write(out.join("mine"), "kept").unwrap();
+    let gateway = kubo.gateway().unwrap();
+    let get = [
+        "get",
+        &cid,
+        "-o",
+        out.to_str().unwrap(),
+        "--gateway",
+        &gateway,
+    ];
+    let refused = duka.cmd(&get).unwrap();
+    assert_refused(&refused, 6, &["--update"]);
+    assert_eq!(fs::read(out.join("a")).unwrap(), b"old");
+    duka.ok(&[&get[..], &["--update"]].concat()).unwrap();
+    assert_eq!(fs::read(out.join("a")).unwrap(), b"new");
+    assert_eq!(fs::read(out.join("mine")).unwrap(), b"kept");
+}
+
+#[test]
+fn a_get_killed_half_way_resumes_and_never_shows_half() {
+    let kubo = Kubo::run(kubo::Options::default()).unwrap();
+    let duka = Duka::new().unwrap();
+    let file = duka.home().join("file");
+    files::write_random(&file, 41, 128 * MIB).unwrap();
+    let cid = kubo.add(&file).unwrap();
+    let gateway = kubo.gateway().unwrap();
+    let upstream = gateway.trim_start_matches("http://").parse().unwrap();
+    // With delay, so that the transfer takes long enough to be killed.
+    let wire = DelayProxy::start(Carries::Tcp, upstream, Duration::from_millis(100)).unwrap();
+    let slow = format!("http://{}", wire.address());
+    let out = duka.home().join("out");
+    let to = out.to_str().unwrap();
+
+    let mut command = duka.command();
+    command.args([
+        "--json",
+        "--progress",
+        "always",
+        "get",
+        &cid,
+        "-o",
+        to,
+        "--gateway",
+        &slow,
+    ]);
+    let get = Process::start("duka get", &mut command).unwrap();
+    let half = Duration::from_secs(60);
+    get.wait_for(half, |line| {
+        progress(line).filter(|bytes| *bytes >= 8 * MIB)
+    })
+    .unwrap();
+    assert!(
+        get.is_running(),
+        "the transfer was over before it could be killed"
+    );
+    get.kill();
+    assert!(!out.exists(), "half a file is visible");
+
+    let result = duka
+        .ok(&["get", &cid, "-o", to, "--gateway", &gateway])
+        .unwrap();
+    assert_eq!(
+        files::sha256_of(&out).unwrap(),
+        files::sha256_of(&file).unwrap()
+    );
+    let reused = result["reused"].as_u64().unwrap();
+    assert!(
+        reused >= 4 * MIB,
+        "nothing of the first run was used: {result}"
+    );
+    let left = leftovers(duka.home());
+    assert!(left.is_empty(), "left behind: {left:?}");
+}
+
+/// Names in a folder that only an unfinished `get` explains.
+fn leftovers(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let known = ["file", "out", "data", "config.toml"];
+    names
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| !known.contains(&name.as_str()))
+        .collect()
+}
+
+#[test]
+fn a_lying_gateway_is_refused_and_a_good_one_takes_over() {
+    let kubo = Kubo::run(kubo::Options::default()).unwrap();
+    let duka = Duka::new().unwrap();
+    let file = duka.home().join("file");
+    files::write_random(&file, 42, 3 * MIB).unwrap();
+    let cid = kubo.add(&file).unwrap();
+    let good = kubo.gateway().unwrap();
+    let out = duka.home().join("out");
+    let to = out.to_str().unwrap();
+
+    let lying = BadGateway::start(&good, Fault::FlipsABit).unwrap().url();
+    let refused = duka
+        .cmd(&["get", &cid, "-o", to, "--gateway", &lying])
+        .unwrap();
+    assert_refused(&refused, 4, &[]);
+    assert!(!out.exists(), "unverified bytes were written");
+
+    let short = BadGateway::start(&good, Fault::Truncates).unwrap().url();
+    let refused = duka
+        .cmd(&["get", &cid, "-o", to, "--gateway", &short])
+        .unwrap();
+    assert!([4, 5].contains(&refused.code), "{refused:?}");
+    assert!(!out.exists(), "half a file is visible");
+
+    duka.ok(&[
+        "get",
+        &cid,
+        "-o",
+        to,
+        "--gateway",
+        &lying,
+        "--gateway",
+        &good,
+    ])
+    .unwrap();
+    assert_eq!(
+        files::sha256_of(&out).unwrap(),
+        files::sha256_of(&file).unwrap()
+    );
+}
+
+#[test]
+fn a_hanging_gateway_ends_in_time_and_a_good_one_takes_over() {
+    let kubo = Kubo::run(kubo::Options::default()).unwrap();
+    let duka = Duka::with(&impatient()).unwrap();
+    let file = duka.home().join("file");
+    files::write_random(&file, 43, 3 * MIB).unwrap();
+    let cid = kubo.add(&file).unwrap();
+    let good = kubo.gateway().unwrap();
+    let hanging = BadGateway::start(&good, Fault::Hangs).unwrap().url();
+    let out = duka.home().join("out");
+    let to = out.to_str().unwrap();
+    let refused = duka
+        .cmd(&["get", &cid, "-o", to, "--gateway", &hanging])
+        .unwrap();
+    assert!([5, 124].contains(&refused.code), "{refused:?}");
+    assert_refused(&refused, refused.code, &[]);
+    assert!(!out.exists());
+    duka.ok(&[
+        "get",
+        &cid,
+        "-o",
+        to,
+        "--gateway",
+        &hanging,
+        "--gateway",
+        &good,
+    ])
+    .unwrap();
+    assert_eq!(
+        files::sha256_of(&out).unwrap(),
+        files::sha256_of(&file).unwrap()
+    );
+}
+
+/// Gives up on a block after 3 s.
+pub(crate) fn impatient() -> duka_tests::duka::Options {
+    let more = "[network.limits]\nblock_timeout = \"3s\"\n".to_owned();
+    duka_tests::duka::Options {
+        more,
+        ..Default::default()
+    }
+}
+
+#[test]
+fn executable_bits_come_back_from_the_release() {
+    let seller = Duka::new().unwrap();
+    let folder = seller.home().join("game");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("start"), "#!/bin/sh\n").unwrap();
+    fs::write(folder.join("data"), "data").unwrap();
+    fs::set_permissions(folder.join("start"), fs::Permissions::from_mode(0o755)).unwrap();
+    let node = seller.serve().unwrap();
+    let path = folder.to_str().unwrap();
+    seller
+        .ok(&["publish", path, "--product", "game", "--version", "1.0"])
+        .unwrap();
+    let id = seller.ok(&["id"]).unwrap();
+    let name = id["name"].as_str().unwrap().to_owned();
+    let link = format!("{}/ipns/{name}/p/game/1.0", node.gateway().unwrap());
+    let buyer = Duka::new().unwrap();
+    let out = buyer.home().join("out");
+    let to = out.to_str().unwrap();
+    duka_tests::process::wait_until(
+        "the release is in the head",
+        Duration::from_secs(30),
+        || (buyer.cmd(&["get", &link, "-o", to]).ok()?.code == 0).then_some(()),
+    )
+    .unwrap();
+    let mode = |name: &str| fs::metadata(out.join(name)).unwrap().permissions().mode() & 0o111;
+    assert_ne!(mode("start"), 0, "the program is not executable");
+    assert_eq!(mode("data"), 0, "data is executable");
+}
+
+#[test]
+fn a_node_shares_what_it_added_with_another_duka() {
+    let (seller, buyer) = (Duka::new().unwrap(), Duka::new().unwrap());
+    let (selling, _buying) = (seller.serve().unwrap(), buyer.serve().unwrap());
+    let file = seller.home().join("file");
+    files::write_random(&file, 44, 20 * MIB).unwrap();
+    let cid = add(&seller, &file).unwrap();
+    buyer
+        .ok(&["swarm", "connect", &selling.address("/tcp/").unwrap()])
+        .unwrap();
+    let out = buyer.home().join("out");
+    buyer
+        .ok(&["get", &cid, "-o", out.to_str().unwrap()])
+        .unwrap();
+    assert_eq!(
+        files::sha256_of(&out).unwrap(),
+        files::sha256_of(&file).unwrap()
+    );
+}

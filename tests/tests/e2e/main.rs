@@ -1,0 +1,80 @@
+//! duka as its users meet it: the real binary against Kubo, curl, `@helia/verified-fetch`, and faults.
+#![allow(clippy::unwrap_used, reason = "tests, and the helpers of tests")]
+
+mod bad_blocks;
+mod bad_input;
+mod gateway;
+mod get;
+mod network;
+mod roots;
+mod routing;
+mod up;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use duka_tests::duka::{Outcome, Serving, field};
+use duka_tests::kubo::{self, Kubo};
+use duka_tests::{Duka, process};
+
+/// A duka that serves and a Kubo, connected over TCP, without routing.
+struct Pair {
+    kubo: Kubo,
+    node: Serving,
+    duka: Duka,
+}
+
+impl Pair {
+    fn start() -> Result<Self> {
+        let kubo = Kubo::run(kubo::Options::default())?;
+        let duka = Duka::new()?;
+        let node = duka.serve()?;
+        duka.ok(&["swarm", "connect", &kubo.address("/tcp/")?])?;
+        Ok(Self { kubo, node, duka })
+    }
+}
+
+/// The refusal of a command: exit code, and a message for people that is one sentence or two.
+#[track_caller]
+fn assert_refused(outcome: &Outcome, code: i32, words: &[&str]) {
+    let said = format!("{}{}", outcome.text(), outcome.stderr);
+    assert_eq!(outcome.code, code, "{said}");
+    for word in words {
+        assert!(said.contains(word), "does not say {word:?}: {said}");
+    }
+    for noise in ["RUST_BACKTRACE", "Backtrace", "Err(", "Error {", "Custom {"] {
+        assert!(!said.contains(noise), "not for people: {said}");
+    }
+    let lines = outcome
+        .stderr
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .count();
+    assert!(
+        (1..=4).contains(&lines),
+        "{lines} lines: {}",
+        outcome.stderr
+    );
+}
+
+/// Whether the tests run as root: only root mounts file systems, and only root reads everything.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Runs `duka cat`, which must succeed, and gives the bytes.
+fn cat(duka: &Duka, path: &str) -> Result<Vec<u8>> {
+    Ok(duka.plain(&["cat", path])?.stdout)
+}
+
+/// Adds a file or folder and gives its root CID.
+fn add(duka: &Duka, path: &std::path::Path) -> Result<String> {
+    let result = duka.ok(&["add", path.to_str().expect("a test's path is text")])?;
+    Ok(field(&result, "cid")?.to_owned())
+}
+
+/// A program of the system, run to its end.
+fn system(name: &str, arguments: &[&str]) -> Result<process::Output> {
+    let mut command = std::process::Command::new(duka_tests::locate::system(name)?);
+    process::run(command.args(arguments), Duration::from_secs(60))
+}

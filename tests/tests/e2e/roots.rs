@@ -1,0 +1,226 @@
+//! The same tree has the same root CID as with Kubo: live, and against values that are checked in.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use duka_tests::duka::field;
+use duka_tests::kubo::{self, Kubo};
+use duka_tests::{Duka, files};
+use serde_json::json;
+
+use crate::add;
+
+/// Kubo 0.43's roots of [`cases`], by profile and name.
+const GOLDEN: &str = include_str!("roots.json");
+
+const CHUNK: u64 = 1 << 20;
+
+/// Size at which a directory becomes a HAMT, estimated as the size of its block.
+const HAMT_THRESHOLD: usize = 256 << 10;
+
+#[test]
+fn every_root_is_the_same_as_kubos_with_profile_v1_2025() {
+    compare("unixfs-v1-2025");
+}
+
+#[test]
+fn every_root_is_the_same_as_kubos_with_profile_v0_2015() {
+    compare("unixfs-v0-2015");
+}
+
+#[test]
+fn the_cases_meet_the_hamt_threshold_exactly() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubo = Kubo::init(kubo::Options::default()).unwrap();
+    for (extra, is_hamt) in [(-1, false), (0, false), (1, true)] {
+        let path = folder.path().join(extra.to_string());
+        threshold_directory(&path, extra).unwrap();
+        let cid = kubo.add(&path).unwrap();
+        let block = kubo.run_ok(&["block", "get", &cid]).unwrap().stdout;
+        assert_eq!(
+            block.len() < HAMT_THRESHOLD / 2,
+            is_hamt,
+            "{extra}: {} bytes",
+            block.len()
+        );
+        if !is_hamt {
+            assert_eq!(
+                block.len(),
+                HAMT_THRESHOLD.checked_add_signed(extra).unwrap()
+            );
+        }
+    }
+}
+
+fn compare(profile: &'static str) {
+    let folder = tempfile::tempdir().unwrap();
+    let kubo = Kubo::init(kubo::Options {
+        profile,
+        ..kubo::Options::default()
+    })
+    .unwrap();
+    let golden: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_str(GOLDEN).unwrap();
+    let cases = cases(folder.path()).unwrap();
+    let hashed = [
+        "add",
+        "--recursive",
+        "--quieter",
+        "--progress=false",
+        "--hidden",
+        "--only-hash",
+    ];
+    let theirs: BTreeMap<String, String> = cases
+        .iter()
+        .map(|(name, path)| {
+            let arguments = [&hashed[..], &[path.to_str().unwrap()]].concat();
+            (name.clone(), kubo.ok(&arguments).unwrap())
+        })
+        .collect();
+    assert_eq!(
+        theirs, golden[profile],
+        "Kubo's roots are not those checked in"
+    );
+
+    let duka = Duka::new().unwrap();
+    let ours: BTreeMap<String, String> = cases
+        .iter()
+        .map(|(name, path)| {
+            let result = duka
+                .ok(&["add", "--profile", profile, path.to_str().unwrap()])
+                .unwrap();
+            (name.clone(), field(&result, "cid").unwrap().to_owned())
+        })
+        .collect();
+    assert_eq!(ours, theirs);
+}
+
+/// Builds every shape of input below `folder`: name and path.
+fn cases(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut cases = Vec::new();
+    let mut case = |name: &str| {
+        let path = folder.join(name);
+        cases.push((name.to_owned(), path.clone()));
+        path
+    };
+    for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1] {
+        files::write_random(&case(&format!("file-{size}")), size, size)?;
+    }
+    for chunks in [1024, 1025] {
+        many_chunks(&case(&format!("chunks-{chunks}")), chunks)?;
+    }
+    fs::create_dir(case("empty-directory"))?;
+
+    let nested = case("nested");
+    fs::create_dir_all(nested.join("a/b/empty"))?;
+    files::write_random(&nested.join("a/b/file"), 1, 3 * CHUNK + 7)?;
+    fs::write(nested.join("a/text"), "text")?;
+    symlink("a/text", nested.join("link"))?;
+    symlink("/nowhere", nested.join("a/broken link"))?;
+
+    let names = case("names");
+    fs::create_dir(&names)?;
+    let longest = "ü".repeat(127) + "x";
+    for name in [
+        "with space",
+        "100%",
+        "%41",
+        "a%2Fb",
+        "🎵 song",
+        "-dash",
+        ".hidden",
+        &longest,
+    ] {
+        fs::write(names.join(name), name)?;
+    }
+    let sorted = case("sorted");
+    fs::create_dir(&sorted)?;
+    for name in ["a", "B", "b", "aa", "Z", "é", "10", "9"] {
+        fs::write(sorted.join(name), name)?;
+    }
+
+    let hamt = case("hamt-6000");
+    fs::create_dir(&hamt)?;
+    for number in 0..6000 {
+        fs::write(
+            hamt.join(format!("entry number {number}")),
+            number.to_string(),
+        )?;
+    }
+    for extra in [-1, 0, 1] {
+        threshold_directory(&case(&format!("hamt-threshold{extra:+}")), extra)?;
+    }
+    Ok(cases)
+}
+
+/// A file of so many chunks, all zero but for the first and the last: a store holds three blocks.
+fn many_chunks(path: &Path, chunks: u64) -> Result<()> {
+    let file = File::create(path)?;
+    file.set_len(chunks * CHUNK)?;
+    file.write_all_at(b"first", 0)?;
+    file.write_all_at(b"last!", chunks * CHUNK - 5)?;
+    Ok(())
+}
+
+/// A folder of empty files whose block as a plain directory has the threshold's size plus `extra`.
+fn threshold_directory(path: &Path, extra: isize) -> Result<()> {
+    // A link of a 100-byte name: 1 + 2 for the frame, 38 for a CIDv1, 102 for the name, 2 for the size.
+    const NAME: usize = 100;
+    const LINK: usize = 145;
+    const UNIXFS_DATA: usize = 4;
+    let links = (HAMT_THRESHOLD - UNIXFS_DATA) / LINK;
+    let missing = HAMT_THRESHOLD - UNIXFS_DATA - links * LINK;
+    let longer = missing
+        .checked_add_signed(extra)
+        .expect("names only get longer");
+    fs::create_dir(path)?;
+    for number in 0..links {
+        let name = format!("{number:0NAME$}{}", if number < longer { "+" } else { "" });
+        File::create(path.join(name))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_name_of_300_bytes_comes_through_a_car() {
+    // No file system takes it, so the directory's block is made by hand.
+    let kubo = Kubo::init(kubo::Options::default()).unwrap();
+    let name = "n".repeat(300);
+    let content = tempfile::NamedTempFile::new().unwrap();
+    fs::write(content.path(), "long name").unwrap();
+    let file = kubo.add(content.path()).unwrap();
+    let link = json!({ "Hash": { "/": file }, "Name": name, "Tsize": 9 });
+    let directory = json!({ "Data": { "/": { "bytes": "CAE" } }, "Links": [link] });
+    fs::write(content.path(), directory.to_string()).unwrap();
+    let path = content.path().to_str().unwrap();
+    let root = kubo
+        .ok(&["dag", "put", "--store-codec=dag-pb", "--pin", path])
+        .unwrap();
+    let car = kubo
+        .run_ok(&["dag", "export", "--progress=false", &root])
+        .unwrap()
+        .stdout;
+
+    let duka = Duka::new().unwrap();
+    let path = duka.home().join("long.car");
+    fs::write(&path, car).unwrap();
+    duka.ok(&["car", "import", path.to_str().unwrap()]).unwrap();
+    assert_eq!(
+        crate::cat(&duka, &format!("{root}/{name}")).unwrap(),
+        b"long name"
+    );
+}
+
+#[test]
+fn verify_tells_whether_a_folder_has_a_cid() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a"), "a").unwrap();
+    let duka = Duka::new().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let cid = add(&duka, folder.path()).unwrap();
+    assert_eq!(duka.cmd(&["verify", path, "--cid", &cid]).unwrap().code, 0);
+    fs::write(folder.path().join("a"), "b").unwrap();
+    assert_eq!(duka.cmd(&["verify", path, "--cid", &cid]).unwrap().code, 4);
+}

@@ -97,7 +97,7 @@ async fn next_head(node: &Node, done: Vec<JobId>) -> Result<(), AnnounceError> {
         gateways: shop.gateways.clone(),
         mirrors: shop.mirrors.clone(),
     };
-    let root = {
+    let built = {
         let (store, manifest, input) =
             (node.store().clone(), node.manifest().clone(), input.clone());
         node.blocking(move || shop::build_head(&store, &manifest, &input))
@@ -107,7 +107,7 @@ async fn next_head(node: &Node, done: Vec<JobId>) -> Result<(), AnnounceError> {
 
     let head = Head {
         seq: input.seq,
-        root,
+        root: built.root,
         prev: input.prev,
         issued: now,
     };
@@ -119,6 +119,7 @@ async fn next_head(node: &Node, done: Vec<JobId>) -> Result<(), AnnounceError> {
             .map(|(name, record)| put_name(name, record, now)),
     );
     ops.extend(done.into_iter().map(Op::DeleteJob));
+    ops.extend(built.cache);
     node.manifest()
         .commit(Change {
             expect: vec![Expect::HeadSeq(seq)],

@@ -1,19 +1,42 @@
 //! The manifest: products, releases, pins, names and jobs, behind one durable [`Manifest::commit`].
 //!
 //! An append-only journal is the only commit point; sled is its index and can be rebuilt from it.
-//! See `node/DESIGN.md`.
+//! A commit goes: check the conditions → append to the journal → `fdatasync` → one atomic batch into
+//! sled that also stores the applied sequence number → acknowledge. Every open replays what sled has
+//! not applied, so recovery runs every day. Formats and crash rules: `node/DESIGN.md`.
 
 pub mod change;
+mod checkpoint;
+mod draft;
+mod files;
+mod frame;
+mod index;
+mod journal;
 pub mod record;
+mod recover;
+pub mod temp_pins;
+#[cfg(test)]
+mod tests;
+mod writer;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
 use cid::Cid;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::ids::{ProductId, Version};
 use change::Change;
-use record::{Head, Job, JobId, NameRecord, Pin, Product, Release};
+use index::{Index, key};
+use record::{Counts, Head, Job, JobId, NameRecord, Pin, Product, Record, Release, ShopEntry};
+use temp_pins::TempPins;
+use writer::{Request, Writer};
+
+/// Changes that may wait for the writer; more callers wait outside.
+const QUEUE: usize = 256;
 
 /// Handle to the manifest of one data directory. Cheap to clone.
 ///
@@ -21,7 +44,49 @@ use record::{Head, Job, JobId, NameRecord, Pin, Product, Release};
 /// from async code.
 #[derive(Clone, Debug)]
 pub struct Manifest {
-    inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    index: Index,
+    requests: Option<mpsc::Sender<Request>>,
+    writer: Option<JoinHandle<()>>,
+    next_job: AtomicU64,
+    temp_pins: TempPins,
+    /// Released last, when nothing touches the directory any more.
+    _lock: File,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the manifest's writer panicked");
+        }
+    }
+}
+
+/// Settings of a [`Manifest`].
+#[derive(Clone, Copy, Debug)]
+pub struct ManifestOptions {
+    /// A checkpoint is written when the journal reaches this many bytes. Default 64 MiB; smaller
+    /// opens faster after a crash.
+    pub journal_limit: u64,
+    /// Changes are refused when the disk has less free space, in bytes. Default 64 MiB: less than
+    /// the block store's, so that pins can still be removed when that is full.
+    pub reserve: u64,
+}
+
+impl Default for ManifestOptions {
+    fn default() -> Self {
+        Self {
+            journal_limit: 64 << 20,
+            reserve: 64 << 20,
+        }
+    }
 }
 
 /// What opening found and repaired.
@@ -37,7 +102,7 @@ pub struct Recovery {
 }
 
 /// Why the manifest refused or failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
     /// A condition of the change does not hold; nothing was changed.
@@ -78,7 +143,8 @@ pub enum ManifestError {
         #[source]
         source: Arc<std::io::Error>,
     },
-    /// sled failed on an open database.
+    /// sled failed on an open database. A change that fails so may still be in the journal: the
+    /// next open decides.
     #[error("the manifest index failed")]
     Index(#[source] sled::Error),
     /// A stored record does not decode.
@@ -87,86 +153,230 @@ pub enum ManifestError {
         /// Which kind.
         kind: &'static str,
     },
+    /// A record is longer than the manifest takes; nothing was changed.
+    #[error("a {kind} of {len} bytes is over the manifest's limit of {limit}")]
+    TooLarge {
+        /// Which kind.
+        kind: &'static str,
+        /// Its length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Another process has the manifest open.
+    #[error("{} is in use by another process", path.display())]
+    Locked {
+        /// The manifest's directory.
+        path: PathBuf,
+    },
+    /// The manifest was closed.
+    #[error("the manifest is closed")]
+    Closed,
 }
 
 impl Manifest {
     /// Opens or makes the manifest in `dir`, replaying what sled has not applied. Blocking.
-    pub fn open(_dir: &Path) -> Result<(Self, Recovery), ManifestError> {
-        todo!()
+    pub fn open(dir: &Path) -> Result<(Self, Recovery), ManifestError> {
+        Self::open_with(dir, ManifestOptions::default())
+    }
+
+    /// [`Manifest::open`] with other settings than the default.
+    pub fn open_with(
+        dir: &Path,
+        options: ManifestOptions,
+    ) -> Result<(Self, Recovery), ManifestError> {
+        files::make_dir(dir)?;
+        let lock = files::lock(dir)?;
+        let (index, journal, recovery) = recover::open(dir, &options)?;
+        let last_job = index.number(key::LAST_JOB)?.unwrap_or(0);
+        let writer = Writer::new(dir.to_owned(), index.clone(), journal, options);
+        let (requests, receiver) = mpsc::channel(QUEUE);
+        let writer = std::thread::Builder::new()
+            .name("manifest".to_owned())
+            .spawn(move || writer.run(receiver))
+            .map_err(|e| io_error("starting the writer of", dir, e))?;
+        let inner = Inner {
+            index,
+            requests: Some(requests),
+            writer: Some(writer),
+            next_job: AtomicU64::new(last_job.saturating_add(1)),
+            temp_pins: TempPins::default(),
+            _lock: lock,
+        };
+        let manifest = Self {
+            inner: Arc::new(inner),
+        };
+        Ok((manifest, recovery))
     }
 
     /// Checks the change's conditions, then makes all of it durable, or nothing. Changes that wait
-    /// at the same time share one sync.
+    /// at the same time share one sync. Returns the sequence number of the journal entry.
+    ///
+    /// # Errors
+    /// [`ManifestError::Conflict`], [`ManifestError::TooLarge`] and [`ManifestError::Full`] change
+    /// nothing. After [`ManifestError::Io`] and [`ManifestError::Index`] all further changes are
+    /// refused until the manifest is opened again; reads go on.
     ///
     /// # Cancel safety
     /// A dropped future leaves the change either whole or absent.
-    pub async fn commit(&self, _change: Change) -> Result<u64, ManifestError> {
-        todo!()
+    pub async fn commit(&self, change: Change) -> Result<u64, ManifestError> {
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::Commit(change, reply)).await?;
+        answer.await.map_err(|_| ManifestError::Closed)?
     }
 
     /// [`Manifest::commit`] for blocking callers.
-    pub fn commit_blocking(&self, _change: Change) -> Result<u64, ManifestError> {
-        todo!()
+    pub fn commit_blocking(&self, change: Change) -> Result<u64, ManifestError> {
+        futures::executor::block_on(self.commit(change))
+    }
+
+    /// Finishes the changes that wait, writes a checkpoint when the journal has grown, and refuses
+    /// further changes. Without it nothing is lost; the next open only takes longer.
+    pub async fn close(&self) -> Result<(), ManifestError> {
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::Close(reply)).await?;
+        answer.await.map_err(|_| ManifestError::Closed)?
+    }
+
+    async fn request(&self, request: Request) -> Result<(), ManifestError> {
+        let requests = self.inner.requests.as_ref().ok_or(ManifestError::Closed)?;
+        requests
+            .send(request)
+            .await
+            .map_err(|_| ManifestError::Closed)
+    }
+
+    /// What garbage collection must leave alone besides the pins.
+    pub fn temp_pins(&self) -> &TempPins {
+        &self.inner.temp_pins
+    }
+
+    /// A number for a new job, higher than all before. It may stay unused.
+    pub fn new_job_id(&self) -> JobId {
+        self.inner.next_job.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How many records there are. Cheap.
+    pub fn counts(&self) -> Result<Counts, ManifestError> {
+        Ok(self.inner.index.record(key::COUNTS)?.unwrap_or_default())
     }
 
     /// One product.
-    pub fn product(&self, _id: &ProductId) -> Result<Option<Product>, ManifestError> {
-        todo!()
+    pub fn product(&self, id: &ProductId) -> Result<Option<Product>, ManifestError> {
+        self.inner.index.record(&key::product(id))
     }
 
     /// All products, by id.
     pub fn products(
         &self,
     ) -> impl Iterator<Item = Result<(ProductId, Product), ManifestError>> + use<> {
-        std::iter::empty()
+        self.records(key::PRODUCT, |id| index::decode_id(&id, Product::KIND))
     }
 
     /// One release.
     pub fn release(
         &self,
-        _product: &ProductId,
-        _version: &Version,
+        product: &ProductId,
+        version: &Version,
     ) -> Result<Option<Release>, ManifestError> {
-        todo!()
+        self.inner.index.record(&key::release(product, version))
     }
 
     /// The releases of a product, oldest first.
     pub fn releases(
         &self,
-        _product: &ProductId,
-    ) -> impl Iterator<Item = Result<(Version, Release), ManifestError>> + use<> {
-        std::iter::empty()
+        product: &ProductId,
+    ) -> impl DoubleEndedIterator<Item = Result<(Version, Release), ManifestError>> + use<> {
+        let index = self.inner.index.clone();
+        let product = product.clone();
+        self.inner
+            .index
+            .scan(&key::releases_in_order(&product))
+            .map(move |item| {
+                let (_, version) = index::split_order(&item?.0)?;
+                let release = index.record(&key::release(&product, &version))?;
+                let release = release.ok_or(ManifestError::Record {
+                    kind: Release::KIND,
+                })?;
+                Ok((version, release))
+            })
+    }
+
+    /// The number that the next release of a product gets, from 1. Commit it under
+    /// [`change::Expect::NextRelease`].
+    pub fn next_release_number(&self, product: &ProductId) -> Result<u64, ManifestError> {
+        let last = self.inner.index.last_release_number(product)?;
+        Ok(last.saturating_add(1))
     }
 
     /// One pin.
-    pub fn pin(&self, _cid: &Cid) -> Result<Option<Pin>, ManifestError> {
-        todo!()
+    pub fn pin(&self, cid: &Cid) -> Result<Option<Pin>, ManifestError> {
+        self.inner.index.record(&key::pin(cid))
     }
 
     /// All pins.
     pub fn pins(&self) -> impl Iterator<Item = Result<(Cid, Pin), ManifestError>> + use<> {
-        std::iter::empty()
+        self.records(key::PIN, |cid| index::decode_cid(&cid))
     }
 
     /// Jobs that are not done, oldest first.
     pub fn jobs(&self) -> impl Iterator<Item = Result<(JobId, Job), ManifestError>> + use<> {
-        std::iter::empty()
+        self.records(key::JOB, |id| index::decode_number(&id))
     }
 
     /// The newest head of the own shop.
     pub fn head(&self) -> Result<Option<Head>, ManifestError> {
-        todo!()
+        self.inner.index.record(key::HEAD)
     }
 
     /// The newest IPNS record known for a name (binary multihash of the key).
-    pub fn name(&self, _name: &[u8]) -> Result<Option<NameRecord>, ManifestError> {
-        todo!()
+    pub fn name(&self, name: &[u8]) -> Result<Option<NameRecord>, ManifestError> {
+        self.inner.index.record(&key::name(name))
     }
 
     /// All names with a stored record.
     pub fn names(
         &self,
     ) -> impl Iterator<Item = Result<(Vec<u8>, NameRecord), ManifestError>> + use<> {
-        std::iter::empty()
+        self.records(key::NAME, Ok)
+    }
+
+    /// A small value of a worker ([`change::Op::PutState`]).
+    pub fn state(&self, key: &str) -> Result<Option<Vec<u8>>, ManifestError> {
+        self.inner.index.get(&key::state(key))
+    }
+
+    /// Every product's revision, which changes with the product or any of its releases, and what
+    /// the newest head holds of it. By id.
+    pub fn shop_entries(
+        &self,
+    ) -> impl Iterator<Item = Result<(ProductId, u64, Option<ShopEntry>), ManifestError>> + use<>
+    {
+        let index = self.inner.index.clone();
+        self.inner.index.scan(&[key::REVISION]).map(move |item| {
+            let (id, revision) = item?;
+            let id = index::decode_id(&id, Product::KIND)?;
+            let entry = index.record(&key::shop_entry(&id))?;
+            Ok((id, index::decode_number(&revision)?, entry))
+        })
+    }
+
+    fn records<K, R: Record, F: Fn(Vec<u8>) -> Result<K, ManifestError>>(
+        &self,
+        prefix: u8,
+        decode_key: F,
+    ) -> impl Iterator<Item = Result<(K, R), ManifestError>> + use<K, R, F> {
+        self.inner.index.scan(&[prefix]).map(move |item| {
+            let (key, value) = item?;
+            Ok((decode_key(key)?, R::decode(&value)?))
+        })
+    }
+}
+
+fn io_error(action: &'static str, path: &Path, error: std::io::Error) -> ManifestError {
+    ManifestError::Io {
+        action,
+        path: path.to_owned(),
+        source: Arc::new(error),
     }
 }

@@ -6,6 +6,7 @@ pub mod json;
 
 use cid::Cid;
 
+use crate::manifest::change::Op;
 use crate::manifest::{Manifest, ManifestError};
 use crate::store::{Store, StoreError};
 
@@ -45,6 +46,18 @@ pub struct HeadInput {
     pub mirrors: Vec<String>,
 }
 
+/// A built head.
+#[derive(Clone, Debug)]
+pub struct BuiltHead {
+    /// The shop directory.
+    pub root: Cid,
+    /// Cumulative size of its DAG in bytes, releases included.
+    pub tsize: u64,
+    /// What the next head need not build again. Commit them together with `Op::PutHead`, after
+    /// `Store::commit`: they name blocks that must be there.
+    pub cache: Vec<Op>,
+}
+
 /// Builds the shop directory and puts its blocks into the store (not durable before commit).
 /// Deterministic: the same manifest and input give the same root. Blocking.
 ///
@@ -53,6 +66,6 @@ pub fn build_head(
     _store: &Store,
     _manifest: &Manifest,
     _input: &HeadInput,
-) -> Result<Cid, ShopError> {
+) -> Result<BuiltHead, ShopError> {
     todo!()
 }

@@ -3,7 +3,7 @@
 use cid::Cid;
 use serde::{Deserialize, Serialize};
 
-use super::record::{Head, Job, JobId, NameRecord, Pin, Product, Release};
+use super::record::{Head, Job, JobId, NameRecord, Pin, Product, Release, ShopEntry, versioned};
 use crate::ids::{ProductId, Version};
 
 /// Conditions and operations that commit together.
@@ -29,10 +29,12 @@ pub enum Expect {
     NameSeqBelow(Vec<u8>, u64),
     /// The CID is pinned.
     Pinned(Cid),
+    /// The next release of the product gets this number (1: it has none yet).
+    NextRelease(ProductId, u64),
 }
 
 /// Which condition did not hold.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Conflict {
     /// The version is already published.
@@ -69,6 +71,14 @@ pub enum Conflict {
         /// The CID.
         cid: Cid,
     },
+    /// Another release of the product was committed first.
+    #[error("{product} got another release; the next one has number {next}")]
+    ReleaseMoved {
+        /// The product.
+        product: ProductId,
+        /// The number that the next release gets now.
+        next: u64,
+    },
 }
 
 /// An operation. Serialized into the journal as DAG-CBOR: variants are only added, never changed.
@@ -76,23 +86,35 @@ pub enum Conflict {
 #[non_exhaustive]
 pub enum Op {
     /// Stores a product.
-    PutProduct(ProductId, Product),
+    PutProduct(ProductId, #[serde(with = "versioned")] Product),
     /// Stores a release.
-    PutRelease(ProductId, Version, Release),
+    PutRelease(ProductId, Version, #[serde(with = "versioned")] Release),
     /// Stores a pin.
-    PutPin(Cid, Pin),
+    PutPin(Cid, #[serde(with = "versioned")] Pin),
     /// Removes a pin.
     DeletePin(Cid),
     /// Stores a job.
-    PutJob(JobId, Job),
+    PutJob(JobId, #[serde(with = "versioned")] Job),
     /// Removes a job that is done.
     DeleteJob(JobId),
     /// Stores the newest head.
-    PutHead(Head),
+    PutHead(#[serde(with = "versioned")] Head),
     /// Stores an IPNS record under the binary multihash of its key.
-    PutName(Vec<u8>, NameRecord),
+    PutName(
+        #[serde(with = "serde_bytes")] Vec<u8>,
+        #[serde(with = "versioned")] NameRecord,
+    ),
     /// Stores a small value of a worker, such as a cursor: key and value.
-    PutState(String, Vec<u8>),
+    PutState(String, #[serde(with = "serde_bytes")] Vec<u8>),
     /// Removes such a value.
     DeleteState(String),
+    /// Stores what the newest head holds of a product.
+    PutShopEntry(ProductId, #[serde(with = "versioned")] ShopEntry),
+}
+
+/// The payload of a journal or checkpoint entry, under its version.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Payload {
+    /// Operations, in order.
+    V1(Vec<Op>),
 }

@@ -1,12 +1,18 @@
 //! What the manifest stores. Each stored form carries a version; older ones are migrated when read.
-//! Values stay under 4 KiB: anything longer is a block, and the record holds its CID.
+//! Values stay under 4 KiB: anything longer is a block, and the record holds its CID. (IPNS records
+//! of other people may have up to 10 KiB.)
+//!
+//! To change a record: keep its old shape in a module `v1`, add `V2` to its `Stored…` enum with a
+//! conversion from the old shape, and raise [`super::frame::FORMAT`].
 
 use std::collections::BTreeMap;
 
 use cid::Cid;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::ManifestError;
 use crate::ids::{Channel, ProductId, Version};
 
 /// A product.
@@ -125,9 +131,129 @@ pub struct Head {
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct NameRecord {
     /// The signed protobuf.
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
     /// Its sequence number.
     pub sequence: u64,
     /// When it was last checked or made.
     pub seen: Timestamp,
+}
+
+/// What the newest head holds of one product: kept so that a new head rewrites only the products
+/// that changed.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct ShopEntry {
+    /// The product's revision ([`super::Manifest::shop_entries`]) that it was built from.
+    pub revision: u64,
+    /// Its directories; `None` while no release of it is finished.
+    pub dirs: Option<ShopDirs>,
+}
+
+/// The directories of one product in the shop.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct ShopDirs {
+    /// `products/<product>`.
+    pub product: DirLink,
+    /// `p/<product>`.
+    pub releases: DirLink,
+    /// Number of releases in it.
+    pub count: u64,
+}
+
+/// A link to a built directory.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct DirLink {
+    /// Root of the directory.
+    pub cid: Cid,
+    /// Cumulative size in bytes.
+    pub tsize: u64,
+}
+
+/// How many records there are, without reading them.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Counts {
+    /// Products.
+    pub products: u64,
+    /// Releases of all products, yanked ones included.
+    pub releases: u64,
+    /// Pins.
+    pub pins: u64,
+    /// Jobs that are not done.
+    pub jobs: u64,
+    /// IPNS names with a stored record.
+    pub names: u64,
+}
+
+/// A record with a version history.
+pub(crate) trait Record: Clone {
+    /// What error messages call it.
+    const KIND: &'static str;
+    /// All its shapes, oldest first.
+    type Stored: Serialize + DeserializeOwned + From<Self> + Into<Self>;
+
+    /// The stored bytes: DAG-CBOR of [`Record::Stored`].
+    fn encode(&self) -> Result<Vec<u8>, ManifestError> {
+        serde_ipld_dagcbor::to_vec(&Self::Stored::from(self.clone()))
+            .map_err(|_| ManifestError::Record { kind: Self::KIND })
+    }
+
+    /// Decodes any known version.
+    fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
+        serde_ipld_dagcbor::from_slice::<Self::Stored>(bytes)
+            .map(Into::into)
+            .map_err(|_| ManifestError::Record { kind: Self::KIND })
+    }
+}
+
+macro_rules! record {
+    ($record:ident, $stored:ident, $kind:literal) => {
+        #[derive(Serialize, Deserialize)]
+        pub(crate) enum $stored {
+            V1($record),
+        }
+
+        impl From<$record> for $stored {
+            fn from(record: $record) -> Self {
+                Self::V1(record)
+            }
+        }
+
+        impl From<$stored> for $record {
+            fn from($stored::V1(record): $stored) -> Self {
+                record
+            }
+        }
+
+        impl Record for $record {
+            const KIND: &'static str = $kind;
+            type Stored = $stored;
+        }
+    };
+}
+
+record!(Product, StoredProduct, "product");
+record!(Release, StoredRelease, "release");
+record!(Pin, StoredPin, "pin");
+record!(Job, StoredJob, "job");
+record!(Head, StoredHead, "head");
+record!(NameRecord, StoredNameRecord, "name");
+record!(ShopEntry, StoredShopEntry, "shop entry");
+record!(Counts, StoredCounts, "count");
+
+/// `#[serde(with)]` for a record inside an operation: writes and reads its versioned form.
+pub(crate) mod versioned {
+    use super::{Deserialize, Deserializer, Record, Serialize, Serializer};
+
+    pub(crate) fn serialize<R: Record, S: Serializer>(
+        record: &R,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        R::Stored::from(record.clone()).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, R: Record, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<R, D::Error> {
+        R::Stored::deserialize(deserializer).map(Into::into)
+    }
 }

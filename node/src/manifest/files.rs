@@ -1,0 +1,138 @@
+//! Names, creation and durable removal of the files in the manifest's directory.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::{ManifestError, io_error};
+
+const JOURNAL: &str = "journal-";
+const CHECKPOINT: &str = "checkpoint-";
+const SUFFIX: &str = ".log";
+const TEMPORARY: &str = ".tmp";
+
+/// The journal whose first entry has this sequence number.
+pub(super) fn journal_path(dir: &Path, first: u64) -> PathBuf {
+    dir.join(format!("{JOURNAL}{first:020}{SUFFIX}"))
+}
+
+/// The checkpoint that holds everything up to this sequence number.
+pub(super) fn checkpoint_path(dir: &Path, last: u64) -> PathBuf {
+    dir.join(format!("{CHECKPOINT}{last:020}{SUFFIX}"))
+}
+
+/// The name that a file has until it is whole.
+pub(super) fn temporary_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(TEMPORARY);
+    name.into()
+}
+
+/// The sled directory.
+pub(super) fn index_path(dir: &Path) -> PathBuf {
+    dir.join("index")
+}
+
+/// What the directory holds, each list in ascending order.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// First sequence numbers of the journals.
+    pub(super) journals: Vec<u64>,
+    /// Last sequence numbers of the checkpoints.
+    pub(super) checkpoints: Vec<u64>,
+    /// Files that were never finished.
+    pub(super) temporary: Vec<PathBuf>,
+}
+
+impl Listing {
+    pub(super) fn read(dir: &Path) -> Result<Self, ManifestError> {
+        let mut listing = Self::default();
+        for entry in fs::read_dir(dir).map_err(|e| io_error("listing", dir, e))? {
+            let entry = entry.map_err(|e| io_error("listing", dir, e))?;
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if name.ends_with(TEMPORARY) {
+                listing.temporary.push(entry.path());
+            } else if let Some(first) = number(name, JOURNAL) {
+                listing.journals.push(first);
+            } else if let Some(last) = number(name, CHECKPOINT) {
+                listing.checkpoints.push(last);
+            }
+        }
+        listing.journals.sort_unstable();
+        listing.checkpoints.sort_unstable();
+        Ok(listing)
+    }
+}
+
+fn number(name: &str, prefix: &str) -> Option<u64> {
+    name.strip_prefix(prefix)?
+        .strip_suffix(SUFFIX)?
+        .parse()
+        .ok()
+}
+
+/// Makes `dir` with mode 0700 if it is not there, durably.
+pub(super) fn make_dir(dir: &Path) -> Result<(), ManifestError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|e| io_error("making", dir, e))?;
+    dir.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Opens a new or emptied file with mode 0600 for writing.
+pub(super) fn create(path: &Path) -> Result<File, ManifestError> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| write_error("making", path, e))
+}
+
+/// Takes the lock that one process holds on the directory until the file is closed.
+pub(super) fn lock(dir: &Path) -> Result<File, ManifestError> {
+    let path = dir.join("lock");
+    let file = create(&path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(ManifestError::Locked {
+            path: dir.to_owned(),
+        }),
+        Err(fs::TryLockError::Error(error)) => Err(io_error("locking", &path, error)),
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_dir(dir: &Path) -> Result<(), ManifestError> {
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(|e| io_error("syncing", dir, e))
+}
+
+/// Removes a file that nothing needs any more. It stays, and is found at the next open, when that
+/// fails.
+pub(super) fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), %error, "an old manifest file could not be removed");
+    }
+}
+
+/// [`ManifestError::Full`] when the cause is a full disk, else [`ManifestError::Io`].
+pub(super) fn write_error(action: &'static str, path: &Path, error: io::Error) -> ManifestError {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            ManifestError::Full {
+                path: path.parent().unwrap_or(path).to_owned(),
+            }
+        }
+        _ => io_error(action, path, error),
+    }
+}

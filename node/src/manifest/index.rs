@@ -1,0 +1,309 @@
+//! The index over the journal: one sled tree, keys by prefix. The only file that names sled's types,
+//! besides [`ManifestError`].
+//!
+//! Nothing here is the only copy of anything: the directory can be deleted and is rebuilt from
+//! checkpoint and journal. So sled's own flushing does not matter for durability.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use cid::Cid;
+
+use super::ManifestError;
+use super::frame::FORMAT;
+use super::record::{
+    Counts, Head, Job, JobId, NameRecord, Pin, Product, Record, Release, ShopEntry,
+};
+use crate::ids::{ProductId, Version};
+
+/// Memory for sled's pages, in bytes.
+const CACHE_CAPACITY: u64 = 32 << 20;
+
+/// Key prefixes. A product id never holds `/`, so `<product>/` selects exactly one product.
+pub(super) mod key {
+    use cid::Cid;
+
+    use super::{JobId, ProductId, Version};
+
+    pub(in crate::manifest) const PRODUCT: u8 = b'P';
+    pub(in crate::manifest) const RELEASE: u8 = b'V';
+    pub(in crate::manifest) const RELEASE_ORDER: u8 = b'O';
+    pub(in crate::manifest) const REVISION: u8 = b'R';
+    pub(in crate::manifest) const PIN: u8 = b'I';
+    pub(in crate::manifest) const JOB: u8 = b'J';
+    pub(in crate::manifest) const NAME: u8 = b'N';
+    pub(in crate::manifest) const STATE: u8 = b'S';
+    pub(in crate::manifest) const SHOP_ENTRY: u8 = b'D';
+    pub(in crate::manifest) const HEAD: &[u8] = b"Hhead";
+    pub(in crate::manifest) const FORMAT: &[u8] = b"Mformat";
+    pub(in crate::manifest) const APPLIED: &[u8] = b"Mapplied";
+    pub(in crate::manifest) const CLOSED: &[u8] = b"Mclosed";
+    pub(in crate::manifest) const COUNTS: &[u8] = b"Mcounts";
+    pub(in crate::manifest) const LAST_JOB: &[u8] = b"Mlast-job";
+
+    fn join(prefix: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let mut key = vec![prefix];
+        parts.iter().for_each(|part| key.extend_from_slice(part));
+        key
+    }
+
+    pub(in crate::manifest) fn product(id: &ProductId) -> Vec<u8> {
+        join(PRODUCT, &[id.as_str().as_bytes()])
+    }
+
+    pub(in crate::manifest) fn release(id: &ProductId, version: &Version) -> Vec<u8> {
+        join(
+            RELEASE,
+            &[id.as_str().as_bytes(), b"/", version.as_str().as_bytes()],
+        )
+    }
+
+    pub(in crate::manifest) fn releases_in_order(id: &ProductId) -> Vec<u8> {
+        join(RELEASE_ORDER, &[id.as_str().as_bytes(), b"/"])
+    }
+
+    pub(in crate::manifest) fn release_order(
+        id: &ProductId,
+        number: u64,
+        version: &Version,
+    ) -> Vec<u8> {
+        let mut key = releases_in_order(id);
+        key.extend_from_slice(&number.to_be_bytes());
+        key.extend_from_slice(version.as_str().as_bytes());
+        key
+    }
+
+    pub(in crate::manifest) fn revision(id: &ProductId) -> Vec<u8> {
+        join(REVISION, &[id.as_str().as_bytes()])
+    }
+
+    pub(in crate::manifest) fn shop_entry(id: &ProductId) -> Vec<u8> {
+        join(SHOP_ENTRY, &[id.as_str().as_bytes()])
+    }
+
+    pub(in crate::manifest) fn pin(cid: &Cid) -> Vec<u8> {
+        join(PIN, &[&cid.to_bytes()])
+    }
+
+    pub(in crate::manifest) fn job(id: JobId) -> Vec<u8> {
+        join(JOB, &[&id.to_be_bytes()])
+    }
+
+    pub(in crate::manifest) fn name(name: &[u8]) -> Vec<u8> {
+        join(NAME, &[name])
+    }
+
+    pub(in crate::manifest) fn state(key: &str) -> Vec<u8> {
+        join(STATE, &[key.as_bytes()])
+    }
+}
+
+/// Values to write (`Some`) or remove (`None`).
+pub(super) type Writes = HashMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Why an existing index cannot be used.
+#[derive(Debug)]
+pub(super) enum OpenFailure {
+    /// It must be set aside and rebuilt; the reason, in words.
+    Broken(String),
+    /// Nothing may be touched.
+    Refused(ManifestError),
+}
+
+/// Handle to the sled database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Index {
+    db: sled::Db,
+}
+
+impl Index {
+    /// Opens or makes the index in `dir`.
+    pub(super) fn open(dir: &Path) -> Result<Self, OpenFailure> {
+        let config = sled::Config::new()
+            .path(dir)
+            .cache_capacity(CACHE_CAPACITY)
+            .flush_every_ms(None);
+        // sled 0.34 panics on some damaged files.
+        let db = catch_unwind(AssertUnwindSafe(|| config.open()))
+            .map_err(|_| OpenFailure::Broken("sled panicked while opening".to_owned()))?
+            .map_err(|error| match error {
+                sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => {
+                    OpenFailure::Refused(ManifestError::Locked {
+                        path: dir.to_owned(),
+                    })
+                }
+                error => OpenFailure::Broken(error.to_string()),
+            })?;
+        let index = Self { db };
+        match index.number(key::FORMAT) {
+            Ok(Some(found)) if found > u64::from(FORMAT) => {
+                Err(OpenFailure::Refused(ManifestError::TooNew {
+                    path: dir.to_owned(),
+                    found: u32::try_from(found).unwrap_or(u32::MAX),
+                    known: FORMAT,
+                }))
+            }
+            Ok(Some(_)) => Ok(index),
+            Ok(None) if index.db.is_empty() => {
+                let format = Writes::from([(
+                    key::FORMAT.to_vec(),
+                    Some(u64::from(FORMAT).to_be_bytes().to_vec()),
+                )]);
+                index
+                    .apply(format)
+                    .map_err(|error| OpenFailure::Broken(error.to_string()))?;
+                Ok(index)
+            }
+            Ok(None) => Err(OpenFailure::Broken("its format is not recorded".to_owned())),
+            Err(error) => Err(OpenFailure::Broken(error.to_string())),
+        }
+    }
+
+    /// Whether every record decodes. Reads all of them.
+    pub(super) fn check_records(&self) -> Result<(), ManifestError> {
+        let all = catch_unwind(AssertUnwindSafe(|| {
+            self.db.iter().try_for_each(|item| {
+                let (key, value) = item.map_err(ManifestError::Index)?;
+                check_record(&key, &value)
+            })
+        }));
+        all.unwrap_or(Err(ManifestError::Record { kind: "damaged" }))
+    }
+
+    /// Writes all of `writes` in one atomic batch.
+    pub(super) fn apply(&self, writes: Writes) -> Result<(), ManifestError> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in writes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        self.db.apply_batch(batch).map_err(ManifestError::Index)
+    }
+
+    /// Hands everything to the operating system.
+    pub(super) fn flush(&self) -> Result<(), ManifestError> {
+        self.db.flush().map(|_| ()).map_err(ManifestError::Index)
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ManifestError> {
+        let value = self.db.get(key).map_err(ManifestError::Index)?;
+        Ok(value.map(|v| v.to_vec()))
+    }
+
+    pub(super) fn has(&self, key: &[u8]) -> Result<bool, ManifestError> {
+        self.db.contains_key(key).map_err(ManifestError::Index)
+    }
+
+    pub(super) fn record<R: Record>(&self, key: &[u8]) -> Result<Option<R>, ManifestError> {
+        let value = self.db.get(key).map_err(ManifestError::Index)?;
+        value.map(|v| R::decode(&v)).transpose()
+    }
+
+    /// An unsigned number stored big-endian.
+    pub(super) fn number(&self, key: &[u8]) -> Result<Option<u64>, ManifestError> {
+        let value = self.db.get(key).map_err(ManifestError::Index)?;
+        value.map(|v| decode_number(&v)).transpose()
+    }
+
+    /// Keys (without their prefix) and values under a prefix, in key order.
+    pub(super) fn scan(
+        &self,
+        prefix: &[u8],
+    ) -> impl DoubleEndedIterator<Item = Result<(Vec<u8>, sled::IVec), ManifestError>> + use<> {
+        let skip = prefix.len();
+        self.db.scan_prefix(prefix).map(move |item| {
+            let (key, value) = item.map_err(ManifestError::Index)?;
+            Ok((key.get(skip..).unwrap_or_default().to_vec(), value))
+        })
+    }
+
+    /// The number that the newest release of a product has.
+    pub(super) fn last_release_number(&self, id: &ProductId) -> Result<u64, ManifestError> {
+        match self.scan(&key::releases_in_order(id)).next_back() {
+            Some(item) => Ok(split_order(&item?.0)?.0),
+            None => Ok(0),
+        }
+    }
+}
+
+pub(super) fn decode_number(value: &[u8]) -> Result<u64, ManifestError> {
+    value
+        .try_into()
+        .map(u64::from_be_bytes)
+        .map_err(|_| ManifestError::Record { kind: "number" })
+}
+
+/// Splits `<number><version>`, the rest of a [`key::release_order`].
+pub(super) fn split_order(rest: &[u8]) -> Result<(u64, Version), ManifestError> {
+    const BAD: ManifestError = ManifestError::Record {
+        kind: "release order",
+    };
+    let (number, version) = rest.split_first_chunk::<8>().ok_or(BAD)?;
+    Ok((
+        u64::from_be_bytes(*number),
+        decode_id(version, "release order")?,
+    ))
+}
+
+/// Splits `<product>/<version>`, the rest of a [`key::release`].
+pub(super) fn split_release(rest: &[u8]) -> Result<(ProductId, Version), ManifestError> {
+    let kind = "release";
+    let slash = rest.iter().position(|b| *b == b'/');
+    let (product, version) = slash
+        .and_then(|at| Some((rest.get(..at)?, rest.get(at + 1..)?)))
+        .ok_or(ManifestError::Record { kind })?;
+    Ok((decode_id(product, kind)?, decode_id(version, kind)?))
+}
+
+pub(super) fn decode_id<T: std::str::FromStr>(
+    bytes: &[u8],
+    kind: &'static str,
+) -> Result<T, ManifestError> {
+    std::str::from_utf8(bytes)
+        .ok()
+        .and_then(|word| word.parse().ok())
+        .ok_or(ManifestError::Record { kind })
+}
+
+pub(super) fn decode_cid(bytes: &[u8]) -> Result<Cid, ManifestError> {
+    Cid::try_from(bytes).map_err(|_| ManifestError::Record { kind: "pin" })
+}
+
+fn check_record(key: &[u8], value: &[u8]) -> Result<(), ManifestError> {
+    let Some((prefix, rest)) = key.split_first() else {
+        return Err(ManifestError::Record { kind: "nameless" });
+    };
+    match *prefix {
+        key::PRODUCT => {
+            decode_id::<ProductId>(rest, "product")?;
+            Product::decode(value).map(drop)
+        }
+        key::RELEASE => {
+            split_release(rest)?;
+            Release::decode(value).map(drop)
+        }
+        key::PIN => {
+            decode_cid(rest)?;
+            Pin::decode(value).map(drop)
+        }
+        key::JOB => {
+            decode_number(rest)?;
+            Job::decode(value).map(drop)
+        }
+        key::NAME => NameRecord::decode(value).map(drop),
+        key::SHOP_ENTRY => {
+            decode_id::<ProductId>(rest, "shop entry")?;
+            ShopEntry::decode(value).map(drop)
+        }
+        key::REVISION => decode_number(value).map(drop),
+        _ if key == key::HEAD => Head::decode(value).map(drop),
+        _ if key == key::COUNTS => Counts::decode(value).map(drop),
+        _ if [key::FORMAT, key::APPLIED, key::CLOSED, key::LAST_JOB].contains(&key) => {
+            decode_number(value).map(drop)
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,161 @@
+//! Opening: find the journal's end, bring the index up to it, or rebuild the index.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::draft::Draft;
+use super::files::{self, Listing};
+use super::index::{Index, OpenFailure, key};
+use super::journal::{self, Journal, Survey};
+use super::{ManifestError, ManifestOptions, Recovery, checkpoint, io_error};
+
+/// Opens journal and index in `dir`. The caller holds the directory's lock.
+pub(super) fn open(
+    dir: &Path,
+    options: &ManifestOptions,
+) -> Result<(Index, Journal, Recovery), ManifestError> {
+    let listing = Listing::read(dir)?;
+    let newest_checkpoint = listing.checkpoints.last().copied();
+    let survey = journal::survey(dir, &listing.journals, newest_checkpoint.unwrap_or(0))?;
+    let mut recovery = Recovery::default();
+
+    let index = match open_index(dir, &survey)? {
+        Ok(index) => index,
+        Err(reason) => {
+            let aside = set_aside(dir)?;
+            tracing::warn!(%reason, aside = %aside.display(), "the manifest index is rebuilt");
+            recovery.rebuilt_from = Some(aside);
+            new_index(dir)?
+        }
+    };
+    if index.number(key::APPLIED)?.is_none()
+        && let Some(last) = newest_checkpoint
+    {
+        load_checkpoint(dir, &index, last)?;
+    }
+    let applied = index.number(key::APPLIED)?.unwrap_or(0);
+    let base = survey.files.first().map_or(applied, |first| first - 1);
+    if applied < base {
+        return Err(ManifestError::Corrupt {
+            path: files::journal_path(dir, base + 1),
+            offset: 0,
+        });
+    }
+
+    if let Some((_, _, bytes)) = survey.torn {
+        recovery.truncated_bytes = bytes;
+    }
+    let journal = Journal::resume(dir, &survey, options.reserve)?;
+    journal::replay(dir, &survey.files, applied, |sequence, ops| {
+        let mut draft = Draft::new(&index, sequence);
+        draft.add(&[], &ops)?;
+        recovery.replayed += 1;
+        index.apply(draft.into_writes())
+    })?;
+    remove_leftovers(dir, &listing, newest_checkpoint);
+    Ok((index, journal, recovery))
+}
+
+/// Opens the index and checks that it agrees with the journal. The inner error says in words why it
+/// has to be rebuilt.
+fn open_index(dir: &Path, survey: &Survey) -> Result<Result<Index, String>, ManifestError> {
+    let path = files::index_path(dir);
+    let index = match Index::open(&path) {
+        Ok(index) => index,
+        Err(OpenFailure::Refused(error)) => return Err(error),
+        Err(OpenFailure::Broken(reason)) => return Ok(Err(reason)),
+    };
+    let (applied, closed) = match (index.number(key::APPLIED), index.number(key::CLOSED)) {
+        (Ok(applied), Ok(closed)) => (applied, closed),
+        (Err(error), _) | (_, Err(error)) => return Ok(Err(error.to_string())),
+    };
+    let Some(applied) = applied else {
+        return Ok(Ok(index));
+    };
+    if applied > survey.last {
+        // The index gets an entry only after the journal's sync, so this one was acknowledged.
+        if let Some((path, offset, _)) = &survey.torn {
+            return Err(ManifestError::Corrupt {
+                path: path.clone(),
+                offset: *offset,
+            });
+        }
+        if survey.last == 0 {
+            return Err(ManifestError::Corrupt {
+                path: files::journal_path(dir, 1),
+                offset: 0,
+            });
+        }
+        return Ok(Err(format!(
+            "it holds entry {applied}, the journal ends at {}",
+            survey.last
+        )));
+    }
+    if survey
+        .files
+        .first()
+        .is_some_and(|first| applied < first - 1)
+    {
+        return Ok(Err("it is older than the journal".to_owned()));
+    }
+    if closed != Some(applied)
+        && let Err(error) = index.check_records()
+    {
+        return Ok(Err(error.to_string()));
+    }
+    Ok(Ok(index))
+}
+
+fn set_aside(dir: &Path) -> Result<PathBuf, ManifestError> {
+    let path = files::index_path(dir);
+    let now = Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ");
+    let aside = dir.join(format!("index.broken-{now}"));
+    fs::rename(&path, &aside).map_err(|e| io_error("setting aside", &path, e))?;
+    Ok(aside)
+}
+
+fn new_index(dir: &Path) -> Result<Index, ManifestError> {
+    let path = files::index_path(dir);
+    Index::open(&path).map_err(|failure| match failure {
+        OpenFailure::Refused(error) => error,
+        OpenFailure::Broken(reason) => io_error("making", &path, std::io::Error::other(reason)),
+    })
+}
+
+/// Fills an empty index. It counts as empty until the last write, so a crash in between only means
+/// doing it again.
+fn load_checkpoint(dir: &Path, index: &Index, last: u64) -> Result<(), ManifestError> {
+    let path = files::checkpoint_path(dir, last);
+    checkpoint::read(&path, |ops| {
+        let mut draft = Draft::new(index, last);
+        draft.add(&[], &ops)?;
+        let mut writes = draft.into_writes();
+        writes.remove(key::APPLIED);
+        index.apply(writes)
+    })?;
+    index.apply(Draft::new(index, last).into_writes())
+}
+
+/// Removes what a crash left behind: unfinished files, and what the newest checkpoint replaced.
+fn remove_leftovers(dir: &Path, listing: &Listing, newest_checkpoint: Option<u64>) {
+    listing
+        .temporary
+        .iter()
+        .for_each(|path| files::remove(path));
+    let Some(newest) = newest_checkpoint else {
+        return;
+    };
+    for &last in listing.checkpoints.iter().filter(|last| **last < newest) {
+        files::remove(&files::checkpoint_path(dir, last));
+    }
+    // A journal is replaced when the next one begins at or before the entry after the checkpoint.
+    for pair in listing.journals.windows(2) {
+        if let [old, next] = pair
+            && *next <= newest + 1
+        {
+            files::remove(&files::journal_path(dir, *old));
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The writer: one thread that owns the journal and is the only one to change the index.
+
+use std::path::PathBuf;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::change::Change;
+use super::draft::Draft;
+use super::files::{self, Listing};
+use super::index::{Index, Writes, key};
+use super::journal::{self, Journal};
+use super::{ManifestError, ManifestOptions, checkpoint};
+
+/// Most changes that share one sync.
+const MAX_GROUP: usize = 256;
+/// Closing writes a checkpoint when the journal has at least this many entries: opening stays fast,
+/// and a short run costs nothing.
+const CHECKPOINT_AT_CLOSE: u64 = 1024;
+
+pub(super) type Reply = oneshot::Sender<Result<u64, ManifestError>>;
+
+/// What the writer is asked for.
+#[derive(Debug)]
+pub(super) enum Request {
+    Commit(Change, Reply),
+    Close(oneshot::Sender<Result<(), ManifestError>>),
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    dir: PathBuf,
+    index: Index,
+    journal: Journal,
+    options: ManifestOptions,
+    /// The journal length that starts the next checkpoint.
+    checkpoint_at: u64,
+    /// The error after which nothing may be written any more.
+    failed: Option<ManifestError>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        dir: PathBuf,
+        index: Index,
+        journal: Journal,
+        options: ManifestOptions,
+    ) -> Self {
+        let checkpoint_at = options.journal_limit;
+        Self {
+            dir,
+            index,
+            journal,
+            options,
+            checkpoint_at,
+            failed: None,
+        }
+    }
+
+    /// Serves requests until it is closed or all handles are gone.
+    pub(super) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut group = Vec::new();
+        while let Some(first) = requests.blocking_recv() {
+            let mut next = Some(first);
+            let mut close = None;
+            while let Some(request) = next {
+                match request {
+                    Request::Commit(change, reply) => group.push((change, reply)),
+                    Request::Close(reply) => close = Some(reply),
+                }
+                let more = close.is_none() && group.len() < MAX_GROUP;
+                next = more.then(|| requests.try_recv().ok()).flatten();
+            }
+            self.commit(std::mem::take(&mut group));
+            if let Some(reply) = close {
+                requests.close();
+                let closed = self.close();
+                drop(self);
+                // The caller may have stopped waiting; closing is done all the same.
+                if reply.send(closed).is_err() {
+                    tracing::debug!("nobody waited for the manifest to close");
+                }
+                return;
+            }
+            if self.journal.len() >= self.checkpoint_at {
+                self.rotate();
+            }
+        }
+    }
+
+    /// Makes a group of changes durable, then visible, then acknowledges each.
+    fn commit(&mut self, group: Vec<(Change, Reply)>) {
+        if let Some(error) = &self.failed {
+            group
+                .into_iter()
+                .for_each(|(_, r)| answer(r, Err(error.clone())));
+            return;
+        }
+        let sequence = self.journal.next();
+        let mut draft = Draft::new(&self.index, sequence);
+        let mut ops = Vec::new();
+        let mut waiting = Vec::new();
+        for (change, reply) in group {
+            match draft.add(&change.expect, &change.ops) {
+                Ok(()) => {
+                    ops.extend(change.ops);
+                    waiting.push(reply);
+                }
+                Err(error) => answer(reply, Err(error)),
+            }
+        }
+        let writes = draft.into_writes();
+        let done = if ops.is_empty() {
+            Ok(sequence.saturating_sub(1))
+        } else {
+            self.write(sequence, ops, writes)
+        };
+        waiting.into_iter().for_each(|r| answer(r, done.clone()));
+    }
+
+    fn write(
+        &mut self,
+        sequence: u64,
+        ops: Vec<super::change::Op>,
+        writes: Writes,
+    ) -> Result<u64, ManifestError> {
+        let entry = journal::encode(sequence, ops)?;
+        match self.journal.append(&entry) {
+            Ok(()) => {}
+            Err(error @ ManifestError::Full { .. }) => return Err(error),
+            Err(error) => return Err(self.fail(error)),
+        }
+        // From here on the change is durable; if the index fails, the next open applies it.
+        self.index
+            .apply(writes)
+            .map_err(|error| self.fail(error))
+            .map(|()| sequence)
+    }
+
+    fn fail(&mut self, error: ManifestError) -> ManifestError {
+        tracing::error!(%error, "the manifest refuses changes until it is opened again");
+        self.failed = Some(error.clone());
+        error
+    }
+
+    /// Writes a checkpoint and begins a new journal. When that fails, the old journal goes on.
+    fn rotate(&mut self) {
+        match self.checkpoint() {
+            Ok(()) => self.checkpoint_at = self.options.journal_limit,
+            Err(error) => {
+                tracing::warn!(%error, "no manifest checkpoint was written; trying again later");
+                self.checkpoint_at = self
+                    .journal
+                    .len()
+                    .saturating_add(self.options.journal_limit);
+            }
+        }
+    }
+
+    fn checkpoint(&mut self) -> Result<(), ManifestError> {
+        if self.failed.is_some() || self.journal.entries() == 0 {
+            return Ok(());
+        }
+        let last = self.journal.next() - 1;
+        let old = Listing::read(&self.dir)?;
+        checkpoint::write(&self.dir, &self.index, last)?;
+        match Journal::create(&self.dir, last + 1, self.options.reserve) {
+            Ok(journal) => self.journal = journal,
+            // Whether the new file will be there after a crash is unknown.
+            Err(error) => return Err(self.fail(error)),
+        }
+        for first in old.journals {
+            files::remove(&files::journal_path(&self.dir, first));
+        }
+        for last in old.checkpoints {
+            files::remove(&files::checkpoint_path(&self.dir, last));
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), ManifestError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        if self.journal.entries() >= CHECKPOINT_AT_CLOSE {
+            self.rotate();
+        }
+        let applied = self.journal.next().saturating_sub(1);
+        self.index.apply(Writes::from([(
+            key::CLOSED.to_vec(),
+            Some(applied.to_be_bytes().to_vec()),
+        )]))?;
+        self.index.flush()
+    }
+}
+
+fn answer(reply: Reply, result: Result<u64, ManifestError>) {
+    // A caller that stopped waiting does not undo its change.
+    if reply.send(result).is_err() {
+        tracing::trace!("nobody waited for this change");
+    }
+}

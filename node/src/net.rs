@@ -2,25 +2,77 @@
 //!
 //! [`Network`] is a cheap handle; one task owns the swarm and takes commands over a bounded channel.
 
+mod address;
+mod behaviour;
 pub mod bitswap;
+mod bootstrap;
+mod dht;
+mod dial_filter;
+mod event_loop;
+mod reachability;
+mod records;
+mod scoped;
+mod security;
+#[cfg(test)]
+mod tests;
+mod transport;
 pub mod yamux;
 
+use std::collections::HashMap;
+use std::net::{IpAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cid::Cid;
 use duka_config::NetworkConfig;
+use jiff::Timestamp;
+use libp2p::core::transport::TransportError;
 use libp2p::identity::Keypair;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId, Swarm, swarm};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::ipns::Record;
+pub use reachability::Reachability;
+
+use self::address::Scope;
+use self::behaviour::{Behaviour, QUERY_TIMEOUT};
+use self::bitswap::Bitswap;
+use self::dht::Query;
+use self::event_loop::{Command, DialFailure, EventLoop};
+use self::records::{Limits, Records};
+use crate::ipns::{self, Record};
 use crate::keys::Name;
 use crate::manifest::Manifest;
 use crate::store::Store;
 
+/// Commands that wait for the swarm.
+const COMMANDS: usize = 64;
+/// DHT queries at once; more wait.
+const QUERIES: usize = 32;
+/// Results of a query that wait for the caller.
+const RESULTS: usize = 64;
+/// How long more results are waited for once there is one.
+const GRACE: Duration = Duration::from_secs(2);
+/// Valid records that are compared before the best is taken (Kubo's quorum).
+const RECORD_QUORUM: usize = 16;
+/// Listeners have their addresses after this, or the node starts without them.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Streams that are open at the end may take this long to finish.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection that no protocol uses is closed after this.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+
 /// Handle to the network. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Network {}
+pub struct Network {
+    peer: PeerId,
+    commands: mpsc::Sender<Command>,
+    queries: Arc<Semaphore>,
+    bitswap: Bitswap,
+}
 
 /// Why a network operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +81,9 @@ pub enum NetError {
     /// `--offline`, or the node is shutting down.
     #[error("the network is off")]
     Off,
+    /// The transports could not be set up.
+    #[error("the network cannot be set up")]
+    Setup(#[source] Arc<std::io::Error>),
     /// An address to listen on could not be had.
     #[error("cannot listen on {address}: {reason}")]
     Listen {
@@ -80,79 +135,388 @@ pub struct PeerInfo {
     pub round_trip: Option<Duration>,
 }
 
-/// Whether others can reach this node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reachability {
-    /// Not known yet, or nobody to ask.
-    Unknown,
-    /// A peer confirmed these addresses (AutoNAT v2).
-    Public(Vec<Multiaddr>),
-    /// Only on this machine or its local network.
-    Private,
-    /// Only over a relay.
-    Relayed(Vec<Multiaddr>),
-}
-
 impl Network {
     /// Starts the swarm and listens. Returns the handle and the future that runs the swarm until
     /// `stop` is cancelled; the caller spawns it.
+    ///
+    /// # Errors
+    /// [`NetError::Off`] when the configuration says offline, [`NetError::Address`] for an address
+    /// in it that is none, [`NetError::Listen`] when an address cannot be had.
     pub async fn start(
-        _config: &NetworkConfig,
-        _peer_key: Keypair,
-        _store: Store,
+        config: &NetworkConfig,
+        peer_key: Keypair,
+        store: Store,
         _manifest: Manifest,
-        _stop: CancellationToken,
+        stop: CancellationToken,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), NetError> {
-        Ok((todo!(), async {}))
+        let tasks = TaskTracker::new();
+        let bitswap = bitswap::new(&config.limits, store, tasks.clone(), stop.clone());
+        Self::start_swarm(config, &peer_key, bitswap, tasks, stop).await
+    }
+
+    async fn start_swarm(
+        config: &NetworkConfig,
+        peer_key: &Keypair,
+        (bitswap_behaviour, bitswap): (bitswap::Behaviour, Bitswap),
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), NetError> {
+        if config.offline {
+            return Err(NetError::Off);
+        }
+        let listen = parse_all(&config.listen)?;
+        let announce = parse_all(&config.announce)?;
+        let bootstrap = parse_all(&config.bootstrap)?;
+
+        let peer = peer_key.public().to_peer_id();
+        let records = || Records::new(peer, Limits::default());
+        let mut swarm = swarm(config, peer_key, bitswap_behaviour, records(), records())
+            .map_err(|error| NetError::Setup(Arc::new(error)))?;
+        for address in &announce {
+            swarm.add_external_address(address::without_peer(address));
+        }
+        let mut listeners = HashMap::new();
+        for address in listen {
+            check_port(&address)?;
+            let id = swarm
+                .listen_on(address.clone())
+                .map_err(|error| listen_error(&address, error))?;
+            listeners.insert(id, address);
+        }
+
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let mut event_loop = EventLoop::new(swarm, receiver, bootstrap, config.relay, stop);
+        let waiting = listeners.keys().copied().collect();
+        // A listener on a wildcard without any interface to listen on never has an address.
+        let ready = event_loop.wait_for_listeners(waiting);
+        if let Ok(Err((id, reason))) = tokio::time::timeout(LISTEN_TIMEOUT, ready).await {
+            let address = listeners.get(&id).map(Multiaddr::to_string);
+            return Err(NetError::Listen {
+                address: address.unwrap_or_default(),
+                reason,
+            });
+        }
+        let network = Self {
+            peer,
+            commands,
+            queries: Arc::new(Semaphore::new(QUERIES)),
+            bitswap,
+        };
+        let run = async move {
+            event_loop.run().await;
+            tasks.close();
+            if tokio::time::timeout(CLOSE_TIMEOUT, tasks.wait())
+                .await
+                .is_err()
+            {
+                tracing::debug!("some streams did not end in time");
+            }
+        };
+        Ok((network, run))
     }
 
     /// This node.
     pub fn peer_id(&self) -> PeerId {
-        todo!()
+        self.peer
     }
 
     /// Addresses peers can dial, each with `/p2p/<peer id>`: listeners and confirmed external ones.
+    ///
+    /// # Errors
+    /// [`NetError::Off`].
     pub async fn addresses(&self) -> Result<Vec<Multiaddr>, NetError> {
-        todo!()
+        self.ask(Command::Addresses).await
     }
 
     /// Whether others can reach this node.
+    ///
+    /// # Errors
+    /// [`NetError::Off`].
     pub async fn reachability(&self) -> Result<Reachability, NetError> {
-        todo!()
+        self.ask(Command::Reachability).await
     }
 
-    /// Connects to a peer and remembers its address.
-    pub async fn connect(&self, _address: Multiaddr) -> Result<PeerId, NetError> {
-        todo!()
+    /// Connects to a peer and remembers its address. An address of the form `/p2p/<peer id>` is
+    /// looked up in the DHT.
+    ///
+    /// # Errors
+    /// [`NetError::Dial`] when the peer cannot be reached, [`NetError::Off`].
+    pub async fn connect(&self, address: Multiaddr) -> Result<PeerId, NetError> {
+        let peer = address::peer_of(&address);
+        let known = match &peer {
+            Some(_) if address.iter().count() == 1 => Vec::new(),
+            _ => vec![address.clone()],
+        };
+        let failure = match (self.dial(peer, known.clone()).await?, peer) {
+            (Ok(peer), _) => return Ok(peer),
+            (Err(DialFailure::NoAddress), Some(peer)) if known.is_empty() => {
+                let found = self.find_peer(peer).await?;
+                if found.is_empty() {
+                    DialFailure::NoAddress
+                } else {
+                    match self.dial(Some(peer), found).await? {
+                        Ok(peer) => return Ok(peer),
+                        Err(failure) => failure,
+                    }
+                }
+            }
+            (Err(failure), _) => failure,
+        };
+        let reason = match failure {
+            DialFailure::NoAddress => "no address of the peer is known".to_owned(),
+            DialFailure::Other(reason) => reason,
+        };
+        Err(NetError::Dial { address, reason })
     }
 
     /// Connected peers.
+    ///
+    /// # Errors
+    /// [`NetError::Off`].
     pub async fn peers(&self) -> Result<Vec<PeerInfo>, NetError> {
-        todo!()
+        self.ask(Command::Peers).await
     }
 
     /// Bitswap.
-    pub fn bitswap(&self) -> &bitswap::Bitswap {
-        todo!()
+    pub fn bitswap(&self) -> &Bitswap {
+        &self.bitswap
     }
 
-    /// Peers that the DHT says have the block; up to `limit`, connected to before they are returned.
-    pub async fn find_providers(&self, _cid: &Cid, _limit: usize) -> Result<Vec<PeerId>, NetError> {
-        todo!()
+    /// Peers that the DHT says have the block; up to `limit`, connected to before they are
+    /// returned. Both DHTs are asked. Once one is found, others have two seconds more.
+    ///
+    /// # Errors
+    /// [`NetError::Off`]. Nobody found is an empty list.
+    pub async fn find_providers(&self, cid: &Cid, limit: usize) -> Result<Vec<PeerId>, NetError> {
+        let _permit = self.permit().await?;
+        let (found, mut results) = mpsc::channel(RESULTS);
+        for scope in Scope::ALL {
+            let query = Query::Providers {
+                key: cid.hash().to_bytes(),
+                found: found.clone(),
+            };
+            self.send(Command::Query(scope, query)).await?;
+        }
+        drop(found);
+        let mut providers = Vec::new();
+        let mut deadline = Instant::now() + QUERY_TIMEOUT;
+        while providers.len() < limit {
+            let Ok(Some(peer)) = tokio::time::timeout_at(deadline, results.recv()).await else {
+                break;
+            };
+            if !providers.contains(&peer) {
+                providers.push(peer);
+                deadline = deadline.min(Instant::now() + GRACE);
+            }
+        }
+        Ok(providers)
     }
 
     /// Tells the DHT that this node has the block. Returns when at least one peer has the record.
-    pub async fn provide(&self, _cid: &Cid) -> Result<(), NetError> {
-        todo!()
+    ///
+    /// # Errors
+    /// [`NetError::NotStored`] when no peer could be told, [`NetError::Off`].
+    pub async fn provide(&self, cid: &Cid) -> Result<(), NetError> {
+        let key = cid.hash().to_bytes();
+        self.store(|done| Query::Provide {
+            key: key.clone(),
+            done,
+        })
+        .await
     }
 
-    /// Puts a signed record into the DHT.
-    pub async fn put_record(&self, _name: &Name, _record: &Record) -> Result<(), NetError> {
-        todo!()
+    /// Puts a signed record into the DHT. Returns when the closest peers that answer have it.
+    ///
+    /// # Errors
+    /// [`NetError::NotStored`] when no peer took it, [`NetError::Off`].
+    pub async fn put_record(&self, name: &Name, record: &Record) -> Result<(), NetError> {
+        let key = records::key_of_name(name).to_vec();
+        self.store(|done| Query::PutRecord {
+            key: key.clone(),
+            value: record.bytes.clone(),
+            done,
+        })
+        .await
     }
 
-    /// The best valid record that the DHT has: highest sequence, then latest validity.
-    pub async fn get_record(&self, _name: &Name) -> Result<Option<Record>, NetError> {
-        todo!()
+    /// The best valid record that the DHT has: highest sequence, then latest validity. Once one
+    /// is found, others have two seconds more.
+    ///
+    /// # Errors
+    /// [`NetError::Off`]. No valid record is `None`.
+    pub async fn get_record(&self, name: &Name) -> Result<Option<Record>, NetError> {
+        let _permit = self.permit().await?;
+        let (found, mut results) = mpsc::channel(RESULTS);
+        for scope in Scope::ALL {
+            let query = Query::GetRecord {
+                key: records::key_of_name(name).to_vec(),
+                found: found.clone(),
+            };
+            self.send(Command::Query(scope, query)).await?;
+        }
+        drop(found);
+        let mut best: Option<Record> = None;
+        let mut valid = 0;
+        let mut deadline = Instant::now() + QUERY_TIMEOUT;
+        while valid < RECORD_QUORUM {
+            let Ok(Some(bytes)) = tokio::time::timeout_at(deadline, results.recv()).await else {
+                break;
+            };
+            let record = match ipns::verify(name, &bytes, Timestamp::now()) {
+                Ok(record) => record,
+                Err(error) => {
+                    tracing::debug!(%name, %error, "a peer has a record that is not valid");
+                    continue;
+                }
+            };
+            valid += 1;
+            deadline = deadline.min(Instant::now() + GRACE);
+            let better = best.as_ref().is_none_or(|best| {
+                (record.sequence, record.validity) > (best.sequence, best.validity)
+            });
+            if better {
+                best = Some(record);
+            }
+        }
+        Ok(best)
+    }
+
+    /// Sends one query to each DHT; either that takes it is enough.
+    async fn store(
+        &self,
+        query: impl Fn(oneshot::Sender<Result<(), String>>) -> Query,
+    ) -> Result<(), NetError> {
+        let _permit = self.permit().await?;
+        let mut answers = Vec::new();
+        for scope in Scope::ALL {
+            let (done, answer) = oneshot::channel();
+            self.send(Command::Query(scope, query(done))).await?;
+            answers.push(answer);
+        }
+        let mut reason = None;
+        let mut stored = false;
+        for answer in answers {
+            match answer.await {
+                Ok(Ok(())) => stored = true,
+                Ok(Err(failure)) => reason = Some(failure),
+                // This DHT is off.
+                Err(_) => {}
+            }
+        }
+        if stored {
+            Ok(())
+        } else {
+            Err(NetError::NotStored {
+                reason: reason.unwrap_or_else(|| "the DHT is off".to_owned()),
+            })
+        }
+    }
+
+    /// Addresses that the DHTs know of a peer.
+    async fn find_peer(&self, peer: PeerId) -> Result<Vec<Multiaddr>, NetError> {
+        let _permit = self.permit().await?;
+        let (found, mut results) = mpsc::channel(RESULTS);
+        for scope in Scope::ALL {
+            let query = Query::FindPeer {
+                peer,
+                found: found.clone(),
+            };
+            self.send(Command::Query(scope, query)).await?;
+        }
+        drop(found);
+        let mut addresses = Vec::new();
+        let mut deadline = Instant::now() + QUERY_TIMEOUT;
+        while let Ok(Some(address)) = tokio::time::timeout_at(deadline, results.recv()).await {
+            addresses.push(address);
+            deadline = deadline.min(Instant::now() + GRACE);
+        }
+        Ok(addresses)
+    }
+
+    async fn dial(
+        &self,
+        peer: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+    ) -> Result<Result<PeerId, DialFailure>, NetError> {
+        self.ask(|done| Command::Connect {
+            peer,
+            addresses,
+            done,
+        })
+        .await
+    }
+
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, NetError> {
+        self.queries.acquire().await.map_err(|_| NetError::Off)
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, NetError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply)).await?;
+        answer.await.map_err(|_| NetError::Off)
+    }
+
+    async fn send(&self, command: Command) -> Result<(), NetError> {
+        self.commands.send(command).await.map_err(|_| NetError::Off)
+    }
+}
+
+fn swarm(
+    config: &NetworkConfig,
+    key: &Keypair,
+    bitswap: bitswap::Behaviour,
+    wan: Records,
+    lan: Records,
+) -> std::io::Result<Swarm<Behaviour>> {
+    let (transports, relay) = transport::build(key)?;
+    let behaviour = behaviour::build(config, key, relay, bitswap, wan, lan)?;
+    let settings = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
+    let peer = key.public().to_peer_id();
+    Ok(Swarm::new(transports, behaviour, peer, settings))
+}
+
+fn parse_all(addresses: &[String]) -> Result<Vec<Multiaddr>, NetError> {
+    addresses
+        .iter()
+        .map(|address| {
+            address
+                .parse()
+                .map_err(|error: libp2p::multiaddr::Error| NetError::Address {
+                    address: address.clone(),
+                    reason: error.to_string(),
+                })
+        })
+        .collect()
+}
+
+/// Refuses a TCP port that another process listens on. The swarm's own sockets share ports, so that
+/// connections can be opened from the port they are accepted on, and would not notice: each
+/// process would then get some of the connections.
+fn check_port(address: &Multiaddr) -> Result<(), NetError> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind((ip, port))
+            .map(drop)
+            .map_err(|error| listen_error(address, TransportError::Other(error))),
+        _ => Ok(()),
+    }
+}
+
+fn listen_error(address: &Multiaddr, error: TransportError<std::io::Error>) -> NetError {
+    let reason = match error {
+        TransportError::MultiaddrNotSupported(_) => "no such transport here".to_owned(),
+        TransportError::Other(error) => error.to_string(),
+    };
+    NetError::Listen {
+        address: address.to_string(),
+        reason,
     }
 }

@@ -1,0 +1,628 @@
+//! The task that owns the swarm: waits for a command, an event or a timer, and applies it.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use futures::StreamExt;
+use libp2p::core::transport::ListenerId;
+use libp2p::kad::store::RecordStore;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError, FromSwarm, NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, autonat, identify, kad, mdns, ping, upnp};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::PeerInfo;
+use super::address::{self, Scope};
+use super::behaviour::{Behaviour, BehaviourEvent};
+use super::bootstrap::Backoff;
+use super::dht::{Next, Pending, Queries, Query};
+use super::reachability::{Findings, Reachability};
+use super::records::Records;
+
+/// How often the routing tables are refreshed (Kubo's `RoutingTable.RefreshInterval`).
+const REFRESH: Duration = Duration::from_secs(10 * 60);
+/// How long closing the connections may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Providers dialed for one query at a time.
+const DIALS_PER_QUERY: usize = 32;
+/// Addresses taken from one peer's identify message.
+const ADDRESSES_PER_PEER: usize = 16;
+/// Relays that this node asks for a reservation.
+const RELAYS: usize = 2;
+/// The protocol that a relay offers.
+const RELAY_PROTOCOL: &str = "/libp2p/circuit/relay/0.2.0/hop";
+
+/// What a handle asks for. Every reply channel that is dropped means "off".
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Connect to a peer, an address, or both.
+    Connect {
+        peer: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+        done: oneshot::Sender<Result<PeerId, DialFailure>>,
+    },
+    Peers(oneshot::Sender<Vec<PeerInfo>>),
+    Addresses(oneshot::Sender<Vec<Multiaddr>>),
+    Reachability(oneshot::Sender<Reachability>),
+    Query(Scope, Query),
+}
+
+/// Why a dial failed.
+#[derive(Debug)]
+pub(super) enum DialFailure {
+    /// No address of the peer is known.
+    NoAddress,
+    /// In words.
+    Other(String),
+}
+
+/// What to do next.
+enum Action {
+    Stop,
+    Command(Command),
+    Swarm(Box<SwarmEvent<BehaviourEvent>>),
+    Bootstrap,
+    Refresh,
+}
+
+/// A connected peer.
+#[derive(Debug, Default)]
+struct Peer {
+    connections: Vec<(ConnectionId, Multiaddr)>,
+    agent: Option<String>,
+    round_trip: Option<Duration>,
+}
+
+/// The swarm and everything that is known about it.
+pub(super) struct EventLoop {
+    swarm: Swarm<Behaviour>,
+    commands: mpsc::Receiver<Command>,
+    stop: CancellationToken,
+    bootstrap: Vec<Multiaddr>,
+    backoff: Backoff,
+    refresh: Instant,
+    relay: bool,
+    peers: HashMap<PeerId, Peer>,
+    dials: HashMap<ConnectionId, oneshot::Sender<Result<PeerId, DialFailure>>>,
+    provider_dials: HashMap<PeerId, Vec<mpsc::Sender<PeerId>>>,
+    queries: Queries,
+    findings: Findings,
+    relays: HashSet<ListenerId>,
+}
+
+impl EventLoop {
+    pub(super) fn new(
+        swarm: Swarm<Behaviour>,
+        commands: mpsc::Receiver<Command>,
+        bootstrap: Vec<Multiaddr>,
+        relay: bool,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            swarm,
+            commands,
+            stop,
+            bootstrap,
+            backoff: Backoff::new(),
+            refresh: Instant::now() + REFRESH,
+            relay,
+            peers: HashMap::new(),
+            dials: HashMap::new(),
+            provider_dials: HashMap::new(),
+            queries: Queries::default(),
+            findings: Findings::default(),
+            relays: HashSet::new(),
+        }
+    }
+
+    /// Waits until each of the listeners has an address.
+    ///
+    /// # Errors
+    /// The first listener that failed, and why.
+    pub(super) async fn wait_for_listeners(
+        &mut self,
+        mut waiting: HashSet<ListenerId>,
+    ) -> Result<(), (ListenerId, String)> {
+        while !waiting.is_empty() {
+            let event = self.swarm.select_next_some().await;
+            match &event {
+                SwarmEvent::NewListenAddr { listener_id, .. } => {
+                    waiting.remove(listener_id);
+                }
+                SwarmEvent::ListenerClosed {
+                    listener_id,
+                    reason: Err(error),
+                    ..
+                } => return Err((*listener_id, error.to_string())),
+                SwarmEvent::ListenerError { listener_id, error } => {
+                    return Err((*listener_id, error.to_string()));
+                }
+                _ => {}
+            }
+            self.apply(Action::Swarm(Box::new(event)));
+        }
+        Ok(())
+    }
+
+    /// Runs until it is stopped, then closes all connections.
+    pub(super) async fn run(mut self) {
+        loop {
+            match self.select().await {
+                Action::Stop => break,
+                action => self.apply(action),
+            }
+        }
+        self.close().await;
+    }
+
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    async fn select(&mut self) -> Action {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Action::Stop,
+            command = self.commands.recv() => command.map_or(Action::Stop, Action::Command),
+            event = self.swarm.select_next_some() => Action::Swarm(Box::new(event)),
+            () = tokio::time::sleep_until(self.backoff.next()), if !self.bootstrap.is_empty() => Action::Bootstrap,
+            () = tokio::time::sleep_until(self.refresh) => Action::Refresh,
+        }
+    }
+
+    fn apply(&mut self, action: Action) {
+        match action {
+            Action::Stop => {}
+            Action::Command(command) => self.command(command),
+            Action::Swarm(event) => self.event(*event),
+            Action::Bootstrap => {
+                if self.backoff.due(self.peers.len(), Instant::now()) {
+                    self.dial_bootstrap_peers();
+                }
+            }
+            Action::Refresh => {
+                self.refresh = Instant::now() + REFRESH;
+                for scope in Scope::ALL {
+                    if let Some(dht) = self.dht(scope) {
+                        dht.store_mut().expire();
+                        // Without peers there is nothing to refresh.
+                        dht.bootstrap().ok();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Drops the listeners and connections, and waits for the goodbyes to be sent.
+    async fn close(mut self) {
+        let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in peers {
+            // Not connected any more: nothing to close.
+            self.swarm.disconnect_peer_id(peer).ok();
+        }
+        let closed = async {
+            while self.swarm.connected_peers().next().is_some() {
+                self.swarm.select_next_some().await;
+            }
+        };
+        if tokio::time::timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+            tracing::debug!("some connections did not close in time");
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Connect {
+                peer,
+                addresses,
+                done,
+            } => self.connect(peer, addresses, done),
+            Command::Peers(reply) => {
+                reply.send(self.peer_infos()).ok();
+            }
+            Command::Addresses(reply) => {
+                reply.send(self.addresses()).ok();
+            }
+            Command::Reachability(reply) => {
+                reply.send(self.findings.verdict()).ok();
+            }
+            Command::Query(scope, query) => self.query(scope, query),
+        }
+    }
+
+    fn connect(
+        &mut self,
+        peer: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+        done: oneshot::Sender<Result<PeerId, DialFailure>>,
+    ) {
+        let options = match (peer, addresses.first()) {
+            (Some(peer), _) if self.peers.contains_key(&peer) => {
+                done.send(Ok(peer)).ok();
+                return;
+            }
+            (Some(peer), _) => DialOpts::peer_id(peer)
+                .condition(PeerCondition::Always)
+                .addresses(addresses)
+                .extend_addresses_through_behaviour()
+                .build(),
+            (None, Some(address)) => DialOpts::unknown_peer_id().address(address.clone()).build(),
+            (None, None) => {
+                done.send(Err(DialFailure::NoAddress)).ok();
+                return;
+            }
+        };
+        let id = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => {
+                self.dials.insert(id, done);
+            }
+            Err(error) => {
+                done.send(Err(dial_failure(&error))).ok();
+            }
+        }
+    }
+
+    fn query(&mut self, scope: Scope, query: Query) {
+        let Some(dht) = self.dht(scope) else {
+            // Dropping the query closes its channel: no result.
+            return;
+        };
+        let (id, pending) = match query {
+            Query::Providers { key, found } => {
+                (dht.get_providers(key.into()), Pending::Providers(found))
+            }
+            Query::Provide { key, done } => match dht.start_providing(key.into()) {
+                Ok(id) => (id, Pending::Provide(done)),
+                Err(error) => {
+                    done.send(Err(error.to_string())).ok();
+                    return;
+                }
+            },
+            Query::PutRecord { key, value, done } => {
+                let record = kad::Record::new(key, value);
+                match dht.put_record(record, kad::Quorum::All) {
+                    Ok(id) => (id, Pending::PutRecord(done)),
+                    Err(error) => {
+                        done.send(Err(error.to_string())).ok();
+                        return;
+                    }
+                }
+            }
+            Query::GetRecord { key, found } => {
+                (dht.get_record(key.into()), Pending::GetRecord(found))
+            }
+            Query::FindPeer { peer, found } => {
+                (dht.get_closest_peers(peer), Pending::FindPeer(peer, found))
+            }
+        };
+        self.queries.insert(scope, id, pending);
+    }
+
+    fn event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.behaviour_event(event),
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            } => self.connected(
+                peer_id,
+                connection_id,
+                endpoint.get_remote_address().clone(),
+            ),
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                connection_id,
+                ..
+            } => self.disconnected(peer_id, connection_id),
+            SwarmEvent::OutgoingConnectionError {
+                peer_id,
+                connection_id,
+                error,
+            } => self.dial_failed(peer_id, connection_id, &error),
+            SwarmEvent::NewListenAddr { address, .. } => self.listening(address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.findings.not_listening(&address);
+                self.swarm.remove_external_address(&address);
+            }
+            SwarmEvent::ListenerClosed {
+                listener_id,
+                reason,
+                addresses,
+            } => {
+                self.relays.remove(&listener_id);
+                for address in &addresses {
+                    self.findings.not_listening(address);
+                    self.swarm.remove_external_address(address);
+                }
+                tracing::debug!(?addresses, ?reason, "listener closed");
+            }
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::debug!(%error, "listener failed");
+            }
+            SwarmEvent::ExternalAddrExpired { address } => self.findings.expired(&address),
+            _ => {}
+        }
+    }
+
+    fn behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Identify(identify::Event::Received {
+                connection_id,
+                peer_id,
+                info,
+            }) => self.identified(peer_id, connection_id, info),
+            BehaviourEvent::Ping(ping::Event { peer, result, .. }) => {
+                if let (Ok(time), Some(peer)) = (result, self.peers.get_mut(&peer)) {
+                    peer.round_trip = Some(time);
+                }
+            }
+            BehaviourEvent::Wan(event) => self.dht_event(Scope::Wan, event),
+            BehaviourEvent::Lan(event) => self.dht_event(Scope::Lan, event),
+            BehaviourEvent::Reachability(autonat::v2::client::Event {
+                tested_addr,
+                server,
+                result,
+                ..
+            }) => match result {
+                Ok(()) => self.findings.confirmed(tested_addr),
+                Err(_) => self.findings.failed(&tested_addr, server),
+            },
+            BehaviourEvent::Upnp(event) => match event {
+                upnp::Event::NewExternalAddr { external_addr, .. } => {
+                    self.findings.confirmed(external_addr);
+                }
+                upnp::Event::ExpiredExternalAddr { external_addr, .. } => {
+                    self.findings.expired(&external_addr);
+                }
+                upnp::Event::GatewayNotFound | upnp::Event::NonRoutableGateway => {
+                    tracing::debug!("no router here forwards ports by UPnP");
+                }
+            },
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
+                for (peer, address) in found {
+                    self.swarm.add_peer_address(peer, address.clone());
+                    let options = DialOpts::peer_id(peer).addresses(vec![address]).build();
+                    // Fails when a connection is there or under way.
+                    self.swarm.dial(options).ok();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn dht_event(&mut self, scope: Scope, event: kad::Event) {
+        match event {
+            kad::Event::OutboundQueryProgressed {
+                id,
+                result,
+                stats,
+                step,
+            } => match self.queries.progress(scope, id, result, &stats, step.last) {
+                Next::Wait => {}
+                Next::Finish => {
+                    if let Some(mut query) = self.dht(scope).and_then(|dht| dht.query_mut(&id)) {
+                        query.finish();
+                    }
+                }
+                Next::Connect(providers, found) => {
+                    for peer in providers.into_iter().take(DIALS_PER_QUERY) {
+                        self.connect_to_provider(peer, &found);
+                    }
+                }
+            },
+            kad::Event::InboundRequest { request } => self.dht_request(scope, request),
+            _ => {}
+        }
+    }
+
+    fn dht_request(&mut self, scope: Scope, request: kad::InboundRequest) {
+        let Some(dht) = self.dht(scope) else { return };
+        match request {
+            kad::InboundRequest::PutRecord {
+                record: Some(record),
+                source,
+                ..
+            } => {
+                if !dht.store_mut().accept(&record) {
+                    tracing::debug!(%source, "refused a record");
+                }
+            }
+            kad::InboundRequest::AddProvider {
+                record: Some(mut record),
+            } => {
+                record.addresses.retain(|address| scope.admits(address));
+                if let Err(error) = dht.store_mut().add_provider(record) {
+                    tracing::debug!(%error, "refused a provider record");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Addresses from a query are only known while it runs, so the dial starts at once.
+    fn connect_to_provider(&mut self, peer: PeerId, found: &mpsc::Sender<PeerId>) {
+        if peer == *self.swarm.local_peer_id() {
+            return;
+        }
+        if self.peers.contains_key(&peer) {
+            found.try_send(peer).ok();
+            return;
+        }
+        match self.swarm.dial(DialOpts::peer_id(peer).build()) {
+            // A dial that is under way tells as well.
+            Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {
+                self.provider_dials
+                    .entry(peer)
+                    .or_default()
+                    .push(found.clone());
+            }
+            Err(error) => tracing::debug!(%peer, %error, "cannot dial a provider"),
+        }
+    }
+
+    fn connected(&mut self, peer: PeerId, id: ConnectionId, address: Multiaddr) {
+        self.peers
+            .entry(peer)
+            .or_default()
+            .connections
+            .push((id, address));
+        if let Some(done) = self.dials.remove(&id) {
+            done.send(Ok(peer)).ok();
+        }
+        for found in self.provider_dials.remove(&peer).unwrap_or_default() {
+            found.try_send(peer).ok();
+        }
+        self.count_connections();
+    }
+
+    fn disconnected(&mut self, peer: PeerId, id: ConnectionId) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.connections.retain(|(known, _)| *known != id);
+            if known.connections.is_empty() {
+                self.peers.remove(&peer);
+            }
+        }
+        self.count_connections();
+    }
+
+    fn count_connections(&self) {
+        let connections: usize = self.peers.values().map(|peer| peer.connections.len()).sum();
+        metrics::gauge!("duka_connections")
+            .set(f64::from(u32::try_from(connections).unwrap_or(u32::MAX)));
+    }
+
+    fn dial_failed(&mut self, peer: Option<PeerId>, id: ConnectionId, error: &DialError) {
+        if let Some(done) = self.dials.remove(&id) {
+            done.send(Err(dial_failure(error))).ok();
+        }
+        // Dropping the channels tells the queries that this provider is not coming.
+        if let Some(peer) = peer
+            && !self.peers.contains_key(&peer)
+        {
+            self.provider_dials.remove(&peer);
+        }
+    }
+
+    /// Peers can only use addresses that are known as external. Those of the local network are
+    /// good as they are; public ones wait for a peer's test.
+    fn listening(&mut self, address: Multiaddr) {
+        tracing::info!(%address, "listening");
+        if Scope::Lan.admits(&address) {
+            self.swarm.add_external_address(address.clone());
+        } else if Scope::Wan.admits(&address) && !address::is_relayed(&address) {
+            self.swarm.behaviour_mut().reachability.on_swarm_event(
+                FromSwarm::NewExternalAddrCandidate(libp2p::swarm::NewExternalAddrCandidate {
+                    addr: &address,
+                }),
+            );
+        }
+        self.findings.listening(address);
+    }
+
+    fn identified(&mut self, peer: PeerId, id: ConnectionId, info: identify::Info) {
+        let local = self
+            .peers
+            .get(&peer)
+            .and_then(|known| known.connections.iter().find(|(known, _)| *known == id))
+            .is_some_and(|(_, address)| Scope::Lan.admits(address));
+        for scope in Scope::ALL {
+            // A peer far away has the same private addresses as somebody here.
+            if scope == Scope::Lan && !local {
+                continue;
+            }
+            let Some(dht) = self.dht(scope) else { continue };
+            let serves = dht
+                .protocol_names()
+                .iter()
+                .any(|name| info.protocols.contains(name));
+            if !serves {
+                dht.remove_peer(&peer);
+                continue;
+            }
+            let addresses = info.listen_addrs.iter().filter(|a| scope.admits(a));
+            for address in addresses.take(ADDRESSES_PER_PEER) {
+                dht.add_address(&peer, address.clone());
+            }
+        }
+        let relays = info.protocols.iter().any(|name| *name == RELAY_PROTOCOL);
+        if relays && self.relay && self.findings.is_unreachable() && self.relays.len() < RELAYS {
+            self.reserve(peer, &info.listen_addrs);
+        }
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.agent = Some(info.agent_version);
+        }
+    }
+
+    /// Asks a relay to pass connections on to this node.
+    fn reserve(&mut self, relay: PeerId, addresses: &[Multiaddr]) {
+        let Some(address) = addresses.iter().find(|a| Scope::Wan.admits(a)) else {
+            return;
+        };
+        let circuit = address::with_peer(address.clone(), relay)
+            .with(libp2p::multiaddr::Protocol::P2pCircuit);
+        match self.swarm.listen_on(circuit) {
+            Ok(id) => {
+                self.relays.insert(id);
+            }
+            Err(error) => tracing::debug!(%relay, %error, "cannot use the relay"),
+        }
+    }
+
+    fn dial_bootstrap_peers(&mut self) {
+        for address in self.bootstrap.clone() {
+            let options = match address::peer_of(&address) {
+                Some(peer) => DialOpts::peer_id(peer).addresses(vec![address]).build(),
+                None => DialOpts::unknown_peer_id().address(address).build(),
+            };
+            // Fails when a connection is there or under way.
+            self.swarm.dial(options).ok();
+        }
+    }
+
+    fn peer_infos(&self) -> Vec<PeerInfo> {
+        self.peers
+            .iter()
+            .filter_map(|(id, peer)| {
+                let (_, address) = peer.connections.first()?;
+                Some(PeerInfo {
+                    peer: *id,
+                    address: address.clone(),
+                    agent: peer.agent.clone(),
+                    round_trip: peer.round_trip,
+                })
+            })
+            .collect()
+    }
+
+    fn addresses(&self) -> Vec<Multiaddr> {
+        let peer = *self.swarm.local_peer_id();
+        let mut addresses: Vec<Multiaddr> = self
+            .swarm
+            .external_addresses()
+            .chain(self.swarm.listeners())
+            .map(|address| address::with_peer(address::without_peer(address), peer))
+            .collect();
+        addresses.sort();
+        addresses.dedup();
+        addresses
+    }
+
+    fn dht(&mut self, scope: Scope) -> Option<&mut kad::Behaviour<Records>> {
+        let behaviour = self.swarm.behaviour_mut();
+        let dht = match scope {
+            Scope::Wan => behaviour.wan.as_mut(),
+            Scope::Lan => behaviour.lan.as_mut(),
+        };
+        dht.map(super::scoped::Scoped::inner_mut)
+    }
+}
+
+fn dial_failure(error: &DialError) -> DialFailure {
+    match error {
+        DialError::NoAddresses => DialFailure::NoAddress,
+        error => DialFailure::Other(error.to_string()),
+    }
+}

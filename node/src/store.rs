@@ -1,14 +1,46 @@
-//! Blocks on disk: append-only pack files. See `node/DESIGN.md`.
+//! Blocks on disk: append-only pack files.
+//!
+//! [`Store::put`] appends to the newest pack of a kind through a writer thread; [`Store::commit`]
+//! closes the commit with a footer and syncs. A crash loses nothing that a `commit` covered: the next
+//! open cuts the pack after the last footer whose blocks are whole. Full packs are sealed and get an
+//! index file. `node/DESIGN.md` has the byte layout.
 
+mod append;
+mod buffer;
+mod catalog;
+mod disk;
+mod index;
+mod layout;
+mod open;
+mod open_dir;
+mod recover;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
+use bytes::Bytes;
 use cid::Cid;
+use parking_lot::{Condvar, Mutex};
 
-use crate::block::Block;
+use self::append::{Appender, Shared};
+use self::catalog::{Catalog, Located};
+use self::disk::{Disk, FileSystem};
+use self::recover::{Trust, recover};
+use crate::block::{Block, IDENTITY, MAX_BLOCK_LEN};
+
+/// After a sync of more bytes than this, the pack notes how far it is durable.
+const CHECKPOINT_BYTES: u64 = 16 << 20;
 
 /// Which packs a block belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PackKind {
     /// Held on purpose: published, pinned or imported.
     Kept,
@@ -16,19 +48,55 @@ pub enum PackKind {
     Cache,
 }
 
+impl PackKind {
+    const ALL: [Self; 2] = [Self::Kept, Self::Cache];
+
+    fn slot(self) -> usize {
+        usize::from(self.code())
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::Cache => "cache",
+        }
+    }
+
+    fn code(self) -> u8 {
+        match self {
+            Self::Kept => 0,
+            Self::Cache => 1,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+}
+
 /// Settings of a [`Store`].
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// A pack is sealed when it reaches this many bytes. Default 512 MiB.
     pub pack_size: u64,
-    /// New writes are refused when the disk has less free space, in bytes. Default 1 GiB... tests lower it.
+    /// New writes are refused when the disk has less free space, in bytes. Default 1 GiB; tests
+    /// lower it.
     pub reserve: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            pack_size: 512 << 20,
+            reserve: 1 << 30,
+        }
+    }
 }
 
 /// Handle to the block store of one data directory. Cheap to clone; all methods take `&self`.
 #[derive(Clone, Debug)]
 pub struct Store {
-    inner: Arc<()>,
+    inner: Arc<Inner>,
 }
 
 /// What opening found and repaired.
@@ -41,11 +109,45 @@ pub struct Recovery {
     pub rebuilt_indexes: usize,
 }
 
+/// What a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Pack files.
+    pub packs: u64,
+    /// Blocks in kept packs.
+    pub kept_blocks: u64,
+    /// Their bytes.
+    pub kept_bytes: u64,
+    /// Blocks in cache packs.
+    pub cache_blocks: u64,
+    /// Their bytes.
+    pub cache_bytes: u64,
+    /// Bytes of the pack files on disk.
+    pub disk_bytes: u64,
+    /// Bytes that may still be written to the disk, the reserve included.
+    pub free_bytes: u64,
+}
+
+/// One block as [`Store::for_each_block`] finds it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct StoredBlock {
+    /// The CID it was put under.
+    pub cid: Cid,
+    /// Its pack file.
+    pub pack: PathBuf,
+    /// Length in bytes.
+    pub len: u32,
+    /// Its bytes under their CRC32, or [`StoreError::Corrupt`].
+    pub block: Result<Block, StoreError>,
+}
+
 /// Why the store failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The disk is full or under the reserve: nothing was written.
+    /// The disk is full or under the reserve: nothing more is written until there is room.
     #[error("the disk holding {} has no room for more blocks", path.display())]
     Full {
         /// The store's directory.
@@ -61,6 +163,30 @@ pub enum StoreError {
         /// Where, in bytes from the start of the file.
         offset: u64,
     },
+    /// An index file is damaged; [`Store::rebuild_indexes`] makes it anew from its pack.
+    #[error("the index {} is damaged", path.display())]
+    CorruptIndex {
+        /// The index file.
+        path: PathBuf,
+    },
+    /// Written by a newer duka.
+    #[error("{} was written by a newer duka (format {found}; this one knows {known})", path.display())]
+    TooNew {
+        /// The file.
+        path: PathBuf,
+        /// Its format version.
+        found: u32,
+        /// The newest known here.
+        known: u32,
+    },
+    /// The block is longer than any peer would take.
+    #[error("block {cid} has {len} bytes, more than a block may have")]
+    TooLarge {
+        /// The block.
+        cid: Cid,
+        /// Its length in bytes.
+        len: usize,
+    },
     /// Reading or writing failed. After a failed write or sync the store refuses all writes.
     #[error("{action} {} failed", path.display())]
     Io {
@@ -70,45 +196,437 @@ pub enum StoreError {
         path: PathBuf,
         /// The cause.
         #[source]
-        source: Arc<std::io::Error>,
+        source: Arc<io::Error>,
     },
 }
 
-impl Store {
-    /// Opens or makes the store in `dir`, recovering an unfinished tail. Blocking.
-    pub fn open(_dir: &Path, _options: StoreOptions) -> Result<(Self, Recovery), StoreError> {
-        todo!()
+impl StoreError {
+    fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io {
+            action,
+            path: path.to_owned(),
+            source: Arc::new(source),
+        }
     }
 
-    /// Whether the block is here: index only, no data is read.
-    pub fn has(&self, _cid: &Cid) -> Result<bool, StoreError> {
-        todo!()
+    fn too_new(path: &Path, found: u32) -> Self {
+        Self::TooNew {
+            path: path.to_owned(),
+            found,
+            known: layout::FORMAT,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    appenders: [Mutex<Appender>; 2],
+    commits: Commits,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// Rounds of commits: callers that come while a round runs share the next one.
+#[derive(Debug, Default)]
+struct Commits {
+    state: Mutex<Rounds>,
+    ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Rounds {
+    begun: u64,
+    running: bool,
+    /// Everything put before the start of this round is durable.
+    durable: u64,
+    failed: Option<(u64, StoreError)>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        if let Some(writer) = self.writer.take() {
+            // Its panics end up in the queue.
+            drop(writer.join());
+        }
+    }
+}
+
+impl Store {
+    /// Opens or makes the store in the folder `packs` of `dir`, recovering an unfinished tail.
+    /// Blocking. The caller holds the lock of the data directory.
+    pub fn open(dir: &Path, options: StoreOptions) -> Result<(Self, Recovery), StoreError> {
+        Self::open_on(Arc::new(FileSystem), dir, options)
+    }
+
+    fn open_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: StoreOptions,
+    ) -> Result<(Self, Recovery), StoreError> {
+        let packs = dir.join("packs");
+        let made = std::fs::create_dir_all(&packs).and_then(|()| disk::sync_dir(dir));
+        made.map_err(|source| StoreError::io("creating", &packs, source))?;
+
+        let catalog = Catalog::new(&packs);
+        let (appenders, recovery) = open_dir::open_dir(&packs, &catalog)?;
+        let shared = Arc::new(Shared {
+            options,
+            catalog,
+            queue: writer::Queue::default(),
+            disk,
+        });
+        let for_writer = Arc::clone(&shared);
+        let writer = std::thread::Builder::new()
+            .name("duka-packs".to_owned())
+            .spawn(move || {
+                let Shared {
+                    queue,
+                    catalog,
+                    disk,
+                    ..
+                } = &*for_writer;
+                let run = AssertUnwindSafe(|| writer::run(queue, catalog, disk.as_ref()));
+                if std::panic::catch_unwind(run).is_err() {
+                    // Nobody may wait for a thread that is gone.
+                    let gone = io::Error::other("the writer thread panicked");
+                    queue.fail(StoreError::io("writing", catalog.dir(), gone));
+                }
+            })
+            .map_err(|source| StoreError::io("starting the writer of", &packs, source))?;
+        let inner = Inner {
+            shared,
+            appenders: appenders.map(Mutex::new),
+            commits: Commits::default(),
+            writer: Some(writer),
+        };
+        let store = Self {
+            inner: Arc::new(inner),
+        };
+        Ok((store, recovery))
+    }
+
+    /// Whether the block is here: index only, no data is read. Identity CIDs always are.
+    pub fn has(&self, cid: &Cid) -> Result<bool, StoreError> {
+        Ok(cid.hash().code() == IDENTITY || self.locate(cid)?.is_some())
     }
 
     /// Length of the block in bytes, from the index.
-    pub fn block_len(&self, _cid: &Cid) -> Result<Option<u32>, StoreError> {
-        todo!()
+    pub fn block_len(&self, cid: &Cid) -> Result<Option<u32>, StoreError> {
+        if cid.hash().code() == IDENTITY {
+            return Ok(u32::try_from(cid.hash().digest().len()).ok());
+        }
+        Ok(self.locate(cid)?.map(|located| located.place.len))
     }
 
     /// Reads a block and checks its CRC. Blocking.
-    pub fn get(&self, _cid: &Cid) -> Result<Option<Block>, StoreError> {
-        todo!()
+    pub fn get(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
+        if let Ok(Some(inlined)) = Block::inlined(cid) {
+            return Ok(Some(inlined));
+        }
+        match self.locate(cid)? {
+            Some(located) => self.load(cid, located).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// [`Store::get`] off the async runtime.
-    pub async fn read(&self, _cid: &Cid) -> Result<Option<Block>, StoreError> {
-        todo!()
+    pub async fn read(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
+        let store = self.clone();
+        let cid = *cid;
+        match tokio::task::spawn_blocking(move || store.get(&cid)).await {
+            Ok(read) => read,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(StoreError::io(
+                    "reading",
+                    self.inner.shared.catalog.dir(),
+                    io::Error::other("the runtime is stopping"),
+                )),
+            },
+        }
     }
 
     /// Appends blocks that are not here yet; they can be read at once but are not durable until
     /// [`Store::commit`]. Returns the bytes that were new. Blocking, with back-pressure.
-    pub fn put(&self, _kind: PackKind, _blocks: &[Block]) -> Result<u64, StoreError> {
-        todo!()
+    ///
+    /// A block that only a cache pack holds is new to the kept ones.
+    ///
+    /// # Errors
+    /// After [`StoreError::Full`] the blocks before the one that found no room stay; the store
+    /// takes more as soon as there is room.
+    pub fn put(&self, kind: PackKind, blocks: &[Block]) -> Result<u64, StoreError> {
+        let mut missing = Vec::new();
+        for block in blocks {
+            if block.data().len() > MAX_BLOCK_LEN {
+                return Err(StoreError::TooLarge {
+                    cid: *block.cid(),
+                    len: block.data().len(),
+                });
+            }
+            if !self.holds(kind, block.cid())? {
+                missing.push(block);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(0);
+        }
+        self.check_room()?;
+
+        let shared = &self.inner.shared;
+        let mut new = 0;
+        let mut appender = self.inner.appenders[kind.slot()].lock();
+        for block in missing {
+            // Another caller, or the same batch, may have put it since.
+            if appender.contains(block.cid().hash()) {
+                continue;
+            }
+            shared.queue.admit()?;
+            appender.append(shared, block)?;
+            new += block.data().len() as u64;
+        }
+        Ok(new)
     }
 
     /// Makes everything that was put before this call durable. Concurrent calls share one sync.
     /// Blocking.
     pub fn commit(&self) -> Result<(), StoreError> {
-        todo!()
+        let Commits { state, ended } = &self.inner.commits;
+        let mut rounds = state.lock();
+        // A round that already runs may have passed over what was just put.
+        let wanted = rounds.begun + 1;
+        loop {
+            if rounds.durable >= wanted {
+                return Ok(());
+            }
+            if let Some((round, error)) = &rounds.failed
+                && *round >= wanted
+            {
+                return Err(error.clone());
+            }
+            if !rounds.running {
+                break;
+            }
+            ended.wait(&mut rounds);
+        }
+        rounds.running = true;
+        rounds.begun += 1;
+        let round = rounds.begun;
+        drop(rounds);
+
+        let done = self.commit_round();
+
+        let mut rounds = state.lock();
+        rounds.running = false;
+        match &done {
+            Ok(()) => rounds.durable = round,
+            Err(error) => rounds.failed = Some((round, error.clone())),
+        }
+        ended.notify_all();
+        done
     }
+
+    fn commit_round(&self) -> Result<(), StoreError> {
+        let shared = &self.inner.shared;
+        let closed: Vec<_> = self
+            .inner
+            .appenders
+            .iter()
+            .filter_map(|appender| appender.lock().finish_commit(shared))
+            .collect();
+        shared.queue.flush()?;
+        for (pack, end) in closed {
+            let before = pack.synced();
+            if before >= end {
+                continue;
+            }
+            if let Err(source) = shared.disk.sync_data(&pack.file()) {
+                let error = StoreError::io("syncing", &pack.path, source);
+                return Err(shared.queue.fail(error));
+            }
+            pack.set_synced(end);
+            if end - before > CHECKPOINT_BYTES {
+                self.inner.appenders[pack.id.kind.slot()]
+                    .lock()
+                    .checkpoint(shared, pack.id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `visit` with every committed block, pack by pack in file order. Blocks that were put
+    /// after the call began may be left out. Blocking.
+    pub fn for_each_block(
+        &self,
+        visit: &mut dyn FnMut(StoredBlock) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let catalog = &self.inner.shared.catalog;
+        let open = catalog.open_packs().into_iter().map(|pack| pack.id);
+        let sealed = catalog.sealed_packs().into_iter().map(|index| index.id);
+        let mut ids: Vec<_> = open.chain(sealed).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        for id in ids {
+            let path = id.pack_path(catalog.dir());
+            let entries = match recover(&path, id, Trust::All)? {
+                Some(found) => found.entries,
+                None => Vec::new(),
+            };
+            for entry in entries {
+                let located = Located {
+                    pack: id,
+                    place: index::Place {
+                        offset: entry.offset,
+                        len: entry.len,
+                        crc: entry.crc,
+                    },
+                    data: None,
+                };
+                let stored = StoredBlock {
+                    cid: entry.cid,
+                    pack: path.clone(),
+                    len: entry.len,
+                    block: self.load(&entry.cid, located),
+                };
+                if visit(stored).is_break() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the index file of every sealed pack and makes damaged ones anew. Returns how many
+    /// were. Blocking.
+    pub fn rebuild_indexes(&self) -> Result<u64, StoreError> {
+        let catalog = &self.inner.shared.catalog;
+        let mut rebuilt = 0;
+        for sealed in catalog.sealed_packs() {
+            let id = sealed.id;
+            let path = id.index_path(catalog.dir());
+            let whole = File::open(&path).and_then(|file| sealed.is_whole(&file));
+            if whole.is_ok_and(|whole| whole) {
+                continue;
+            }
+            let pack = id.pack_path(catalog.dir());
+            let Some(found) = recover(&pack, id, Trust::All)? else {
+                continue;
+            };
+            let places = index::places(&found.entries);
+            let index = index::write(catalog.dir(), id, found.end, &places)
+                .map_err(|source| StoreError::io("writing", &path, source))?;
+            catalog.seal(index);
+            rebuilt += 1;
+        }
+        Ok(rebuilt)
+    }
+
+    /// Counts from the indexes, and the room on the disk.
+    pub fn stats(&self) -> Result<StoreStats, StoreError> {
+        let mut stats = StoreStats {
+            free_bytes: self.free_bytes()?,
+            ..StoreStats::default()
+        };
+        let catalog = &self.inner.shared.catalog;
+        let open = catalog.open_packs().into_iter().map(|pack| {
+            let (blocks, bytes) = pack.totals();
+            (pack.id.kind, blocks, bytes, pack.len())
+        });
+        let sealed = catalog.sealed_packs().into_iter();
+        let sealed = sealed.map(|i| (i.id.kind, i.count, i.bytes, i.pack_len));
+        for (kind, blocks, bytes, len) in open.chain(sealed) {
+            stats.packs += 1;
+            stats.disk_bytes += len;
+            match kind {
+                PackKind::Kept => {
+                    stats.kept_blocks += blocks;
+                    stats.kept_bytes += bytes;
+                }
+                PackKind::Cache => {
+                    stats.cache_blocks += blocks;
+                    stats.cache_bytes += bytes;
+                }
+            }
+        }
+        Ok(stats)
+    }
+
+    fn free_bytes(&self) -> Result<u64, StoreError> {
+        let shared = &self.inner.shared;
+        let dir = shared.catalog.dir();
+        let free = shared.disk.free(dir);
+        free.map_err(|source| StoreError::io("asking for the free space of", dir, source))
+    }
+
+    fn check_room(&self) -> Result<(), StoreError> {
+        if self.free_bytes()? < self.inner.shared.options.reserve {
+            return Err(StoreError::Full {
+                path: self.inner.shared.catalog.dir().to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a `put` into packs of `kind` may leave the block out.
+    fn holds(&self, kind: PackKind, cid: &Cid) -> Result<bool, StoreError> {
+        Ok(match kind {
+            PackKind::Cache => self.has(cid)?,
+            PackKind::Kept => {
+                let catalog = &self.inner.shared.catalog;
+                cid.hash().code() == IDENTITY
+                    || catalog.locate(PackKind::Kept, cid.hash())?.is_some()
+            }
+        })
+    }
+
+    fn locate(&self, cid: &Cid) -> Result<Option<Located>, StoreError> {
+        for kind in PackKind::ALL {
+            let located = self.inner.shared.catalog.locate(kind, cid.hash())?;
+            if located.is_some() {
+                return Ok(located);
+            }
+        }
+        Ok(None)
+    }
+
+    fn load(&self, cid: &Cid, located: Located) -> Result<Block, StoreError> {
+        let place = located.place;
+        let data = match located.data {
+            Some(data) => data,
+            None => {
+                let catalog = &self.inner.shared.catalog;
+                let path = located.pack.pack_path(catalog.dir());
+                let data = catalog
+                    .file(&path)
+                    .and_then(|file| read_bytes(&file, place.offset, place.len))
+                    .map_err(|source| StoreError::io("reading", &path, source))?;
+                if data.len() != place.len as usize || crc32fast::hash(&data) != place.crc {
+                    return Err(StoreError::Corrupt {
+                        cid: *cid,
+                        pack: path,
+                        offset: place.offset,
+                    });
+                }
+                data
+            }
+        };
+        Ok(Block::trusted(*cid, data))
+    }
+}
+
+/// Reads up to `len` bytes into memory that is not zeroed first; fewer where the file ends.
+fn read_bytes(file: &File, offset: u64, len: u32) -> io::Result<Bytes> {
+    let len = len as usize;
+    let mut bytes = Vec::with_capacity(len);
+    while bytes.len() < len {
+        let at = offset + bytes.len() as u64;
+        let room = rustix::buffer::spare_capacity(&mut bytes);
+        match rustix::io::pread(file, room, at) {
+            Ok(0) => break,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bytes.truncate(len);
+    Ok(Bytes::from(bytes))
 }

@@ -1,32 +1,486 @@
 //! Trustless gateways as a source (specs.ipfs.tech/http-gateways/trustless-gateway): raw blocks over
 //! HTTP, each verified as it arrives.
+//!
+//! A block is asked of one gateway at a time, the one that is expected to answer first: its usual
+//! time for a block, times the requests it already has. What it cannot give the next one is asked
+//! for. A gateway that sends wrong bytes is not asked again.
 
-use std::time::Duration;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use bytes::{Bytes, BytesMut};
 use cid::Cid;
+use futures::future::join_all;
+use reqwest::header::{ACCEPT, RETRY_AFTER};
+use reqwest::redirect::{Attempt, Policy};
+use reqwest::{Client, Response, StatusCode};
+use tokio::sync::Semaphore;
 use url::Url;
 
 use super::{BlockSource, FetchError};
-use crate::block::Block;
+use crate::block::{Block, BlockError, MAX_BLOCK_LEN};
+use crate::keys::Name;
 
-/// A few gateways, asked for raw blocks. One that lies is never asked again.
+const RAW_BLOCK: &str = "application/vnd.ipld.raw";
+const IPNS_RECORD: &str = "application/vnd.ipfs.ipns-record";
+/// Longest IPNS record (IPNS spec, "record size limit").
+const MAX_RECORD_LEN: usize = 10 << 10;
+/// Requests that one gateway has at a time; with HTTP/1.1 as many connections.
+const MAX_PARALLEL: usize = 64;
+const MAX_REDIRECTS: usize = 4;
+/// How often a gateway that says "later" is asked again for the same block.
+const MAX_RETRIES: u32 = 3;
+/// A whole block may take this many times the time allowed without progress.
+const WHOLE_BLOCK: u32 = 8;
+
+/// A few gateways, asked for raw blocks. One that lies is never asked again. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct TrustlessSource {}
+pub struct TrustlessSource {
+    client: Client,
+    gateways: Arc<[Gateway]>,
+    timeout: Duration,
+}
+
+#[derive(Debug)]
+struct Gateway {
+    base: Url,
+    slots: Semaphore,
+    in_flight: AtomicUsize,
+    /// Moving average of the microseconds that a block takes; failures count as the timeout.
+    usual_micros: AtomicU64,
+    /// It sent bytes that were not the block.
+    lied: AtomicBool,
+}
+
+/// Why one gateway did not give what it was asked for.
+#[derive(Debug)]
+enum Refusal {
+    NotFound,
+    TimedOut,
+    Lied(BlockError),
+}
 
 impl TrustlessSource {
     /// Asks `gateways`, each request bounded by `timeout` without progress.
-    pub fn new(_gateways: Vec<Url>, _timeout: Duration) -> Self {
-        todo!()
+    pub fn new(gateways: Vec<Url>, timeout: Duration) -> Self {
+        let client = || {
+            Client::builder()
+                .user_agent(concat!("duka/", env!("CARGO_PKG_VERSION")))
+                .connect_timeout(timeout)
+                .pool_max_idle_per_host(MAX_PARALLEL)
+                .http2_adaptive_window(true)
+                .redirect(Policy::custom(follow))
+                .no_proxy()
+        };
+        let client = client()
+            .build()
+            .or_else(|error| {
+                // A machine without CA certificates can still use gateways over plain HTTP.
+                tracing::warn!(%error, "no certificates to check gateways with: HTTPS will fail");
+                client().tls_certs_only([]).build()
+            })
+            .expect("a client without certificates needs nothing from the machine");
+        let gateways = gateways.into_iter().map(|base| Gateway {
+            base,
+            slots: Semaphore::new(MAX_PARALLEL),
+            in_flight: AtomicUsize::new(0),
+            usual_micros: AtomicU64::new(0),
+            lied: AtomicBool::new(false),
+        });
+        Self {
+            client,
+            gateways: gateways.collect(),
+            timeout,
+        }
     }
 
     /// The signed record of a name, as gateways have it: not verified here.
-    pub async fn ipns_record(&self, _name: &crate::keys::Name) -> Vec<Vec<u8>> {
-        todo!()
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the requests.
+    pub async fn ipns_record(&self, name: &Name) -> Vec<Vec<u8>> {
+        let name = name.to_string();
+        let requests = self.gateways.iter().map(|gateway| {
+            let url = gateway.url("ipns", &name, "ipns-record");
+            self.download(url, IPNS_RECORD, MAX_RECORD_LEN)
+        });
+        let records = join_all(requests).await;
+        records.into_iter().flatten().map(Vec::from).collect()
+    }
+
+    /// The block from `gateway`, verified.
+    async fn ask(&self, gateway: &Gateway, cid: &Cid) -> Result<Block, Refusal> {
+        let _slot = gateway.slots.acquire().await;
+        let _counted = InFlight::new(gateway);
+        let started = Instant::now();
+        let url = gateway.url("ipfs", &cid.to_string(), "raw");
+        let downloaded = self.download(url, RAW_BLOCK, MAX_BLOCK_LEN).await;
+        let took = match &downloaded {
+            Err(Refusal::TimedOut) => self.timeout,
+            _ => started.elapsed(),
+        };
+        gateway.took(took);
+        let block = Block::new(*cid, downloaded?).map_err(Refusal::Lied);
+        if let Err(Refusal::Lied(_)) = &block {
+            gateway.lied.store(true, Ordering::Relaxed);
+            tracing::warn!(gateway = %gateway.base, %cid, "sent wrong bytes; not asked again");
+        }
+        block
+    }
+
+    async fn download(&self, url: Url, accept: &str, most: usize) -> Result<Bytes, Refusal> {
+        let whole = self.timeout.saturating_mul(WHOLE_BLOCK);
+        match tokio::time::timeout(whole, self.try_download(url, accept, most)).await {
+            Ok(done) => done,
+            Err(_) => Err(Refusal::TimedOut),
+        }
+    }
+
+    async fn try_download(&self, url: Url, accept: &str, most: usize) -> Result<Bytes, Refusal> {
+        let mut retries = 0;
+        let mut response = loop {
+            let request = self.client.get(url.clone()).header(ACCEPT, accept);
+            let response = self.progress(request.send()).await?;
+            let later = matches!(
+                response.status(),
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+            );
+            match response.status() {
+                StatusCode::OK => break response,
+                _ if later && retries < MAX_RETRIES => {
+                    retries += 1;
+                    tokio::time::sleep(retry_after(&response).min(self.timeout)).await;
+                }
+                _ => return Err(Refusal::NotFound),
+            }
+        };
+
+        let mut body = BytesMut::new();
+        if let Some(len) = response.content_length() {
+            let len = usize::try_from(len).unwrap_or(usize::MAX);
+            if len > most {
+                return Err(Refusal::NotFound);
+            }
+            body.reserve(len);
+        }
+        while let Some(chunk) = self.progress(response.chunk()).await? {
+            if body.len() + chunk.len() > most {
+                return Err(Refusal::NotFound);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    }
+
+    /// One step of a transfer, bounded by the time allowed without progress.
+    async fn progress<T>(
+        &self,
+        step: impl Future<Output = reqwest::Result<T>>,
+    ) -> Result<T, Refusal> {
+        match tokio::time::timeout(self.timeout, step).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) if error.is_timeout() => Err(Refusal::TimedOut),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a gateway failed");
+                Err(Refusal::NotFound)
+            }
+            Err(_) => Err(Refusal::TimedOut),
+        }
+    }
+
+    /// The honest gateway that is expected to answer first, of those not asked yet.
+    fn next(&self, asked: &[usize]) -> Option<usize> {
+        (0..self.gateways.len())
+            .filter(|i| !asked.contains(i) && !self.gateways[*i].lied.load(Ordering::Relaxed))
+            .min_by_key(|i| self.gateways[*i].expected_micros())
     }
 }
 
 impl BlockSource for TrustlessSource {
-    async fn fetch(&self, _cid: &Cid) -> Result<Block, FetchError> {
-        todo!()
+    async fn fetch(&self, cid: &Cid) -> Result<Block, FetchError> {
+        if let Some(block) = Block::inlined(cid)? {
+            return Ok(block);
+        }
+        // No gateway can send a block that nobody could verify.
+        if let Err(error @ BlockError::UnsupportedHash { .. }) = Block::new(*cid, Bytes::new()) {
+            return Err(error.into());
+        }
+        let mut asked = Vec::new();
+        let mut worst = Refusal::NotFound;
+        while let Some(next) = self.next(&asked) {
+            asked.push(next);
+            match (self.ask(&self.gateways[next], cid).await, &worst) {
+                (Ok(block), _) => return Ok(block),
+                (Err(Refusal::Lied(source)), _) if self.gateways.len() == 1 => {
+                    return Err(FetchError::Lied {
+                        source_name: self.gateways[next].base.to_string(),
+                        source,
+                    });
+                }
+                (Err(Refusal::TimedOut), _) => worst = Refusal::TimedOut,
+                (Err(_), _) => {}
+            }
+        }
+        let tried = self.tried();
+        Err(match worst {
+            Refusal::TimedOut => FetchError::TimedOut { cid: *cid, tried },
+            _ => FetchError::NotFound { cid: *cid, tried },
+        })
+    }
+}
+
+impl TrustlessSource {
+    fn tried(&self) -> String {
+        let lied = |gateway: &&Gateway| gateway.lied.load(Ordering::Relaxed);
+        let all = self.gateways.len();
+        let plural = if all == 1 { "gateway" } else { "gateways" };
+        match self.gateways.iter().filter(lied).count() {
+            0 => format!("{all} {plural}"),
+            liars => format!("{all} {plural}, {liars} dropped for sending wrong bytes"),
+        }
+    }
+}
+
+impl Gateway {
+    /// `{base}/{namespace}/{name}?format={format}`.
+    fn url(&self, namespace: &str, name: &str, format: &str) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend([namespace, name]);
+        }
+        url.query_pairs_mut().clear().append_pair("format", format);
+        url
+    }
+
+    fn expected_micros(&self) -> u64 {
+        let waiting = self.in_flight.load(Ordering::Relaxed) as u64 + 1;
+        let usual = self.usual_micros.load(Ordering::Relaxed).max(1);
+        usual.saturating_mul(waiting)
+    }
+
+    fn took(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX / 8);
+        let usual = self.usual_micros.load(Ordering::Relaxed);
+        let next = if usual == 0 {
+            micros
+        } else {
+            (usual * 7 + micros) / 8
+        };
+        self.usual_micros.store(next.max(1), Ordering::Relaxed);
+    }
+}
+
+/// Counts a request while it is under way, dropped futures included.
+struct InFlight<'a>(&'a Gateway);
+
+impl<'a> InFlight<'a> {
+    fn new(gateway: &'a Gateway) -> Self {
+        gateway.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(gateway)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A gateway may move a request to its own subdomains, and nowhere else: not to another scheme, and
+/// not to hosts that only this machine can reach.
+fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
+    let first = attempt.previous().first();
+    let own = first.is_some_and(|first| {
+        let (Some(from), Some(to)) = (first.host_str(), attempt.url().host_str()) else {
+            return false;
+        };
+        let subdomain = to.strip_suffix(from).is_some_and(|sub| sub.ends_with('.'));
+        first.scheme() == attempt.url().scheme()
+            && first.port_or_known_default() == attempt.url().port_or_known_default()
+            && (to == from || subdomain)
+    });
+    if own && attempt.previous().len() <= MAX_REDIRECTS {
+        attempt.follow()
+    } else {
+        attempt.stop()
+    }
+}
+
+fn retry_after(response: &Response) -> Duration {
+    let seconds = response.headers().get(RETRY_AFTER);
+    let seconds = seconds.and_then(|value| value.to_str().ok()?.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::block::RAW;
+
+    /// What a test gateway does with a request for a block it has.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Manner {
+        Honest,
+        Lies,
+        Hangs,
+        HangsInBody,
+        Endless,
+        BusyOnce,
+        RedirectsAway,
+    }
+
+    struct TestGateway {
+        url: Url,
+        asked: Arc<AtomicUsize>,
+    }
+
+    async fn gateway(manner: Manner, blocks: &[Block]) -> TestGateway {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let blocks: HashMap<String, Bytes> = blocks
+            .iter()
+            .map(|block| (block.cid().to_string(), block.data().clone()))
+            .collect();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, manner, blocks.clone(), Arc::clone(&counter)));
+            }
+        });
+        TestGateway {
+            url: url.parse().unwrap(),
+            asked,
+        }
+    }
+
+    async fn serve(
+        mut stream: TcpStream,
+        manner: Manner,
+        blocks: HashMap<String, Bytes>,
+        asked: Arc<AtomicUsize>,
+    ) -> Option<()> {
+        let mut request = Vec::new();
+        loop {
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.ok()?);
+            }
+            let text = String::from_utf8(std::mem::take(&mut request)).ok()?;
+            let nth = asked.fetch_add(1, Ordering::Relaxed);
+            assert!(text.contains("accept: application/vnd.ipld.raw"));
+            let target = text.split(' ').nth(1)?.strip_suffix("?format=raw")?;
+            let body = blocks.get(target.strip_prefix("/ipfs/")?).cloned();
+            let ok = |len: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: {len}\r\n\r\n");
+            let (head, body) = match (manner, body) {
+                (_, None) => (
+                    "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned(),
+                    Bytes::new(),
+                ),
+                (Manner::BusyOnce, Some(_)) if nth == 0 => (
+                    "HTTP/1.1 429 Busy\r\nretry-after: 0\r\ncontent-length: 0\r\n\r\n".to_owned(),
+                    Bytes::new(),
+                ),
+                (Manner::RedirectsAway, Some(_)) => (
+                    "HTTP/1.1 302 Found\r\nlocation: http://localhost:1/\r\ncontent-length: 0\r\n\r\n"
+                        .to_owned(),
+                    Bytes::new(),
+                ),
+                (Manner::Honest | Manner::BusyOnce, Some(body)) => (ok(body.len()), body),
+                (Manner::Lies, Some(body)) => (ok(body.len()), Bytes::from(vec![0; body.len()])),
+                (Manner::Hangs, Some(_)) => (String::new(), Bytes::new()),
+                (Manner::HangsInBody, Some(body)) => (ok(body.len() + 1), body),
+                (Manner::Endless, Some(_)) => (
+                    "HTTP/1.1 200 OK\r\n\r\n".to_owned(),
+                    Bytes::from(vec![0; MAX_BLOCK_LEN + 1]),
+                ),
+            };
+            stream.write_all(head.as_bytes()).await.ok()?;
+            stream.write_all(&body).await.ok()?;
+        }
+    }
+
+    fn source(gateways: &[&TestGateway]) -> TrustlessSource {
+        let urls = gateways.iter().map(|gateway| gateway.url.clone()).collect();
+        TrustlessSource::new(urls, Duration::from_millis(300))
+    }
+
+    fn block(text: &'static str) -> Block {
+        Block::of(RAW, Bytes::from_static(text.as_bytes()))
+    }
+
+    #[tokio::test]
+    async fn an_honest_gateway_gives_the_block() {
+        let wanted = block("content");
+        let honest = gateway(Manner::Honest, std::slice::from_ref(&wanted)).await;
+        let source = source(&[&honest]);
+        assert_eq!(source.fetch(wanted.cid()).await.unwrap(), wanted);
+        let absent = source.fetch(block("absent").cid()).await;
+        assert!(matches!(absent, Err(FetchError::NotFound { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_liar_is_dropped_and_the_others_are_asked() {
+        let blocks = [block("one"), block("two"), block("three")];
+        let liar = gateway(Manner::Lies, &blocks).await;
+        let honest = gateway(Manner::Honest, &blocks).await;
+        let source = source(&[&liar, &honest]);
+        for wanted in &blocks {
+            assert_eq!(&source.fetch(wanted.cid()).await.unwrap(), wanted);
+        }
+        assert_eq!(liar.asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_lone_liar_is_named() {
+        let wanted = block("content");
+        let liar = gateway(Manner::Lies, std::slice::from_ref(&wanted)).await;
+        let source = source(&[&liar]);
+        let Err(FetchError::Lied { source_name, .. }) = source.fetch(wanted.cid()).await else {
+            panic!("not noticed");
+        };
+        assert_eq!(source_name, liar.url.to_string());
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_hangs_is_left_for_another() {
+        for manner in [Manner::Hangs, Manner::HangsInBody] {
+            let wanted = block("content");
+            let hangs = gateway(manner, std::slice::from_ref(&wanted)).await;
+            let honest = gateway(Manner::Honest, std::slice::from_ref(&wanted)).await;
+            let alone = source(&[&hangs]).fetch(wanted.cid()).await;
+            assert!(matches!(alone, Err(FetchError::TimedOut { .. })));
+            let both = source(&[&hangs, &honest]);
+            assert_eq!(both.fetch(wanted.cid()).await.unwrap(), wanted);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_cut() {
+        let wanted = block("content");
+        let endless = gateway(Manner::Endless, std::slice::from_ref(&wanted)).await;
+        let refused = source(&[&endless]).fetch(wanted.cid()).await;
+        assert!(matches!(refused, Err(FetchError::NotFound { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_busy_gateway_is_asked_again() {
+        let wanted = block("content");
+        let busy = gateway(Manner::BusyOnce, std::slice::from_ref(&wanted)).await;
+        assert_eq!(source(&[&busy]).fetch(wanted.cid()).await.unwrap(), wanted);
+    }
+
+    #[tokio::test]
+    async fn redirects_to_other_hosts_are_not_followed() {
+        let wanted = block("content");
+        let away = gateway(Manner::RedirectsAway, std::slice::from_ref(&wanted)).await;
+        let refused = source(&[&away]).fetch(wanted.cid()).await;
+        assert!(matches!(refused, Err(FetchError::NotFound { .. })));
     }
 }

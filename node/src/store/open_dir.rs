@@ -1,0 +1,166 @@
+//! Opening a store directory: sealed packs by their indexes, the others by their footers.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::append::Appender;
+use super::catalog::Catalog;
+use super::disk;
+use super::index::{self, LoadError, PackIndex};
+use super::layout::PackId;
+use super::open::OpenPack;
+use super::recover::{Found, Trust, recover};
+use super::{PackKind, Recovery, StoreError};
+
+/// The files of one pack.
+#[derive(Debug, Default)]
+struct PackFiles {
+    pack_len: Option<u64>,
+    has_index: bool,
+}
+
+/// Opens all packs in `dir`, which exists, into `catalog`.
+pub(super) fn open_dir(
+    dir: &Path,
+    catalog: &Catalog,
+) -> Result<([Appender; 2], Recovery), StoreError> {
+    let files = list(dir)?;
+    let mut recovery = Recovery::default();
+    let mut appenders = PackKind::ALL.map(|kind| {
+        let newest = files.keys().filter(|id| id.kind == kind).max();
+        Appender::new(kind, newest.map_or(1, |id| id.number + 1))
+    });
+    // A pack gets its first bytes after the one before it was synced and sealed.
+    let is_complete = |id: PackId| {
+        let mut newer = files.range(id..).skip(1);
+        newer.any(|(other, files)| other.kind == id.kind && files.pack_len > Some(0))
+    };
+    for (&id, files) in &files {
+        let Some(pack_len) = files.pack_len else {
+            tracing::error!(index = %id.index_path(dir).display(), "the pack of an index is gone");
+            continue;
+        };
+        let complete = files.has_index || is_complete(id);
+        if files.has_index {
+            let path = id.index_path(dir);
+            match PackIndex::load(&path, id) {
+                Ok(index) if index.pack_len <= pack_len => {
+                    catalog.seal(index);
+                    continue;
+                }
+                Ok(_) | Err(LoadError::Damaged) => {}
+                Err(LoadError::TooNew(found)) => return Err(StoreError::too_new(&path, found)),
+                Err(LoadError::Io(source)) => {
+                    return Err(StoreError::io("reading", &path, source));
+                }
+            }
+        }
+        let trust = if complete { Trust::All } else { Trust::Synced };
+        let Some(found) = recover(&id.pack_path(dir), id, trust)? else {
+            set_aside(dir, id, pack_len)?;
+            continue;
+        };
+        let appender = &mut appenders[id.kind.slot()];
+        let newest = appender.is_newest(id);
+        let known_sealed = complete || found.sealed;
+        open_pack(
+            dir,
+            id,
+            pack_len,
+            found,
+            &mut recovery,
+            catalog,
+            |pack, commit| {
+                if newest && !known_sealed {
+                    appender.resume(pack, commit);
+                    true
+                } else {
+                    false
+                }
+            },
+        )?;
+        recovery.rebuilt_indexes += usize::from(known_sealed);
+    }
+    Ok((appenders, recovery))
+}
+
+fn open_pack(
+    dir: &Path,
+    id: PackId,
+    pack_len: u64,
+    found: Found,
+    recovery: &mut Recovery,
+    catalog: &Catalog,
+    resume: impl FnOnce(Arc<OpenPack>, u64) -> bool,
+) -> Result<(), StoreError> {
+    let path = id.pack_path(dir);
+    if found.torn > 0 {
+        tracing::warn!(pack = %path.display(), bytes = found.torn, "cut an unfinished commit off");
+        recovery.truncated_bytes += found.torn;
+    }
+    // Synced even when nothing was cut: what the last run wrote may still be on its way.
+    let file = OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .map_err(|source| StoreError::io("opening", &path, source))?;
+    if found.end < pack_len {
+        file.set_len(found.end)
+            .map_err(|source| StoreError::io("truncating", &path, source))?;
+    }
+    file.sync_all()
+        .map_err(|source| StoreError::io("syncing", &path, source))?;
+
+    let file = disk::open_direct(&path, false)
+        .map_err(|source| StoreError::io("opening", &path, source))?;
+    let pack = OpenPack::new(id, path, found.salt, file, found.end, &found.entries);
+    let pack = Arc::new(pack);
+    catalog.add_open(Arc::clone(&pack));
+    if resume(pack, found.next_commit) {
+        return Ok(());
+    }
+    // Without room for the index the pack is served from memory, and indexed at the next open.
+    match index::write(dir, id, found.end, &index::places(&found.entries)) {
+        Ok(index) => catalog.seal(index),
+        Err(error) => {
+            tracing::warn!(index = %id.index_path(dir).display(), %error, "cannot write an index");
+        }
+    }
+    Ok(())
+}
+
+/// Nothing could be read from the pack. An empty file goes, anything else is kept under another name.
+fn set_aside(dir: &Path, id: PackId, pack_len: u64) -> Result<(), StoreError> {
+    let path = id.pack_path(dir);
+    let done = if pack_len == 0 {
+        std::fs::remove_file(&path)
+    } else {
+        let aside = path.with_extension("car.damaged");
+        tracing::error!(pack = %aside.display(), "a pack has no readable block and was set aside");
+        std::fs::rename(&path, aside)
+    };
+    done.map_err(|source| StoreError::io("setting aside", &path, source))
+}
+
+fn list(dir: &Path) -> Result<BTreeMap<PackId, PackFiles>, StoreError> {
+    let failed = |source| StoreError::io("listing", dir, source);
+    let mut files: BTreeMap<PackId, PackFiles> = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let Some((id, extension)) = name.to_str().and_then(PackId::from_file_name) else {
+            continue;
+        };
+        match extension {
+            "car" => {
+                let len = entry.metadata().map_err(failed)?.len();
+                files.entry(id).or_default().pack_len = Some(len);
+            }
+            "idx" => files.entry(id).or_default().has_index = true,
+            "idx.tmp" => std::fs::remove_file(entry.path()).map_err(failed)?,
+            _ => {}
+        }
+    }
+    Ok(files)
+}

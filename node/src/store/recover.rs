@@ -1,0 +1,216 @@
+//! What a pack file holds, found from its footers: at every open for the packs that are still
+//! written to, and for any pack whose index is damaged.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::StoreError;
+use super::layout::{
+    ALIGN, CAR_HEADER, Entry, Footer, Header, MAX_SECTION, PackId, back_pointer, parse_section,
+    read_first_page, read_full,
+};
+use crate::block::Block;
+
+/// What was found in a pack file.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) salt: [u8; 16],
+    pub(super) entries: Vec<Entry>,
+    /// End of the last good footer: the pack goes on here, if it goes on.
+    pub(super) end: u64,
+    /// Number of the next commit.
+    pub(super) next_commit: u64,
+    /// No more is written to it: its last footer says so, or it is too damaged to go on with.
+    pub(super) sealed: bool,
+    /// Bytes after `end`, which nobody was promised.
+    pub(super) torn: u64,
+}
+
+/// Which commits of a pack are believed without reading their blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Those that a footer says were synced. The others are checked block by block, and the pack
+    /// ends before the first bad one: nobody was promised it.
+    Synced,
+    /// All: the pack was synced as a whole before it got its index.
+    All,
+}
+
+/// Reads the footers of the pack at `path`.
+///
+/// `None` when there is nothing in it: the crash came before the first page was written.
+pub(super) fn recover(path: &Path, id: PackId, trust: Trust) -> Result<Option<Found>, StoreError> {
+    let failed = |source| StoreError::io("reading", path, source);
+    let file = File::open(path).map_err(failed)?;
+    let len = file.metadata().map_err(failed)?.len();
+    match read_first_page(&file, id).map_err(failed)? {
+        Header::TooNew(found) => Err(StoreError::too_new(path, found)),
+        Header::Known(first) => recover_known(&file, &first, len, trust)
+            .map(Some)
+            .map_err(failed),
+        Header::Damaged => salvage(&file, id, len).map_err(failed),
+    }
+}
+
+fn recover_known(file: &File, first: &Footer, len: u64, trust: Trust) -> io::Result<Found> {
+    let chain = read_chain(file, first, len)?;
+    let durable_to = match trust {
+        Trust::Synced => chain.last().map_or(0, |(footer, _)| footer.durable_to),
+        Trust::All => u64::MAX,
+    };
+    let mut found = Found {
+        salt: first.salt,
+        entries: Vec::new(),
+        end: ALIGN,
+        next_commit: 1,
+        sealed: false,
+        torn: 0,
+    };
+    for (footer, end) in chain {
+        let unknown = end > durable_to;
+        if footer.start != found.end {
+            // The footers in between are damaged. What was synced is found by its hashes.
+            if unknown {
+                break;
+            }
+            scan(
+                file,
+                footer.pack,
+                found.end,
+                footer.start,
+                &mut found.entries,
+            )?;
+        }
+        if unknown && !all_match(file, &footer.entries)? {
+            break;
+        }
+        found.entries.extend(footer.entries);
+        found.end = end;
+        found.next_commit = footer.commit + 1;
+        found.sealed = footer.sealed;
+    }
+    if trust == Trust::All && found.end < len {
+        scan(file, first.pack, found.end, len, &mut found.entries)?;
+        found.end = len;
+    }
+    found.torn = len - found.end.min(len);
+    Ok(found)
+}
+
+/// All good footers after the first page with their ends, in file order.
+fn read_chain(file: &File, first: &Footer, len: u64) -> io::Result<Vec<(Footer, u64)>> {
+    let mut chain = Vec::new();
+    let mut end = len - len % ALIGN;
+    while end > ALIGN {
+        let direct = Footer::read_ending_at(file, end)?;
+        let next = match direct.filter(|footer| belongs(footer, first)) {
+            Some(footer) => Some((footer, end)),
+            None => last_before(file, first, end)?,
+        };
+        let Some((footer, at)) = next else { break };
+        end = footer.start;
+        chain.push((footer, at));
+    }
+    chain.reverse();
+    Ok(chain)
+}
+
+/// Steps back from `end` to the end of the last good footer before it.
+fn last_before(file: &File, first: &Footer, end: u64) -> io::Result<Option<(Footer, u64)>> {
+    const STEP: u64 = 64 * ALIGN;
+    let mut high = end;
+    let mut window = vec![0; usize::try_from(STEP).unwrap_or(0)];
+    while high > ALIGN {
+        let low = high.saturating_sub(STEP).max(ALIGN);
+        let window = &mut window[..usize::try_from(high - low).unwrap_or(0)];
+        if !read_full(file, window, low)? {
+            return Ok(None);
+        }
+        for (page, bytes) in window.chunks_exact(ALIGN as usize).enumerate().rev() {
+            let at = low + (page as u64 + 1) * ALIGN;
+            if at < end
+                && back_pointer(&bytes[bytes.len() - 16..]).is_some()
+                && let Some(footer) = Footer::read_ending_at(file, at)?
+                && belongs(&footer, first)
+            {
+                return Ok(Some((footer, at)));
+            }
+        }
+        high = low;
+    }
+    Ok(None)
+}
+
+fn belongs(footer: &Footer, first: &Footer) -> bool {
+    footer.pack == first.pack && footer.salt == first.salt && footer.start >= ALIGN
+}
+
+fn all_match(file: &File, entries: &[Entry]) -> io::Result<bool> {
+    let mut buffer = Vec::new();
+    for entry in entries {
+        buffer.resize(entry.len as usize, 0);
+        if !read_full(file, &mut buffer, entry.offset)? || crc32fast::hash(&buffer) != entry.crc {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A pack whose first page is damaged: its blocks are found by their hashes, and it is not written
+/// to any more.
+fn salvage(file: &File, id: PackId, len: u64) -> io::Result<Option<Found>> {
+    let mut found = Found {
+        salt: [0; 16],
+        entries: Vec::new(),
+        end: len,
+        next_commit: 0,
+        sealed: true,
+        torn: 0,
+    };
+    scan(file, id, CAR_HEADER.len() as u64, len, &mut found.entries)?;
+    if found.entries.is_empty() {
+        // The first page itself may be lost: the first commit starts behind it.
+        scan(file, id, ALIGN, len, &mut found.entries)?;
+    }
+    Ok((!found.entries.is_empty()).then_some(found))
+}
+
+/// Reads the sections from `from` to `to`, keeping the blocks whose hash is right. Stops where no
+/// section can be read.
+fn scan(file: &File, id: PackId, from: u64, to: u64, entries: &mut Vec<Entry>) -> io::Result<()> {
+    const MOST_HEADER: u64 = 128;
+    let mut at = from;
+    while at < to {
+        let mut head = vec![0; usize::try_from(MOST_HEADER.min(to - at)).unwrap_or(0)];
+        if !read_full(file, &mut head, at)? {
+            break;
+        }
+        let Some((cid, data)) = parse_section(&head) else {
+            break;
+        };
+        let offset = at + data.start as u64;
+        let end = at + data.end as u64;
+        if end > to || data.end as u64 > MAX_SECTION + MOST_HEADER {
+            break;
+        }
+        let mut bytes = vec![0; data.len()];
+        if !read_full(file, &mut bytes, offset)? {
+            break;
+        }
+        let crc = crc32fast::hash(&bytes);
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        if !Footer::is_footer(id, at, &bytes) && Block::new(cid, Bytes::from(bytes)).is_ok() {
+            entries.push(Entry {
+                cid,
+                offset,
+                len,
+                crc,
+            });
+        }
+        at = end;
+    }
+    Ok(())
+}

@@ -5,9 +5,9 @@
 
 use std::path::Path;
 
-use cid::Cid;
+use cid::{Cid, Version};
 
-use crate::dag::import::{ImportError, OnProgress};
+use crate::dag::import::{ImportError, ImportOptions, OnProgress, Profile, Sink, import_path};
 
 /// The outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,21 @@ pub struct Verdict {
     pub bytes: u64,
 }
 
-/// Hashes `path` and compares. Blocking; stores nothing.
-pub fn verify(_path: &Path, _cid: &Cid, _progress: &OnProgress) -> Result<Verdict, ImportError> {
-    todo!()
+/// Hashes `path` and compares. Names that begin with a dot count: they are on the disk, so they are
+/// part of what is verified. Blocking; stores nothing.
+pub fn verify(path: &Path, cid: &Cid, progress: &OnProgress) -> Result<Verdict, ImportError> {
+    let options = ImportOptions {
+        profile: match cid.version() {
+            Version::V0 => Profile::UnixfsV0_2015,
+            Version::V1 => Profile::UnixfsV1_2025,
+        },
+        hidden: true,
+        ..ImportOptions::default()
+    };
+    let imported = import_path(&Sink::Discard, path, &options, progress)?;
+    Ok(Verdict {
+        found: imported.root,
+        matches: imported.root == *cid,
+        bytes: imported.bytes,
+    })
 }

@@ -74,22 +74,23 @@ impl Duka {
     /// # Errors
     /// As [`Duka::new`].
     pub fn in_folder(folder: &Path, options: &Options) -> Result<Self> {
-        let home = tempfile::Builder::new()
-            .prefix("duka-")
-            .tempdir_in(folder)?;
-        let duka = Self {
-            program: locate::duka()?,
-            home,
-        };
-        duka.configure(options)?;
+        let duka = Self::bare(locate::duka()?, folder, options)?;
+        duka.ok(&["init"])?;
         Ok(duka)
     }
 
-    /// The same home, with another build of duka.
-    #[must_use]
-    pub fn program(mut self, program: &Path) -> Self {
-        program.clone_into(&mut self.program);
-        self
+    /// Makes a home below `folder` for a program, without a data directory: as of somebody who only
+    /// downloads, or who never ran duka before.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn bare(program: PathBuf, folder: &Path, options: &Options) -> Result<Self> {
+        let home = tempfile::Builder::new()
+            .prefix("duka-")
+            .tempdir_in(folder)?;
+        let duka = Self { program, home };
+        duka.configure(options)?;
+        Ok(duka)
     }
 
     /// Writes the configuration file.
@@ -314,6 +315,19 @@ impl Outcome {
         text.lines()
             .map(|line| serde_json::from_str(line).with_context(|| line.to_owned()))
             .collect()
+    }
+
+    /// What went wrong, for people: the error event's message and advice, or standard error.
+    pub fn complaint(&self) -> String {
+        let last = self.events().ok().and_then(|mut events| events.pop());
+        let Some(error) = last.filter(|event| event["type"] == "error") else {
+            return self.stderr.trim_end().to_owned();
+        };
+        let hints = error["hints"].as_array().into_iter().flatten();
+        let lines = std::iter::once(&error["message"])
+            .chain(hints)
+            .filter_map(Value::as_str);
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// The last event, which must be the result.

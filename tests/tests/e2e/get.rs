@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::Duration;
 
+use duka_tests::duka::Options;
 use duka_tests::http::{BadGateway, Fault};
 use duka_tests::kubo::{self, Kubo};
 use duka_tests::process::Process;
@@ -12,14 +13,14 @@ use duka_tests::proxy::{Carries, DelayProxy};
 use duka_tests::{Duka, files};
 
 use crate::network::progress;
-use crate::{add, assert_refused};
+use crate::{add, assert_refused, buyer};
 
 const MIB: u64 = 1 << 20;
 
 #[test]
 fn a_tree_comes_from_kubos_gateway_without_a_node() {
     let kubo = Kubo::run(kubo::Options::default()).unwrap();
-    let duka = Duka::new().unwrap();
+    let duka = buyer(&Options::default());
     let folder = tempfile::tempdir().unwrap();
     files::write_random(&folder.path().join("big"), 40, 5 * MIB + 1).unwrap();
     fs::create_dir_all(folder.path().join("a/empty")).unwrap();
@@ -39,7 +40,7 @@ fn a_tree_comes_from_kubos_gateway_without_a_node() {
 #[test]
 fn a_gateway_url_is_a_reference() {
     let kubo = Kubo::run(kubo::Options::default()).unwrap();
-    let duka = Duka::new().unwrap();
+    let duka = buyer(&Options::default());
     let file = duka.home().join("file");
     fs::write(&file, "by URL").unwrap();
     let cid = kubo.add(&file).unwrap();
@@ -53,7 +54,7 @@ fn a_gateway_url_is_a_reference() {
 #[test]
 fn an_existing_folder_is_never_mixed_into_without_update() {
     let kubo = Kubo::run(kubo::Options::default()).unwrap();
-    let duka = Duka::new().unwrap();
+    let duka = buyer(&Options::default());
     let folder = duka.home().join("new");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("a"), "new").unwrap();
@@ -82,7 +83,7 @@ fn an_existing_folder_is_never_mixed_into_without_update() {
 #[test]
 fn a_get_killed_half_way_resumes_and_never_shows_half() {
     let kubo = Kubo::run(kubo::Options::default()).unwrap();
-    let duka = Duka::new().unwrap();
+    let duka = buyer(&Options::default());
     let file = duka.home().join("file");
     files::write_random(&file, 41, 128 * MIB).unwrap();
     let cid = kubo.add(&file).unwrap();
@@ -150,7 +151,7 @@ fn leftovers(folder: &Path) -> Vec<String> {
 #[test]
 fn a_lying_gateway_is_refused_and_a_good_one_takes_over() {
     let kubo = Kubo::run(kubo::Options::default()).unwrap();
-    let duka = Duka::new().unwrap();
+    let duka = buyer(&Options::default());
     let file = duka.home().join("file");
     files::write_random(&file, 42, 3 * MIB).unwrap();
     let cid = kubo.add(&file).unwrap();
@@ -192,7 +193,7 @@ fn a_lying_gateway_is_refused_and_a_good_one_takes_over() {
 #[test]
 fn a_hanging_gateway_ends_in_time_and_a_good_one_takes_over() {
     let kubo = Kubo::run(kubo::Options::default()).unwrap();
-    let duka = Duka::with(&impatient()).unwrap();
+    let duka = buyer(&impatient());
     let file = duka.home().join("file");
     files::write_random(&file, 43, 3 * MIB).unwrap();
     let cid = kubo.add(&file).unwrap();
@@ -224,7 +225,7 @@ fn a_hanging_gateway_ends_in_time_and_a_good_one_takes_over() {
 }
 
 /// Gives up on a block after 3 s.
-pub(crate) fn impatient() -> duka_tests::duka::Options {
+pub(crate) fn impatient() -> Options {
     let more = "[network.limits]\nblock_timeout = \"3s\"\n".to_owned();
     duka_tests::duka::Options {
         more,
@@ -248,7 +249,7 @@ fn executable_bits_come_back_from_the_release() {
     let id = seller.ok(&["id"]).unwrap();
     let name = id["name"].as_str().unwrap().to_owned();
     let link = format!("{}/ipns/{name}/p/game/1.0", node.gateway().unwrap());
-    let buyer = Duka::new().unwrap();
+    let buyer = buyer(&Options::default());
     let out = buyer.home().join("out");
     let to = out.to_str().unwrap();
     duka_tests::process::wait_until(

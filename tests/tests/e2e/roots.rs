@@ -89,7 +89,13 @@ fn compare(profile: &'static str) {
         .iter()
         .map(|(name, path)| {
             let result = duka
-                .ok(&["add", "--profile", profile, path.to_str().unwrap()])
+                .ok(&[
+                    "add",
+                    "--hidden",
+                    "--profile",
+                    profile,
+                    path.to_str().unwrap(),
+                ])
                 .unwrap();
             (name.clone(), field(&result, "cid").unwrap().to_owned())
         })

@@ -9,7 +9,7 @@ use duka_tests::kubo::{self, Kubo};
 use duka_tests::process::wait_until;
 use duka_tests::{Duka, files};
 
-use crate::{add, cat};
+use crate::cat;
 
 /// Time for a record to get around.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,17 +56,20 @@ fn kubo_finds_what_duka_provides() {
     } = Dht::start().unwrap();
     let file = duka.home().join("file");
     fs::write(&file, files::random_bytes(20, 3 << 20)).unwrap();
-    let cid = add(&duka, &file).unwrap();
+    let path = file.to_str().unwrap();
+    let publish = ["publish", path, "--product", "file", "--version", "1"];
+    let release = duka.ok(&publish).unwrap();
+    let cid = field(&release, "cid").unwrap();
     let id = duka.ok(&["id"]).unwrap();
     let peer = field(&id, "peer_id").unwrap();
     wait_until("Kubo finds duka as provider", PATIENCE, || {
         let found = kubo
-            .ok(&["routing", "findprovs", "--num-providers=1", &cid])
+            .ok(&["routing", "findprovs", "--num-providers=1", cid])
             .ok()?;
         found.contains(peer).then_some(())
     })
     .unwrap();
-    kubo.pin(&cid).unwrap();
+    kubo.pin(cid).unwrap();
 }
 
 #[test]

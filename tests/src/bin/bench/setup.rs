@@ -52,13 +52,15 @@ impl Setup {
         self.seed.wrapping_mul(1000) + repetition as u64
     }
 
+    /// A duka that was never started before.
     pub(crate) fn duka(&self, options: &duka::Options) -> Result<Duka> {
-        Ok(Duka::in_folder(self.folder.path(), options)?.program(&self.program))
+        Duka::bare(self.program.clone(), self.folder.path(), options)
     }
 
     /// A duka that serves, in a fresh data directory.
     pub(crate) fn serving(&self, options: &duka::Options) -> Result<(Duka, Serving)> {
         let duka = self.duka(options)?;
+        duka.ok(&["init"])?;
         let node = duka.serve()?;
         Ok((duka, node))
     }

@@ -75,6 +75,32 @@ fn what_kubo_adds_duka_pins_and_gets() {
 }
 
 #[test]
+fn every_window_loses_no_block() {
+    let kubo = Kubo::run(kubo::Options::default()).unwrap();
+    for window in [1, 16, 128, 1024] {
+        let more = format!("[network.limits]\nwindow = {window}\n");
+        let options = duka_tests::duka::Options {
+            more,
+            ..Default::default()
+        };
+        let duka = Duka::with(&options).unwrap();
+        let node = duka.serve().unwrap();
+        duka.ok(&["swarm", "connect", &kubo.address("/tcp/").unwrap()])
+            .unwrap();
+        let file = duka.home().join("file");
+        files::write_random(&file, 100 + window, 64 * MIB as u64).unwrap();
+        let cid = kubo.add(&file).unwrap();
+        duka.ok(&["pin", "add", &cid]).unwrap();
+        // And back, to a Kubo that knows nobody else.
+        let other = Kubo::run(kubo::Options::default()).unwrap();
+        other.connect(&node.address("/tcp/").unwrap()).unwrap();
+        let bytes = other.cat(&cid).unwrap();
+        assert_eq!(files::sha256(&bytes), files::sha256_of(&file).unwrap());
+        node.stop().unwrap();
+    }
+}
+
+#[test]
 fn quic_works_both_ways() {
     let kubo = Kubo::run(kubo::Options {
         tcp: false,

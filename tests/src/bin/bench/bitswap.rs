@@ -20,6 +20,8 @@ pub(crate) struct Options {
     pub(crate) delay: Option<u64>,
     pub(crate) quic: bool,
     pub(crate) small_blocks: bool,
+    /// Blocks that duka keeps in flight.
+    pub(crate) window: Option<usize>,
 }
 
 impl Options {
@@ -47,8 +49,12 @@ impl Options {
 
     fn duka(&self) -> duka::Options {
         let listen = vec![if self.quic { duka::QUIC } else { duka::TCP }];
+        let more = self.window.map_or(String::new(), |window| {
+            format!("[network.limits]\nwindow = {window}\n")
+        });
         duka::Options {
             listen,
+            more,
             ..duka::Options::default()
         }
     }
@@ -70,7 +76,12 @@ const CONTENDERS: [Contender; 4] = [
 ];
 
 pub(crate) fn run(setup: &Setup, options: &Options) -> Result<Report> {
-    let notes = wire_notes(options)?;
+    let mut notes = wire_notes(options)?;
+    notes.extend(
+        options
+            .window
+            .map(|window| format!("window of duka: {window} blocks")),
+    );
     let blocks = if options.small_blocks {
         "256 KiB"
     } else {

@@ -75,6 +75,9 @@ enum Bench {
         /// Blocks of 256 KiB (profile unixfs-v0-2015) instead of 1 MiB
         #[arg(long)]
         small_blocks: bool,
+        /// Blocks that duka keeps in flight; its default without
+        #[arg(long)]
+        window: Option<usize>,
     },
     /// Serve files over HTTP, against Kubo's gateway and nginx
     Gateway {
@@ -110,6 +113,7 @@ fn main() -> Result<ExitCode> {
             delay,
             quic,
             small_blocks,
+            window,
         } => {
             let default = if delay.is_some() {
                 ByteSize::mib(64)
@@ -124,6 +128,7 @@ fn main() -> Result<ExitCode> {
                     delay,
                     quic,
                     small_blocks,
+                    window,
                 },
             )
         }

@@ -1,13 +1,17 @@
-//! Gateways that misbehave: one changes bytes, one never answers, one stops half-way.
+//! Gateways that misbehave: one changes bytes, one never answers, one stops half-way, one is slow.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::curl::{Answer, curl};
+
+/// Time that a slow gateway takes for one answer.
+const SLOW: Duration = Duration::from_millis(50);
 
 /// How a gateway answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +22,8 @@ pub enum Fault {
     Truncates,
     /// Accepts connections and requests, and never answers.
     Hangs,
+    /// Answers well, but no more than 20 times a second over all connections.
+    IsSlow,
 }
 
 /// A gateway on loopback that stands before a good one. It lives until the test program ends.
@@ -35,10 +41,11 @@ impl BadGateway {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let upstream: Arc<str> = upstream.trim_end_matches('/').into();
+        let turn = Arc::new(Mutex::new(()));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let upstream = Arc::clone(&upstream);
-                thread::spawn(move || serve(stream, &upstream, fault));
+                let (upstream, turn) = (Arc::clone(&upstream), Arc::clone(&turn));
+                thread::spawn(move || serve(stream, &upstream, fault, &turn));
             }
         });
         Ok(Self { address })
@@ -50,7 +57,7 @@ impl BadGateway {
     }
 }
 
-fn serve(stream: TcpStream, upstream: &str, fault: Fault) -> Result<()> {
+fn serve(stream: TcpStream, upstream: &str, fault: Fault, turn: &Mutex<()>) -> Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut writer = stream;
     loop {
@@ -86,6 +93,10 @@ fn serve(stream: TcpStream, upstream: &str, fault: Fault) -> Result<()> {
         match fault {
             Fault::FlipsABit if length > 64 => body[middle] ^= 1,
             Fault::Truncates => body.truncate(middle),
+            Fault::IsSlow => {
+                let _turn = turn.lock();
+                thread::sleep(SLOW);
+            }
             _ => {}
         }
         let kind = headers

@@ -9,7 +9,6 @@ use duka_tests::duka::Options;
 use duka_tests::http::{BadGateway, Fault};
 use duka_tests::kubo::{self, Kubo};
 use duka_tests::process::Process;
-use duka_tests::proxy::{Carries, DelayProxy};
 use duka_tests::{Duka, files};
 
 use crate::network::progress;
@@ -88,10 +87,8 @@ fn a_get_killed_half_way_resumes_and_never_shows_half() {
     files::write_random(&file, 41, 128 * MIB).unwrap();
     let cid = kubo.add(&file).unwrap();
     let gateway = kubo.gateway().unwrap();
-    let upstream = gateway.trim_start_matches("http://").parse().unwrap();
-    // With delay, so that the transfer takes long enough to be killed.
-    let wire = DelayProxy::start(Carries::Tcp, upstream, Duration::from_millis(100)).unwrap();
-    let slow = format!("http://{}", wire.address());
+    // Slow, so that the transfer takes long enough to be killed.
+    let slow = BadGateway::start(&gateway, Fault::IsSlow).unwrap().url();
     let out = duka.home().join("out");
     let to = out.to_str().unwrap();
 

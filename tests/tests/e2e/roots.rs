@@ -16,19 +16,38 @@ use crate::add;
 /// Kubo 0.43's roots of [`cases`], by profile and name.
 const GOLDEN: &str = include_str!("roots.json");
 
-const CHUNK: u64 = 1 << 20;
+/// An import profile: its boundaries are where roots go wrong.
+#[derive(Clone, Copy)]
+struct Profile {
+    name: &'static str,
+    /// Bytes of a leaf.
+    chunk: u64,
+    /// Links of a node above the leaves.
+    links: u64,
+}
+
+const V1_2025: Profile = Profile {
+    name: "unixfs-v1-2025",
+    chunk: 1 << 20,
+    links: 1024,
+};
+const V0_2015: Profile = Profile {
+    name: "unixfs-v0-2015",
+    chunk: 256 << 10,
+    links: 174,
+};
 
 /// Size at which a directory becomes a HAMT, estimated as the size of its block.
 const HAMT_THRESHOLD: usize = 256 << 10;
 
 #[test]
 fn every_root_is_the_same_as_kubos_with_profile_v1_2025() {
-    compare("unixfs-v1-2025");
+    compare(V1_2025);
 }
 
 #[test]
 fn every_root_is_the_same_as_kubos_with_profile_v0_2015() {
-    compare("unixfs-v0-2015");
+    compare(V0_2015);
 }
 
 #[test]
@@ -55,15 +74,15 @@ fn the_cases_meet_the_hamt_threshold_exactly() {
     }
 }
 
-fn compare(profile: &'static str) {
+fn compare(profile: Profile) {
     let folder = tempfile::tempdir().unwrap();
     let kubo = Kubo::init(kubo::Options {
-        profile,
+        profile: profile.name,
         ..kubo::Options::default()
     })
     .unwrap();
     let golden: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_str(GOLDEN).unwrap();
-    let cases = cases(folder.path()).unwrap();
+    let cases = cases(folder.path(), profile).unwrap();
     let hashed = [
         "add",
         "--recursive",
@@ -80,7 +99,7 @@ fn compare(profile: &'static str) {
         })
         .collect();
     assert_eq!(
-        theirs, golden[profile],
+        theirs, golden[profile.name],
         "Kubo's roots are not those checked in"
     );
 
@@ -93,7 +112,7 @@ fn compare(profile: &'static str) {
                     "add",
                     "--hidden",
                     "--profile",
-                    profile,
+                    profile.name,
                     path.to_str().unwrap(),
                 ])
                 .unwrap();
@@ -104,24 +123,25 @@ fn compare(profile: &'static str) {
 }
 
 /// Builds every shape of input below `folder`: name and path.
-fn cases(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+fn cases(folder: &Path, profile: Profile) -> Result<Vec<(String, PathBuf)>> {
+    let Profile { chunk, links, .. } = profile;
     let mut cases = Vec::new();
     let mut case = |name: &str| {
         let path = folder.join(name);
         cases.push((name.to_owned(), path.clone()));
         path
     };
-    for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1] {
+    for size in [0, 1, chunk - 1, chunk, chunk + 1] {
         files::write_random(&case(&format!("file-{size}")), size, size)?;
     }
-    for chunks in [1024, 1025] {
-        many_chunks(&case(&format!("chunks-{chunks}")), chunks)?;
+    for chunks in [links, links + 1] {
+        many_chunks(&case(&format!("chunks-{chunks}")), chunks, chunk)?;
     }
     fs::create_dir(case("empty-directory"))?;
 
     let nested = case("nested");
     fs::create_dir_all(nested.join("a/b/empty"))?;
-    files::write_random(&nested.join("a/b/file"), 1, 3 * CHUNK + 7)?;
+    files::write_random(&nested.join("a/b/file"), 1, 3 * chunk + 7)?;
     fs::write(nested.join("a/text"), "text")?;
     symlink("a/text", nested.join("link"))?;
     symlink("/nowhere", nested.join("a/broken link"))?;
@@ -162,11 +182,11 @@ fn cases(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
 }
 
 /// A file of so many chunks, all zero but for the first and the last: a store holds three blocks.
-fn many_chunks(path: &Path, chunks: u64) -> Result<()> {
+fn many_chunks(path: &Path, chunks: u64, chunk: u64) -> Result<()> {
     let file = File::create(path)?;
-    file.set_len(chunks * CHUNK)?;
+    file.set_len(chunks * chunk)?;
     file.write_all_at(b"first", 0)?;
-    file.write_all_at(b"last!", chunks * CHUNK - 5)?;
+    file.write_all_at(b"last!", chunks * chunk - 5)?;
     Ok(())
 }
 

@@ -5,5 +5,11 @@
 //! negotiate) → `resolve` (path → CID) → `respond` (one file per format) → stream. See
 //! <https://specs.ipfs.tech/http-gateways/>.
 
+mod body;
 pub mod control;
+mod error;
+mod health;
+mod ipfs;
+mod metrics;
+mod routes;
 pub mod server;

@@ -1,0 +1,172 @@
+//! The IPFS gateway: four phases, values move only forward.
+//!
+//! `request` (parse and negotiate) → `resolve` (path → CID) → `respond` (one file per format) → the
+//! body, which is pulled as the client takes it.
+
+mod conditional;
+mod headers;
+mod mime;
+mod negotiate;
+mod path;
+mod range;
+mod request;
+mod resolve;
+mod respond;
+mod source;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use duka_node::fetch::{FetchOptions, Fetcher};
+use duka_node::keys::Name;
+use duka_node::name::{NameError, ResolvedName};
+use duka_node::node::Node;
+use duka_node::source::{BlockSource, FetchError};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub(crate) use self::headers::allow_every_origin;
+use self::request::Parsed;
+use self::source::RequestSource;
+use crate::body::Body;
+use crate::error::GatewayError;
+
+/// What a gateway serves from: a [`Node`], or memory in tests.
+pub trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
+    /// Yields blocks.
+    type Source: BlockSource + Clone + fmt::Debug;
+
+    /// The blocks of this machine.
+    fn local(&self) -> Self::Source;
+
+    /// Whether what is not here may be fetched for a client.
+    fn may_retrieve(&self) -> bool;
+
+    /// The network, for one request.
+    fn remote(&self) -> Self::Source;
+
+    /// Resolves a name.
+    fn resolve_name(
+        &self,
+        name: &Name,
+    ) -> impl Future<Output = Result<ResolvedName, NameError>> + Send;
+}
+
+/// A node, as the gateway sees it.
+#[derive(Clone, Debug)]
+pub struct NodeBackend {
+    node: Node,
+    local: Fetcher,
+    may_retrieve: bool,
+}
+
+impl NodeBackend {
+    pub(crate) fn new(node: Node, may_retrieve: bool) -> Self {
+        let local = node.fetcher(FetchOptions::offline());
+        Self {
+            node,
+            local,
+            may_retrieve,
+        }
+    }
+}
+
+impl Backend for NodeBackend {
+    type Source = Fetcher;
+
+    fn local(&self) -> Fetcher {
+        self.local.clone()
+    }
+
+    fn may_retrieve(&self) -> bool {
+        self.may_retrieve
+    }
+
+    fn remote(&self) -> Fetcher {
+        self.node.fetcher(FetchOptions::cached())
+    }
+
+    async fn resolve_name(&self, name: &Name) -> Result<ResolvedName, NameError> {
+        self.node.resolve_name(name).await
+    }
+}
+
+/// Answers requests under `/ipfs/` and `/ipns/`.
+#[derive(Debug)]
+pub(crate) struct Gateway<B: Backend> {
+    backend: B,
+    retrievals: Arc<Semaphore>,
+    retrieval_timeout: Duration,
+}
+
+impl<B: Backend> Gateway<B> {
+    pub(crate) fn new(backend: B, retrievals: usize, retrieval_timeout: Duration) -> Self {
+        let retrievals = Arc::new(Semaphore::new(retrievals.min(Semaphore::MAX_PERMITS)));
+        Self {
+            backend,
+            retrievals,
+            retrieval_timeout,
+        }
+    }
+
+    /// The response to a GET or HEAD, whatever happens.
+    pub(crate) async fn answer(&self, parts: Parts) -> Response<Body> {
+        let path = parts.uri.path().to_owned();
+        let html = accepts_html(&parts.headers);
+        let head = parts.method == Method::HEAD;
+        match self.serve(parts).await {
+            Ok(response) => response,
+            Err(error) => error.into_response(&path, html, head),
+        }
+    }
+
+    async fn serve(&self, parts: Parts) -> Result<Response<Body>, GatewayError> {
+        let request = match request::parse(parts)? {
+            Parsed::Content(request) => request,
+            Parsed::Redirect { status, location } => return Ok(redirect(status, location)),
+        };
+        let source = if request.only_if_cached {
+            RequestSource::local(&self.backend)
+        } else {
+            RequestSource::with_network(&self.backend, &self.retrievals, self.retrieval_timeout)
+        };
+        let answered = async {
+            let resolved = resolve::resolve(&self.backend, &source, &request).await?;
+            respond::respond(self, &request, resolved, source.clone()).await
+        };
+        match answered.await {
+            Err(GatewayError::Dag(duka_node::dag::DagError::Fetch(FetchError::NotFound {
+                ..
+            }))) if request.only_if_cached => Err(GatewayError::NotCached),
+            answered => answered,
+        }
+    }
+
+    /// The right to walk a DAG, which is not one block's worth of work.
+    fn walk_permit(&self) -> Result<OwnedSemaphorePermit, GatewayError> {
+        Arc::clone(&self.retrievals)
+            .try_acquire_owned()
+            .map_err(|_| GatewayError::Busy)
+    }
+}
+
+/// Whether an error may be a page.
+pub(crate) fn accepts_html(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains("text/html"))
+}
+
+fn redirect(status: StatusCode, location: String) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers::insert(headers, header::LOCATION, location);
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    response
+}

@@ -1,1 +1,55 @@
-//! The control socket: HTTP over a Unix socket (mode 0600), for the command line.
+//! Control: the operations behind the command line, run in this process or, through a Unix socket,
+//! by the node that owns the data directory. Both give the same events.
+//!
+//! A [`Request`] goes in, a stream of [`Event`]s comes out; the last one is
+//! [`Event::Result`] or [`Event::Error`]. Dropping the stream cancels the operation.
+//!
+//! On the socket ([`server`], [`client`]): `POST /control` whose body is the request as one line of
+//! JSON, then the bytes of standard input, if the operation reads them. The answer is one JSON line
+//! an event; a line of type `data` is followed by as many raw bytes as it says ([`frame`]). Files
+//! travel as absolute paths: client and node run on one machine as one user.
+
+pub mod client;
+pub mod event;
+pub mod failure;
+mod frame;
+pub mod ops;
+pub mod request;
+pub mod server;
+mod sink;
+mod socket;
+
+use std::io::Read;
+
+use duka_node::node::Node;
+use futures::stream::{self, BoxStream, StreamExt};
+
+use event::Event;
+use request::Request;
+use sink::EventSink;
+
+/// Events of one operation; the last one is the result or the error.
+pub type Events = BoxStream<'static, Event>;
+
+/// Standard input, for the operations that read it.
+pub type Input = Box<dyn Read + Send>;
+
+/// Runs an operation on `node`.
+///
+/// # Cancel safety
+/// Dropping the events cancels the operation; what that leaves behind is told by its function in
+/// [`ops`].
+pub fn run(node: Node, request: Request, input: Option<Input>) -> Events {
+    let (sink, mut events) = EventSink::new();
+    let work = stream::once(async move {
+        let last = match ops::execute(&node, request, input, &sink).await {
+            Ok(outcome) => Event::Result(outcome),
+            Err(failure) => Event::Error(failure),
+        };
+        sink.send(last).await;
+    });
+    // The work is polled here, beside its events: nobody spawns a task, and a drop ends both.
+    let work = work.filter_map(|()| async { None });
+    let events = stream::poll_fn(move |cx| events.poll_recv(cx));
+    stream::select(events, work).boxed()
+}

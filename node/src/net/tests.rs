@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::{NetError, Network, PeerInfo, Reachability};
+use crate::store::{Store, StoreOptions};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -72,9 +73,13 @@ async fn start(
     config: &NetworkConfig,
     stop: &CancellationToken,
 ) -> Result<(Network, impl Future<Output = ()> + Send + use<>), NetError> {
-    let bitswap = (super::bitswap::Behaviour {}, super::bitswap::Bitswap {});
+    let dir = tempfile::tempdir().unwrap();
+    // An empty store needs its directory only while it is opened.
+    let (store, _) = Store::open(dir.path(), StoreOptions::default()).unwrap();
     let key = Keypair::generate_ed25519();
-    Network::start_swarm(config, &key, bitswap, TaskTracker::new(), stop.clone()).await
+    let tasks = TaskTracker::new();
+    let bitswap = super::bitswap::new(&config.limits, store, tasks.clone(), stop.clone());
+    Network::start_swarm(config, &key, bitswap, tasks, stop.clone()).await
 }
 
 fn config() -> NetworkConfig {

@@ -1,46 +1,151 @@
 //! Bitswap's part in the swarm: negotiates streams and hands them to tasks.
+//!
+//! No I/O happens here. An inbound stream goes to a reader task at once; outbound streams are asked
+//! for over a bounded channel of each connection.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use libp2p::core::Endpoint;
+use libp2p::core::multiaddr::Protocol;
 use libp2p::core::transport::PortUse;
-use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-    THandlerOutEvent, ToSwarm, dummy,
+use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::handler::{
+    ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
 };
-use libp2p::{Multiaddr, PeerId};
+use libp2p::swarm::{
+    CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId,
+    FromSwarm, NetworkBehaviour, StreamUpgradeError, SubstreamProtocol, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol};
+use lru::LruCache;
+use tokio::sync::mpsc;
+
+use super::engine::Engine;
+use super::message::ProtocolVersion;
+use super::peer::{MAX_STREAM_REQUESTS, Peer, StreamRequest};
+
+/// Addresses of peers that were dialled before, kept to dial them again.
+const KNOWN_ADDRESSES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+
+/// What the engine asks of the swarm.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum SwarmCommand {
+    /// Connect to a peer that is not connected.
+    Dial(PeerId),
+    /// Close all connections with a peer that misbehaves.
+    Disconnect(PeerId),
+}
 
 /// Negotiates bitswap streams. Emits no events.
+///
+/// Connections over a relay carry no bitswap, as in Kubo: relays cut them off after 128 KiB.
 #[derive(Debug)]
-pub struct Behaviour {}
+pub struct Behaviour {
+    engine: Arc<Engine>,
+    commands: mpsc::Receiver<SwarmCommand>,
+    /// Connections that another behaviour may still refuse.
+    pending: HashMap<ConnectionId, mpsc::Sender<StreamRequest>>,
+    addresses: LruCache<PeerId, Multiaddr>,
+}
+
+impl Behaviour {
+    pub(super) fn new(engine: Arc<Engine>, commands: mpsc::Receiver<SwarmCommand>) -> Self {
+        Self {
+            engine,
+            commands,
+            pending: HashMap::new(),
+            addresses: LruCache::new(KNOWN_ADDRESSES),
+        }
+    }
+
+    fn handler(&mut self, connection: ConnectionId, peer: PeerId, remote: &Multiaddr) -> Handler {
+        let relayed = remote.iter().any(|part| part == Protocol::P2pCircuit);
+        let (sender, requests) = mpsc::channel(MAX_STREAM_REQUESTS);
+        if !relayed {
+            self.pending.insert(connection, sender);
+        }
+        Handler {
+            engine: Arc::clone(&self.engine),
+            peer_id: peer,
+            peer: None,
+            requests,
+            relayed,
+        }
+    }
+}
 
 impl NetworkBehaviour for Behaviour {
-    type ConnectionHandler = dummy::ConnectionHandler;
+    type ConnectionHandler = Handler;
     type ToSwarm = Infallible;
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let known = peer.and_then(|peer| self.addresses.get(&peer));
+        Ok(known.into_iter().cloned().collect())
+    }
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
-        _: PeerId,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
         _: &Multiaddr,
-        _: &Multiaddr,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(dummy::ConnectionHandler)
+    ) -> Result<Handler, ConnectionDenied> {
+        // The peer behind a relay has no address of its own; ours ends in the relay's circuit.
+        Ok(self.handler(connection, peer, local))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
-        _: PeerId,
-        _: &Multiaddr,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
         _: Endpoint,
         _: PortUse,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(dummy::ConnectionHandler)
+    ) -> Result<Handler, ConnectionDenied> {
+        let handler = self.handler(connection, peer, address);
+        if !handler.relayed {
+            self.addresses.put(peer, address.clone());
+        }
+        Ok(handler)
     }
 
-    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(established) => {
+                if let Some(requests) = self.pending.remove(&established.connection_id) {
+                    self.engine.on_connection(
+                        established.peer_id,
+                        established.connection_id,
+                        requests,
+                    );
+                }
+            }
+            FromSwarm::ConnectionClosed(closed) => {
+                self.engine
+                    .on_connection_closed(closed.peer_id, closed.connection_id);
+            }
+            FromSwarm::DialFailure(failure) => {
+                self.pending.remove(&failure.connection_id);
+            }
+            FromSwarm::ListenFailure(failure) => {
+                self.pending.remove(&failure.connection_id);
+            }
+            _ => {}
+        }
+    }
 
     fn on_connection_handler_event(
         &mut self,
@@ -51,7 +156,159 @@ impl NetworkBehaviour for Behaviour {
         match event {}
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
-        Poll::Pending
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+        match self.commands.poll_recv(cx) {
+            Poll::Ready(Some(SwarmCommand::Dial(peer))) => Poll::Ready(ToSwarm::Dial {
+                opts: DialOpts::peer_id(peer)
+                    .condition(PeerCondition::DisconnectedAndNotDialing)
+                    .build(),
+            }),
+            Poll::Ready(Some(SwarmCommand::Disconnect(peer_id))) => {
+                Poll::Ready(ToSwarm::CloseConnection {
+                    peer_id,
+                    connection: CloseConnection::All,
+                })
+            }
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
     }
+}
+
+/// Negotiates the bitswap streams of one connection.
+#[derive(Debug)]
+pub struct Handler {
+    engine: Arc<Engine>,
+    peer_id: PeerId,
+    /// Known once the connection counts as established.
+    peer: Option<Arc<Peer>>,
+    requests: mpsc::Receiver<StreamRequest>,
+    relayed: bool,
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = Infallible;
+    type ToBehaviour = Infallible;
+    type InboundProtocol = Upgrade;
+    type OutboundProtocol = Upgrade;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = PendingStream;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Upgrade, ()> {
+        SubstreamProtocol::new(
+            Upgrade {
+                offered: !self.relayed,
+            },
+            (),
+        )
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        self.peer.as_ref().is_some_and(|peer| peer.is_busy())
+    }
+
+    fn on_behaviour_event(&mut self, event: Infallible) {
+        match event {}
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Upgrade, PendingStream, Infallible>> {
+        if self.peer.is_none() {
+            self.peer = self.engine.peer(&self.peer_id);
+        }
+        match self.requests.poll_recv(cx) {
+            Poll::Ready(Some(request)) => {
+                Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
+                    protocol: SubstreamProtocol::new(
+                        Upgrade { offered: true },
+                        PendingStream(request),
+                    ),
+                })
+            }
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<'_, Upgrade, Upgrade, (), PendingStream>,
+    ) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (mut stream, _),
+                ..
+            }) => {
+                stream.ignore_for_keep_alive();
+                if let Some(peer) = self.engine.peer(&self.peer_id) {
+                    self.engine.read_stream(&peer, stream);
+                }
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol,
+                info: PendingStream(reply),
+            }) => {
+                // Fails when the writer has gone: the stream closes.
+                drop(reply.send(protocol));
+            }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
+                tracing::debug!(peer = %self.peer_id, %error, "no bitswap stream");
+                if matches!(error, StreamUpgradeError::NegotiationFailed) {
+                    self.engine.on_unsupported(&self.peer_id);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Who waits for an outbound stream.
+#[derive(Debug)]
+pub struct PendingStream(StreamRequest);
+
+/// Offers the bitswap versions; the result is the bare stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Upgrade {
+    offered: bool,
+}
+
+impl UpgradeInfo for Upgrade {
+    type Info = StreamProtocol;
+    type InfoIter = std::vec::IntoIter<StreamProtocol>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        let versions = ProtocolVersion::ALL.into_iter();
+        let offered: Vec<_> = versions
+            .filter(|_| self.offered)
+            .map(|(protocol, _)| protocol)
+            .collect();
+        offered.into_iter()
+    }
+}
+
+impl InboundUpgrade<Stream> for Upgrade {
+    type Output = (Stream, ProtocolVersion);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_inbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
+        ready(Ok((stream, version_of(&protocol))))
+    }
+}
+
+impl OutboundUpgrade<Stream> for Upgrade {
+    type Output = (Stream, ProtocolVersion);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_outbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
+        ready(Ok((stream, version_of(&protocol))))
+    }
+}
+
+fn version_of(protocol: &StreamProtocol) -> ProtocolVersion {
+    ProtocolVersion::ALL
+        .into_iter()
+        .find(|(known, _)| known == protocol)
+        .map_or(ProtocolVersion::V1_0, |(_, version)| version)
 }

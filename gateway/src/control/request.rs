@@ -1,0 +1,189 @@
+//! The operations and their arguments.
+
+use std::path::PathBuf;
+
+use duka_node::ids::{ProductId, Version};
+use duka_node::manifest::record::Price;
+use serde::{Deserialize, Serialize};
+
+/// One operation. All paths of files are absolute.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(tag = "op", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Request {
+    /// Who this node is.
+    Id,
+    /// Publishes a release.
+    Publish(Publish),
+    /// All products.
+    ProductList,
+    /// One product.
+    ProductShow {
+        /// Which.
+        product: ProductId,
+    },
+    /// The releases of a product, oldest first.
+    ProductHistory {
+        /// Which.
+        product: ProductId,
+    },
+    /// Withdraws a release: not offered any more, still there.
+    ProductYank {
+        /// Of which product.
+        product: ProductId,
+        /// Which.
+        version: Version,
+    },
+    /// Fetches a DAG and keeps it.
+    PinAdd {
+        /// A content path.
+        path: String,
+        /// A label.
+        name: Option<String>,
+    },
+    /// Gives a DAG up.
+    PinRm {
+        /// A content path.
+        path: String,
+    },
+    /// All pins.
+    PinLs,
+    /// Adds content that is no release.
+    Add(Add),
+    /// The bytes of a file.
+    Cat {
+        /// A content path.
+        path: String,
+        /// Bytes to skip.
+        offset: u64,
+        /// At most so many bytes.
+        length: Option<u64>,
+    },
+    /// The entries of a directory.
+    Ls {
+        /// A content path.
+        path: String,
+    },
+    /// Reads CAR files.
+    CarImport {
+        /// The files.
+        files: Vec<PathBuf>,
+        /// Pin the roots.
+        pin: bool,
+    },
+    /// Writes a DAG as CAR.
+    CarExport {
+        /// A content path.
+        path: String,
+        /// The file.
+        file: PathBuf,
+    },
+    /// Tells the network the shop's name now.
+    NamePublish,
+    /// Where a name leads.
+    NameResolve {
+        /// The name.
+        name: String,
+    },
+    /// Keeps a record that someone else signed, and tells the network.
+    NamePut {
+        /// The name.
+        name: String,
+        /// The file that holds the record.
+        file: PathBuf,
+    },
+    /// Connected peers.
+    SwarmPeers,
+    /// Connects to a peer.
+    SwarmConnect {
+        /// Its multiaddr, with `/p2p/…`.
+        address: String,
+    },
+    /// Fetches content and writes it to disk.
+    Get(Get),
+    /// Checks packs and pins.
+    Fsck {
+        /// Make index files anew.
+        repair_index: bool,
+    },
+}
+
+/// Where published or added bytes come from.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// A file or a folder.
+    Path(PathBuf),
+    /// Standard input, as a file of this name.
+    Stdin(String),
+}
+
+/// How files become a tree.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq)]
+pub struct Import {
+    /// Globs of paths that are left out.
+    pub ignore: Vec<String>,
+    /// Include names that begin with a dot.
+    pub hidden: bool,
+    /// Keep Unix permission bits.
+    pub preserve_mode: bool,
+    /// Keep modification times.
+    pub preserve_mtime: bool,
+    /// Name of the import profile; empty for the default.
+    pub profile: String,
+}
+
+/// Arguments of [`Request::Publish`].
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Publish {
+    /// What.
+    pub source: Source,
+    /// As which product.
+    pub product: ProductId,
+    /// Which version; the next whole number by default.
+    pub version: Option<Version>,
+    /// New title.
+    pub title: Option<String>,
+    /// New description, Markdown.
+    pub description: Option<String>,
+    /// New price.
+    pub price: Option<Price>,
+    /// Release notes, a file.
+    pub notes: Option<PathBuf>,
+    /// New cover picture, a file.
+    pub cover: Option<PathBuf>,
+    /// How files become a tree.
+    pub import: Import,
+    /// No release when nothing changed.
+    pub if_changed: bool,
+    /// Compute everything, store nothing.
+    pub dry_run: bool,
+}
+
+/// Arguments of [`Request::Add`].
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Add {
+    /// What.
+    pub source: Source,
+    /// How files become a tree.
+    pub import: Import,
+    /// Keep it.
+    pub pin: bool,
+    /// Compute the CID, store nothing.
+    pub only_hash: bool,
+}
+
+/// Arguments of [`Request::Get`].
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Get {
+    /// A content path.
+    pub path: String,
+    /// Where to.
+    pub out: PathBuf,
+    /// Gateways to ask besides peers.
+    pub gateways: Vec<String>,
+    /// Write into an existing folder.
+    pub update: bool,
+    /// Forget what an interrupted run left.
+    pub restart: bool,
+}

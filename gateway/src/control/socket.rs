@@ -1,0 +1,103 @@
+//! Where the socket is. Its path must fit into 104 bytes (`sun_path` on macOS; Linux has 108), so it
+//! is in the data directory when that is short enough, else in the runtime directory; the file
+//! `control` in the data directory holds the path.
+
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use duka_node::block::{RAW, cid_of};
+use rustix::process::geteuid;
+
+/// Longest socket path, in bytes, without the closing zero.
+const MAX_PATH: usize = 103;
+/// The file with the path.
+const FILE: &str = "control";
+/// Longest path that is read back.
+const MAX_FILE: u64 = 4096;
+
+/// Chooses the socket's path for `data_dir`, making the runtime directory when it is needed.
+pub(super) fn choose(data_dir: &Path, runtime_dir: Option<&Path>) -> io::Result<PathBuf> {
+    let beside = std::path::absolute(data_dir)?.join("control.sock");
+    if beside.as_os_str().len() <= MAX_PATH {
+        return Ok(beside);
+    }
+    let fallback = std::env::temp_dir().join(format!("duka-{}", geteuid().as_raw()));
+    let dir = runtime_dir.unwrap_or(&fallback);
+    private_dir(dir)?;
+    let id = cid_of(RAW, beside.as_os_str().as_bytes()).to_string();
+    let short = id.get(id.len().saturating_sub(16)..).unwrap_or(&id);
+    Ok(dir.join(format!("{short}.sock")))
+}
+
+/// Makes `dir` for this user only, or checks that it is.
+fn private_dir(dir: &Path) -> io::Result<()> {
+    let made = std::fs::DirBuilder::new().mode(0o700).create(dir);
+    if let Err(error) = made
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(error);
+    }
+    let found = std::fs::symlink_metadata(dir)?;
+    let private = found.is_dir() && found.uid() == geteuid().as_raw() && found.mode() & 0o077 == 0;
+    if private {
+        Ok(())
+    } else {
+        let message = format!("{} can be used by other users", dir.display());
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
+    }
+}
+
+/// Writes down where the socket is.
+pub(super) fn record(data_dir: &Path, socket: &Path) -> io::Result<()> {
+    let new = data_dir.join(".control.new");
+    std::fs::write(&new, socket.as_os_str().as_bytes())?;
+    std::fs::rename(new, data_dir.join(FILE))
+}
+
+/// Where the socket of a node running in `data_dir` would be; `None` when none was started there.
+pub(super) fn find(data_dir: &Path) -> io::Result<Option<PathBuf>> {
+    use io::Read;
+    let file = match std::fs::File::open(data_dir.join(FILE)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut path = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut path)?;
+    Ok(Some(PathBuf::from(std::ffi::OsString::from_vec(path))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_data_directory_gets_a_short_path_elsewhere() {
+        let runtime = tempfile::tempdir().unwrap();
+        let runtime = runtime.path().join("duka");
+        let long = PathBuf::from(format!("/{}", "d/".repeat(100)));
+        let path = choose(&long, Some(&runtime)).unwrap();
+        assert!(path.starts_with(&runtime));
+        assert!(path.as_os_str().len() <= MAX_PATH);
+        let other = PathBuf::from(format!("/{}", "e/".repeat(100)));
+        assert_ne!(choose(&other, Some(&runtime)).unwrap(), path);
+    }
+
+    #[test]
+    fn directory_open_to_others_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        assert!(private_dir(dir.path()).is_err());
+    }
+
+    #[test]
+    fn recorded_path_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(find(dir.path()).unwrap(), None);
+        record(dir.path(), Path::new("/run/x.sock")).unwrap();
+        assert_eq!(find(dir.path()).unwrap(), Some("/run/x.sock".into()));
+    }
+}

@@ -1,0 +1,279 @@
+//! The engine behind [`super::Behaviour`] and [`super::Bitswap`]: connected peers, both sides'
+//! state, and the tasks that do the I/O.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use libp2p::swarm::ConnectionId;
+use libp2p::{PeerId, Stream};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::behaviour::SwarmCommand;
+use super::buffer::BufferPool;
+use super::client::{Client, Received};
+use super::message::Message;
+use super::peer::{Lane, Peer, StreamRequest};
+use super::server::Server;
+use super::{metrics, reader, writer};
+
+/// Streams that carry answers to one peer: while one waits for the disk or for credit, another
+/// writes.
+pub(super) const ANSWER_WRITERS: usize = 3;
+/// How often time passes for the client while anybody waits for a block.
+const TICK: Duration = Duration::from_millis(250);
+/// Hashed bytes after which a reader lets other tasks run.
+const HASHED_BEFORE_YIELD: usize = 1 << 20;
+
+/// State that the swarm, the sessions and the tasks share.
+pub(super) struct Engine {
+    peers: Mutex<HashMap<PeerId, Arc<Peer>>>,
+    client: Mutex<Client>,
+    /// Wakes the ticker when the first want comes.
+    wanted: Notify,
+    pub(super) server: Server,
+    pub(super) pool: BufferPool,
+    commands: mpsc::Sender<SwarmCommand>,
+    wantlist_limit: usize,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Makes the engine and starts its ticker.
+    pub(super) fn start(
+        server: Server,
+        wantlist_limit: usize,
+        commands: mpsc::Sender<SwarmCommand>,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
+        let engine = Arc::new(Self {
+            peers: Mutex::default(),
+            client: Mutex::default(),
+            wanted: Notify::new(),
+            server,
+            pool: BufferPool::default(),
+            commands,
+            wantlist_limit,
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        });
+        let ticking = Arc::clone(&engine);
+        tasks.spawn(async move {
+            stop.run_until_cancelled(ticking.tick()).await;
+        });
+        engine
+    }
+
+    /// The peer, while it is connected.
+    pub(super) fn peer(&self, id: &PeerId) -> Option<Arc<Peer>> {
+        self.peers.lock().get(id).cloned()
+    }
+
+    /// A connection with a peer is established.
+    pub(super) fn on_connection(
+        self: &Arc<Self>,
+        id: PeerId,
+        connection: ConnectionId,
+        requests: mpsc::Sender<StreamRequest>,
+    ) {
+        let mut is_new = false;
+        let peer = {
+            let mut peers = self.peers.lock();
+            let peer = peers.entry(id).or_insert_with(|| {
+                is_new = true;
+                Peer::new(id, self.wantlist_limit, self.stop.child_token())
+            });
+            Arc::clone(peer)
+        };
+        peer.add_connection(connection, requests);
+        if is_new {
+            self.with_client(|client, now| client.on_connected(peer, now));
+        }
+    }
+
+    /// A connection with a peer has ended.
+    pub(super) fn on_connection_closed(self: &Arc<Self>, id: PeerId, connection: ConnectionId) {
+        let gone = {
+            let mut peers = self.peers.lock();
+            let was_last = peers
+                .get(&id)
+                .is_some_and(|peer| peer.remove_connection(connection));
+            if was_last { peers.remove(&id) } else { None }
+        };
+        if let Some(peer) = gone {
+            peer.gone.cancel();
+            self.server.forget(&peer);
+            self.with_client(|client, now| client.on_disconnected(&id, now));
+        }
+    }
+
+    /// The peer turned out not to speak bitswap: it is not asked any more.
+    pub(super) fn on_unsupported(self: &Arc<Self>, id: &PeerId) {
+        self.with_client(|client, now| client.on_disconnected(id, now));
+    }
+
+    /// Runs `event` on the client's state, then does what came of it.
+    pub(super) fn with_client<R>(
+        self: &Arc<Self>,
+        event: impl FnOnce(&mut Client, Instant) -> R,
+    ) -> R {
+        let (result, effects) = {
+            let mut client = self.client.lock();
+            let result = event(&mut client, Instant::now());
+            (result, client.take_effects())
+        };
+        for peer in effects.wake {
+            self.start_once(&peer.wants, || {
+                self.tasks
+                    .spawn(writer::write_wants(Arc::clone(self), Arc::clone(&peer)));
+            });
+            peer.wants.wake.notify_one();
+        }
+        for command in effects.commands {
+            // Full only when the swarm is overwhelmed; a lost dial is tried again.
+            if let Err(error) = self.commands.try_send(command) {
+                tracing::debug!(%error, ?command, "swarm does not take commands");
+            }
+        }
+        result
+    }
+
+    /// Lets the ticker run: there is a want.
+    pub(super) fn wake_ticker(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Reads messages from a stream that the peer opened.
+    pub(super) fn read_stream(self: &Arc<Self>, peer: &Arc<Peer>, stream: Stream) {
+        match peer.admit_stream() {
+            Some(admitted) => {
+                let reading = reader::read_messages(Arc::clone(self), admitted, stream);
+                let gone = peer.gone.clone();
+                self.tasks.spawn(async move {
+                    gone.run_until_cancelled(reading).await;
+                });
+            }
+            None => tracing::debug!(peer = %peer.id, "reset a stream: too many are open"),
+        }
+    }
+
+    /// Wakes the writers of a peer that has answers to be sent.
+    pub(super) fn wake_answers(self: &Arc<Self>, peer: &Arc<Peer>) {
+        self.start_once(&peer.answers, || {
+            for _ in 0..ANSWER_WRITERS {
+                self.tasks
+                    .spawn(writer::write_answers(Arc::clone(self), Arc::clone(peer)));
+            }
+        });
+        peer.answers.wake.notify_one();
+    }
+
+    /// Blocks are in the store now: answers those who wait for them.
+    pub(super) fn notify(self: &Arc<Self>, cids: &[cid::Cid]) {
+        for id in self.server.arrived(cids, |id| self.peer(id)) {
+            self.wake_answers(&id);
+        }
+    }
+
+    /// Handles one message.
+    pub(super) async fn on_message(self: &Arc<Self>, peer: &Arc<Peer>, message: Message) {
+        if !message.blocks.is_empty() {
+            self.on_blocks(peer, &message).await;
+        }
+        if !message.presences.is_empty() {
+            self.with_client(|client, now| {
+                client.on_presences(peer.id, &message.presences, now);
+            });
+        }
+        if message.full || !message.wants.is_empty() {
+            metrics::wants_received(message.wants.len());
+            let engine = Arc::clone(self);
+            let noting = Arc::clone(peer);
+            // The index is asked about every entry, which may touch the disk.
+            let noted = tokio::task::spawn_blocking(move || {
+                engine
+                    .server
+                    .on_wants(&noting, &message.wants, message.full);
+            });
+            if noted.await.is_ok() && peer.ledger.lock().has_answers() {
+                self.wake_answers(peer);
+            }
+        }
+    }
+
+    /// Verifies the blocks of a message and hands them to those who wait.
+    async fn on_blocks(self: &Arc<Self>, peer: &Arc<Peer>, message: &Message) {
+        let count = message.blocks.len();
+        let mut verified = Vec::with_capacity(count);
+        // A peer that was never asked is not worth the hashing.
+        if peer.was_asked.load(Relaxed) {
+            let mut hashed = 0;
+            for block in &message.blocks {
+                if hashed > HASHED_BEFORE_YIELD {
+                    tokio::task::yield_now().await;
+                    hashed = 0;
+                }
+                hashed += block.data.len();
+                if let Some(hash) = block.hash() {
+                    verified.push((hash, block.data.clone()));
+                }
+            }
+        }
+        let bytes: usize = message.blocks.iter().map(|block| block.data.len()).sum();
+        let unhashed = count - verified.len();
+        let received = self.with_client(|client, now| {
+            let mut received = client.on_blocks(peer.id, verified, now);
+            received.unwanted += unhashed;
+            client.strike(&peer.id, received.unwanted, now);
+            received
+        });
+        metrics::blocks_received(bytes, &received);
+        if received
+            != (Received {
+                useful: count,
+                ..Received::default()
+            })
+        {
+            tracing::debug!(peer = %peer.id, ?received, "blocks nobody waits for");
+        }
+    }
+
+    fn start_once(&self, lane: &Lane, start: impl FnOnce()) {
+        if !lane.started.swap(true, Relaxed) {
+            start();
+        }
+    }
+
+    async fn tick(self: Arc<Self>) {
+        loop {
+            self.wanted.notified().await;
+            let mut interval = tokio::time::interval(TICK);
+            let mut last = interval.tick().await;
+            loop {
+                let at = interval.tick().await;
+                let elapsed = at - last;
+                last = at;
+                let idle = self.with_client(|client, now| {
+                    client.on_tick(elapsed, now);
+                    client.is_idle()
+                });
+                if idle {
+                    self.pool.clear();
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! One connected peer: its connections, what it wants, and how its tasks are woken.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use libp2p::swarm::ConnectionId;
+use libp2p::{PeerId, Stream};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::Ledger;
+use super::message::ProtocolVersion;
+
+/// Bytes of messages that may be read from one peer at once, over all its streams: two of the
+/// largest.
+const RECEIVE_BUDGET: usize = 8 << 20;
+/// The receive budget is counted in units of this many bytes.
+const BUDGET_UNIT: usize = 1 << 10;
+/// Streams that one peer may have open to us. Kubo opens one for each message, so this is room for
+/// a burst; only as many are read at once as the receive budget allows.
+const MAX_INBOUND_STREAMS: usize = 256;
+/// Streams that may be asked for on one connection and are not open yet.
+pub(super) const MAX_STREAM_REQUESTS: usize = 8;
+
+/// Asks a connection for a stream. Dropped when the stream cannot be had.
+pub(super) type StreamRequest = oneshot::Sender<(Stream, ProtocolVersion)>;
+
+/// A connected peer. Lives from its first connection to the end of its last.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) id: PeerId,
+    /// Cancelled when the last connection has closed, or the engine stops.
+    pub(super) gone: CancellationToken,
+    connections: Mutex<Vec<(ConnectionId, mpsc::Sender<StreamRequest>)>>,
+    /// What the peer wants from us.
+    pub(super) ledger: Mutex<Ledger>,
+    /// Wakes the writer of our wants.
+    pub(super) wants: Lane,
+    /// Wakes the writers of answers.
+    pub(super) answers: Lane,
+    /// Blocks that we wait for from this peer.
+    pub(super) expected: AtomicUsize,
+    /// Whether we ever wanted anything from it.
+    pub(super) was_asked: AtomicBool,
+    received_at: AtomicU64,
+    connected_at: Instant,
+    receive_budget: Arc<Semaphore>,
+    inbound_streams: AtomicUsize,
+}
+
+/// Wakes writers of one kind, which are started at the first wake.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    pub(super) wake: Notify,
+    pub(super) started: AtomicBool,
+}
+
+impl Peer {
+    /// A peer without connections.
+    pub(super) fn new(id: PeerId, wantlist_limit: usize, gone: CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            gone,
+            connections: Mutex::default(),
+            ledger: Mutex::new(Ledger::new(wantlist_limit)),
+            wants: Lane::default(),
+            answers: Lane::default(),
+            expected: AtomicUsize::new(0),
+            was_asked: AtomicBool::new(false),
+            received_at: AtomicU64::new(0),
+            connected_at: Instant::now(),
+            receive_budget: Arc::new(Semaphore::new(RECEIVE_BUDGET / BUDGET_UNIT)),
+            inbound_streams: AtomicUsize::new(0),
+        })
+    }
+
+    pub(super) fn add_connection(&self, id: ConnectionId, requests: mpsc::Sender<StreamRequest>) {
+        self.connections.lock().push((id, requests));
+    }
+
+    /// Returns whether it was the last one.
+    pub(super) fn remove_connection(&self, id: ConnectionId) -> bool {
+        let mut connections = self.connections.lock();
+        connections.retain(|(connection, _)| *connection != id);
+        connections.is_empty()
+    }
+
+    /// Opens a stream on the oldest connection that still gives one. `None` when the peer is gone
+    /// or does not speak bitswap.
+    pub(super) async fn open_stream(&self) -> Option<(Stream, ProtocolVersion)> {
+        let connections: Vec<_> = self.connections.lock().clone();
+        for (_, requests) in connections {
+            let (reply, stream) = oneshot::channel();
+            if requests.send(reply).await.is_ok()
+                && let Ok((mut stream, version)) = stream.await
+            {
+                stream.ignore_for_keep_alive();
+                return Some((stream, version));
+            }
+        }
+        None
+    }
+
+    /// Whether the connection is of use right now: we wait for blocks or have answers to send.
+    pub(super) fn is_busy(&self) -> bool {
+        self.expected.load(Relaxed) > 0 || self.ledger.lock().has_answers()
+    }
+
+    /// Counts an inbound stream. `None` when there are too many.
+    pub(super) fn admit_stream(self: &Arc<Self>) -> Option<InboundStream> {
+        let admitted = self
+            .inbound_streams
+            .fetch_update(Relaxed, Relaxed, |open| {
+                (open < MAX_INBOUND_STREAMS).then_some(open + 1)
+            })
+            .is_ok();
+        admitted.then(|| InboundStream(Arc::clone(self)))
+    }
+
+    /// Waits until a message of `len` bytes may be read. The permit is held until the message has
+    /// been handled.
+    pub(super) async fn admit_message(&self, len: usize) -> tokio::sync::OwnedSemaphorePermit {
+        let units = u32::try_from(len.min(RECEIVE_BUDGET).div_ceil(BUDGET_UNIT))
+            .expect("the budget has few units");
+        Arc::clone(&self.receive_budget)
+            .acquire_many_owned(units)
+            .await
+            .expect("the semaphore is never closed")
+    }
+
+    /// Notes that bytes of a message arrived.
+    pub(super) fn note_received(&self) {
+        let millis = self.connected_at.elapsed().as_millis();
+        self.received_at
+            .store(u64::try_from(millis).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// When bytes of a message arrived last.
+    pub(super) fn last_received(&self) -> Instant {
+        self.connected_at + Duration::from_millis(self.received_at.load(Relaxed))
+    }
+}
+
+/// An admitted inbound stream; counted until dropped.
+#[derive(Debug)]
+pub(super) struct InboundStream(Arc<Peer>);
+
+impl InboundStream {
+    pub(super) fn peer(&self) -> &Arc<Peer> {
+        &self.0
+    }
+}
+
+impl Drop for InboundStream {
+    fn drop(&mut self) {
+        self.0.inbound_streams.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,219 @@
+//! Answers to what peers want: from the index at once, with blocks as fast as the peer takes them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cid::Cid;
+use libp2p::PeerId;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::ledger::{Answer, Noted};
+use super::message::{OutgoingMessage, Presence, ProtocolVersion, WantEntry, WantKind};
+use super::peer::Peer;
+use crate::block::{IDENTITY, Multihash};
+use crate::store::Store;
+
+/// A message with blocks ends when it has this many bytes; a larger block has one for itself.
+const MESSAGE_TARGET: usize = 1 << 20;
+/// HAVE and DONT_HAVE in one message.
+const MAX_PRESENCES: usize = 2048;
+/// Messages that are read from the store at once, over all peers. The semaphore is fair, so peers
+/// that want blocks take turns.
+const CONCURRENT_READS: usize = 8;
+
+/// State of the server side.
+pub(super) struct Server {
+    store: Store,
+    message_target: usize,
+    /// Who waits for a block that is not here.
+    waiting: Mutex<HashMap<Multihash, Vec<(PeerId, Cid)>>>,
+    pub(super) reads: Semaphore,
+}
+
+impl Server {
+    /// Serves from `store`. `outbox` is the most block data, in bytes, that is in memory for one
+    /// peer; `writers` of them write at once.
+    pub(super) fn new(store: Store, outbox: usize, writers: usize) -> Self {
+        Self {
+            store,
+            message_target: MESSAGE_TARGET.min(outbox / writers).max(1),
+            waiting: Mutex::default(),
+            reads: Semaphore::new(CONCURRENT_READS),
+        }
+    }
+
+    /// Notes what a peer wants. Blocking: asks the index.
+    pub(super) fn on_wants(&self, peer: &Peer, entries: &[WantEntry], full: bool) {
+        if full {
+            self.forget(peer);
+        }
+        for entry in entries {
+            // Some implementations ask for identity CIDs, which carry their data themselves.
+            if entry.cid.hash().code() == IDENTITY {
+                continue;
+            }
+            if entry.cancel {
+                if peer.ledger.lock().cancel(&entry.cid) {
+                    self.stop_waiting(&peer.id, &entry.cid);
+                }
+                continue;
+            }
+            let len = self.block_len(&entry.cid);
+            let (noted, evicted) = peer.ledger.lock().want(entry, len);
+            if let Some(evicted) = evicted {
+                self.stop_waiting(&peer.id, &evicted);
+            }
+            if noted == Noted::Waiting {
+                self.start_waiting(peer, &entry.cid);
+            }
+        }
+        // A peer that left meanwhile was forgotten before these wants were noted.
+        if peer.gone.is_cancelled() {
+            self.forget(peer);
+        }
+    }
+
+    /// Blocks are in the store now. Returns the peers that have answers because of it.
+    pub(super) fn arrived(
+        &self,
+        cids: &[Cid],
+        connected: impl Fn(&PeerId) -> Option<Arc<Peer>>,
+    ) -> Vec<Arc<Peer>> {
+        let waiters: Vec<(PeerId, Cid)> = {
+            let mut waiting = self.waiting.lock();
+            if waiting.is_empty() {
+                return Vec::new();
+            }
+            cids.iter()
+                .filter_map(|cid| waiting.remove(cid.hash()))
+                .flatten()
+                .collect()
+        };
+        let mut answered: HashMap<PeerId, Arc<Peer>> = HashMap::new();
+        for (id, cid) in waiters {
+            if let Some(peer) = connected(&id)
+                && let Some(len) = self.block_len(&cid)
+                && peer.ledger.lock().arrived(&cid, len)
+            {
+                answered.insert(id, peer);
+            }
+        }
+        answered.into_values().collect()
+    }
+
+    /// Drops everything that a peer wants.
+    pub(super) fn forget(&self, peer: &Peer) {
+        let waiting = peer.ledger.lock().clear();
+        for cid in waiting {
+            self.stop_waiting(&peer.id, &cid);
+        }
+    }
+
+    /// The next message of answers for a peer, empty when there are none, and the blocks in it.
+    /// Blocking: reads blocks.
+    pub(super) fn next_message(
+        &self,
+        peer: &Peer,
+        version: ProtocolVersion,
+    ) -> (OutgoingMessage, Vec<Cid>) {
+        let mut message = OutgoingMessage::default();
+        let mut blocks = Vec::new();
+        let mut presences = 0;
+        while message.len() < self.message_target && presences < MAX_PRESENCES {
+            let room = self.message_target - message.len();
+            let max_len = match message.blocks() {
+                0 => u32::MAX,
+                _ => u32::try_from(room).unwrap_or(u32::MAX),
+            };
+            let Some(answer) = peer.ledger.lock().next_answer(max_len) else {
+                break;
+            };
+            let presence = match answer {
+                Answer::Have(cid) => Presence { cid, have: true },
+                Answer::DontHave(cid) => Presence { cid, have: false },
+                Answer::Block {
+                    cid,
+                    send_dont_have,
+                    ..
+                } => match self.read(&cid) {
+                    Some(data) => {
+                        message.push_block(&cid, data, version);
+                        blocks.push(cid);
+                        continue;
+                    }
+                    None if send_dont_have => Presence { cid, have: false },
+                    None => continue,
+                },
+            };
+            presences += 1;
+            if version == ProtocolVersion::V1_2 {
+                message.push_presence(presence);
+            }
+        }
+        (message, blocks)
+    }
+
+    /// Queues blocks again that did not reach the peer. Blocking: asks the index.
+    pub(super) fn resend(&self, peer: &Peer, blocks: &[Cid]) {
+        let entries: Vec<_> = blocks
+            .iter()
+            .map(|cid| WantEntry::want(*cid, WantKind::Block))
+            .collect();
+        self.on_wants(peer, &entries, false);
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting_count(&self) -> usize {
+        self.waiting.lock().values().map(Vec::len).sum()
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_anybody_waiting(&self) -> bool {
+        self.waiting_count() > 0
+    }
+
+    fn start_waiting(&self, peer: &Peer, cid: &Cid) {
+        {
+            let mut waiting = self.waiting.lock();
+            let peers = waiting.entry(*cid.hash()).or_default();
+            let entry = (peer.id, *cid);
+            if !peers.contains(&entry) {
+                peers.push(entry);
+            }
+        }
+        // It may have arrived after the index was asked and before the peer counted as waiting.
+        if let Some(len) = self.block_len(cid)
+            && peer.ledger.lock().arrived(cid, len)
+        {
+            self.stop_waiting(&peer.id, cid);
+        }
+    }
+
+    fn stop_waiting(&self, peer: &PeerId, cid: &Cid) {
+        let mut waiting = self.waiting.lock();
+        if let Some(peers) = waiting.get_mut(cid.hash()) {
+            peers.retain(|entry| entry != &(*peer, *cid));
+            if peers.is_empty() {
+                waiting.remove(cid.hash());
+            }
+        }
+    }
+
+    fn block_len(&self, cid: &Cid) -> Option<u32> {
+        self.store.block_len(cid).unwrap_or_else(|error| {
+            tracing::warn!(%cid, %error, "cannot look up a wanted block");
+            None
+        })
+    }
+
+    fn read(&self, cid: &Cid) -> Option<bytes::Bytes> {
+        match self.store.get(cid) {
+            Ok(block) => block.map(crate::block::Block::into_data),
+            Err(error) => {
+                tracing::warn!(%cid, %error, "cannot serve a block");
+                None
+            }
+        }
+    }
+}

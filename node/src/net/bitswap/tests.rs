@@ -1,0 +1,346 @@
+//! Two and three nodes over loopback TCP.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::FuturesUnordered;
+use futures::{AsyncWriteExt, StreamExt};
+use libp2p::swarm::SwarmEvent;
+use libp2p::{Multiaddr, SwarmBuilder, noise, tcp};
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::block::{Block, MAX_BLOCK_LEN, RAW};
+use crate::net::yamux;
+use crate::source::BlockSource;
+use crate::store::{PackKind, StoreOptions};
+
+/// Longest time that anything here may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+enum Order {
+    Dial(Multiaddr, oneshot::Sender<()>),
+    Disconnect(PeerId, oneshot::Sender<()>),
+}
+
+struct TestNode {
+    bitswap: Bitswap,
+    store: Store,
+    id: PeerId,
+    address: Multiaddr,
+    orders: mpsc::Sender<Order>,
+    _stop: tokio_util::sync::DropGuard,
+    _dir: tempfile::TempDir,
+}
+
+impl TestNode {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            pack_size: 64 << 20,
+            reserve: 0,
+        };
+        let (store, _) = Store::open(dir.path(), options).unwrap();
+        let limits = duka_config::Config::default().network.limits;
+        let stop = CancellationToken::new();
+        let (behaviour, bitswap) = new(&limits, store.clone(), TaskTracker::new(), stop.clone());
+        let mut swarm = SwarmBuilder::with_new_identity()
+            .with_tokio()
+            .with_tcp(
+                tcp::Config::new().nodelay(true),
+                noise::Config::new,
+                yamux::Config::default,
+            )
+            .unwrap()
+            .with_behaviour(|_| behaviour)
+            .unwrap()
+            .with_swarm_config(|config| config.with_idle_connection_timeout(DEADLINE))
+            .build();
+        swarm
+            .listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap())
+            .unwrap();
+        let address = loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                break address;
+            }
+        };
+        let (orders, mut inbox) = mpsc::channel(8);
+        let id = *swarm.local_peer_id();
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            let mut waiting = Vec::new();
+            loop {
+                tokio::select! {
+                    () = stopped.cancelled() => return,
+                    order = inbox.recv() => match order.unwrap() {
+                        Order::Dial(address, done) => {
+                            swarm.dial(address).unwrap();
+                            waiting.push((true, done));
+                        }
+                        Order::Disconnect(peer, done) => {
+                            swarm.disconnect_peer_id(peer).unwrap();
+                            waiting.push((false, done));
+                        }
+                    },
+                    event = swarm.select_next_some() => {
+                        let connected = match event {
+                            SwarmEvent::ConnectionEstablished { .. } => true,
+                            SwarmEvent::ConnectionClosed { .. } => false,
+                            _ => continue,
+                        };
+                        if let Some(at) = waiting.iter().position(|(for_what, _)| *for_what == connected) {
+                            waiting.remove(at).1.send(()).unwrap();
+                        }
+                    }
+                }
+            }
+        });
+        Self {
+            bitswap,
+            store,
+            id,
+            address,
+            orders,
+            _stop: stop.drop_guard(),
+            _dir: dir,
+        }
+    }
+
+    async fn connect(&self, other: &Self) {
+        let (done, connected) = oneshot::channel();
+        let order = Order::Dial(other.address.clone(), done);
+        self.orders.send(order).await.unwrap();
+        connected.await.unwrap();
+    }
+
+    async fn disconnect(&self, other: &Self) {
+        let (done, disconnected) = oneshot::channel();
+        let order = Order::Disconnect(other.id, done);
+        self.orders.send(order).await.unwrap();
+        disconnected.await.unwrap();
+    }
+
+    fn put(&self, blocks: &[Block]) {
+        self.store.put(PackKind::Kept, blocks).unwrap();
+    }
+
+    /// Writes bytes to a bitswap stream of its own, past the engine.
+    async fn write_raw(&self, to: &Self, bytes: &[u8]) -> libp2p::Stream {
+        let peer = wait_for(|| self.bitswap.engine.peer(&to.id)).await;
+        let (mut stream, _) = peer.open_stream().await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream.flush().await.unwrap();
+        stream
+    }
+}
+
+/// Waits until `ready` yields something.
+async fn wait_for<T>(mut ready: impl FnMut() -> Option<T>) -> T {
+    let waiting = async {
+        loop {
+            if let Some(value) = ready() {
+                return value;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, waiting).await.unwrap()
+}
+
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.unwrap()
+}
+
+/// Blocks of `len` bytes, all different.
+fn blocks(count: u32, len: usize) -> Vec<Block> {
+    (0..count)
+        .map(|n| {
+            let mut data = vec![0; len];
+            data[..4].copy_from_slice(&n.to_be_bytes());
+            Block::of(RAW, Bytes::from(data))
+        })
+        .collect()
+}
+
+async fn fetch_all(session: &Session, blocks: &[Block]) {
+    let mut fetches: FuturesUnordered<_> = blocks
+        .iter()
+        .map(|block| async move { (session.fetch(block.cid()).await.unwrap(), block) })
+        .collect();
+    while let Some((fetched, block)) = in_time(fetches.next()).await {
+        assert_eq!(&fetched, block);
+    }
+}
+
+/// One message as the engine writes it.
+fn encoded(message: &message::OutgoingMessage) -> Vec<u8> {
+    message.pieces().flatten().collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_blocks_at_once_arrive_from_two_peers() {
+    let (a, b, c) = (
+        TestNode::start().await,
+        TestNode::start().await,
+        TestNode::start().await,
+    );
+    let all = blocks(1000, 20_000);
+    a.put(&all);
+    b.put(&all);
+    c.connect(&a).await;
+    c.connect(&b).await;
+    let session = c.bitswap.session(vec![a.id, b.id]);
+    fetch_all(&session, &all).await;
+    let stats = session.stats();
+    assert_eq!(stats.iter().map(|(_, _, blocks)| blocks).sum::<u64>(), 1000);
+    assert_eq!(stats.len(), 2, "both peers were used: {stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn block_of_exactly_2_mib_arrives_without_known_provider() {
+    let (a, b) = (TestNode::start().await, TestNode::start().await);
+    let large = blocks(3, MAX_BLOCK_LEN);
+    a.put(&large);
+    b.connect(&a).await;
+    fetch_all(&b.bitswap.session(vec![]), &large).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn block_that_comes_later_than_the_want_is_sent() {
+    let (a, b) = (TestNode::start().await, TestNode::start().await);
+    b.connect(&a).await;
+    let late = blocks(2, 5000);
+    let session = b.bitswap.session(vec![]);
+    let fetching = fetch_all(&session, &late);
+    let publishing = async {
+        // Starved: the other side has said DONT_HAVE, so its ledger has the want.
+        in_time(session.starved()).await;
+        a.put(&late);
+        a.bitswap
+            .notify(&late.iter().map(|block| *block.cid()).collect::<Vec<_>>());
+    };
+    tokio::join!(fetching, publishing);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peer_without_the_block_is_passed_over() {
+    let (empty, full, b) = (
+        TestNode::start().await,
+        TestNode::start().await,
+        TestNode::start().await,
+    );
+    let all = blocks(50, 3000);
+    full.put(&all);
+    b.connect(&empty).await;
+    b.connect(&full).await;
+    // The empty one is said to have everything.
+    fetch_all(&b.bitswap.session(vec![empty.id]), &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wants_survive_a_disconnection() {
+    let (a, b) = (TestNode::start().await, TestNode::start().await);
+    b.connect(&a).await;
+    let all = blocks(200, 100_000);
+    a.put(&all);
+    let session = b.bitswap.session(vec![a.id]);
+    let fetching = fetch_all(&session, &all);
+    let cutting = async {
+        wait_for(|| (!session.stats().is_empty()).then_some(())).await;
+        // The session dials its lost provider again by itself.
+        a.disconnect(&b).await;
+    };
+    tokio::join!(fetching, cutting);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dropped_fetch_is_cancelled_at_the_peer() {
+    let (a, b) = (TestNode::start().await, TestNode::start().await);
+    b.connect(&a).await;
+    let missing = blocks(1, 100).remove(0);
+    let session = b.bitswap.session(vec![a.id]);
+    {
+        let fetching = session.fetch(missing.cid());
+        tokio::pin!(fetching);
+        tokio::select! {
+            _ = &mut fetching => panic!("nobody has it"),
+            () = in_time(session.starved()) => {}
+        }
+        assert!(a.bitswap.engine.server.is_anybody_waiting());
+    }
+    wait_for(|| (!a.bitswap.engine.server.is_anybody_waiting()).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lying_peer_is_disconnected_and_the_block_comes_from_another() {
+    let (liar, honest, b) = (
+        TestNode::start().await,
+        TestNode::start().await,
+        TestNode::start().await,
+    );
+    b.connect(&liar).await;
+    let wanted = blocks(1, 50_000);
+    let session = b.bitswap.session(vec![liar.id]);
+    let fetching = fetch_all(&session, &wanted);
+    let lying = async {
+        in_time(session.starved()).await;
+        let mut message = message::OutgoingMessage::default();
+        for wrong in blocks(10, 3000) {
+            message.push_block(
+                wanted[0].cid(),
+                wrong.into_data(),
+                message::ProtocolVersion::V1_2,
+            );
+        }
+        let _stream = liar.write_raw(&b, &encoded(&message)).await;
+        wait_for(|| b.bitswap.engine.peer(&liar.id).is_none().then_some(())).await;
+        honest.put(&wanted);
+        b.connect(&honest).await;
+    };
+    tokio::join!(fetching, lying);
+    assert_eq!(session.stats(), [(honest.id, 50_000, 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_and_oversized_lengths_end_the_stream_only() {
+    let (rude, b) = (TestNode::start().await, TestNode::start().await);
+    b.connect(&rude).await;
+    // Five bytes that are no message; a length of 1 TiB; a length that never ends.
+    for bytes in [
+        &b"\x05\xff\xff\xff\xff\xff"[..],
+        b"\x80\x80\x80\x80\x80\x20",
+        &[0xff; 20],
+    ] {
+        let mut stream = rude.write_raw(&b, bytes).await;
+        let mut byte = [0; 1];
+        let read = futures::AsyncReadExt::read(&mut stream, &mut byte);
+        assert!(!matches!(in_time(read).await, Ok(1)));
+    }
+    let all = blocks(10, 1000);
+    rude.put(&all);
+    fetch_all(&b.bitswap.session(vec![rude.id]), &all).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flood_of_wants_is_bounded() {
+    let (flooder, a) = (TestNode::start().await, TestNode::start().await);
+    flooder.connect(&a).await;
+    let limit = duka_config::Config::default()
+        .network
+        .limits
+        .wantlist_per_peer;
+    let entries: Vec<_> = blocks(u32::try_from(limit).unwrap() + 5000, 4)
+        .iter()
+        .map(|block| message::WantEntry::want(*block.cid(), message::WantKind::Block))
+        .collect();
+    for chunk in entries.chunks(2000) {
+        let message =
+            message::OutgoingMessage::wantlist(chunk, false, message::ProtocolVersion::V1_2);
+        drop(flooder.write_raw(&a, &encoded(&message)).await);
+    }
+    let held = || a.bitswap.engine.server.waiting_count();
+    wait_for(|| (held() == limit).then_some(())).await;
+    // The connection's end frees everything.
+    flooder.disconnect(&a).await;
+    wait_for(|| (held() == 0).then_some(())).await;
+}

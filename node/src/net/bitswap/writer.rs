@@ -1,0 +1,201 @@
+//! Writes messages: our wants on one stream for each peer, answers on a few.
+//!
+//! Wants have a stream of their own, because a want and its cancel must not overtake each other.
+//! Streams are opened when there is something to send, stay open, and close after some idle time.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cid::Cid;
+use futures::{AsyncWrite, AsyncWriteExt};
+use libp2p::Stream;
+
+use super::engine::Engine;
+use super::message::{OutgoingMessage, ProtocolVersion};
+use super::metrics;
+use super::peer::Peer;
+
+/// A stream without messages is closed after this.
+const IDLE: Duration = Duration::from_secs(60);
+/// Pause after a stream could not be opened or broke.
+const RETRY: Duration = Duration::from_millis(250);
+/// Entries in one message; more than a peer is asked for at once, so cancels fit too.
+const MAX_ENTRIES: usize = 2048;
+/// With this many blocks outstanding, new wants are collected for a moment before they are sent:
+/// the peer is busy anyway, and each message costs it more than each entry.
+const BUSY_OUTSTANDING: usize = 48;
+/// How long they are collected.
+const COLLECT: Duration = Duration::from_millis(2);
+/// Least time for a transfer.
+const MIN_TRANSFER_TIME: Duration = Duration::from_secs(10);
+/// Slowest peer that is served, in bytes per second.
+const MIN_TRANSFER_RATE: usize = 16 << 10;
+/// Writes are about this large, which makes full frames.
+const WRITE_LEN: usize = 64 << 10;
+
+/// Time that a message of `len` bytes may take.
+pub(super) fn transfer_timeout(len: usize) -> Duration {
+    MIN_TRANSFER_TIME + Duration::from_secs((len / MIN_TRANSFER_RATE) as u64)
+}
+
+/// Sends our wants to a peer until it is gone.
+pub(super) async fn write_wants(engine: Arc<Engine>, peer: Arc<Peer>) {
+    let writing = async {
+        let mut outlet = Outlet::default();
+        loop {
+            let (entries, outstanding) = engine.with_client(|client, _| client.load_of(&peer.id));
+            if entries == 0 {
+                outlet.wait(&peer.wants.wake).await;
+                continue;
+            }
+            let Some((version, is_new)) = outlet.open(&peer).await else {
+                tokio::time::sleep(RETRY).await;
+                continue;
+            };
+            if !is_new && outstanding >= BUSY_OUTSTANDING && entries * 4 < outstanding {
+                tokio::time::sleep(COLLECT).await;
+            }
+            let entries =
+                engine.with_client(|client, _| client.take_entries(&peer.id, MAX_ENTRIES, is_new));
+            metrics::wants_sent(entries.len());
+            let message = OutgoingMessage::wantlist(&entries, is_new, version);
+            if outlet.send(&peer, &message).await {
+                outlet.flush().await;
+            }
+        }
+    };
+    peer.gone.run_until_cancelled(writing).await;
+}
+
+/// Sends answers to a peer until it is gone.
+pub(super) async fn write_answers(engine: Arc<Engine>, peer: Arc<Peer>) {
+    let writing = async {
+        let mut outlet = Outlet::default();
+        loop {
+            if !peer.ledger.lock().has_answers() {
+                outlet.wait(&peer.answers.wake).await;
+                continue;
+            }
+            let Some((version, _)) = outlet.open(&peer).await else {
+                tokio::time::sleep(RETRY).await;
+                continue;
+            };
+            let (message, blocks) = next_message(&engine, &peer, version).await;
+            if peer.ledger.lock().has_answers() {
+                // There is work for the next writer.
+                peer.answers.wake.notify_one();
+            }
+            if message.is_empty() {
+                continue;
+            }
+            if outlet.send(&peer, &message).await {
+                metrics::blocks_sent(message.blocks(), message.block_bytes());
+            } else {
+                drop(message);
+                let (engine, peer) = (Arc::clone(&engine), Arc::clone(&peer));
+                let resending =
+                    tokio::task::spawn_blocking(move || engine.server.resend(&peer, &blocks));
+                // Fails only when the runtime ends.
+                drop(resending.await);
+            }
+        }
+    };
+    peer.gone.run_until_cancelled(writing).await;
+}
+
+/// Reads the next message of answers off the runtime, in turn with other peers.
+async fn next_message(
+    engine: &Arc<Engine>,
+    peer: &Arc<Peer>,
+    version: ProtocolVersion,
+) -> (OutgoingMessage, Vec<Cid>) {
+    let turn = engine.server.reads.acquire().await;
+    let (engine, peer) = (Arc::clone(engine), Arc::clone(peer));
+    let reading = tokio::task::spawn_blocking(move || engine.server.next_message(&peer, version));
+    let message = reading.await.unwrap_or_default();
+    drop(turn);
+    message
+}
+
+/// A stream to a peer, opened when needed.
+#[derive(Default)]
+struct Outlet {
+    stream: Option<(Stream, ProtocolVersion)>,
+}
+
+impl Outlet {
+    /// The protocol of the open stream, and whether it was opened just now.
+    async fn open(&mut self, peer: &Peer) -> Option<(ProtocolVersion, bool)> {
+        if let Some((_, version)) = &self.stream {
+            return Some((*version, false));
+        }
+        let (stream, version) = peer.open_stream().await?;
+        self.stream = Some((stream, version));
+        Some((version, true))
+    }
+
+    /// Waits for work; closes the stream when none comes for long.
+    async fn wait(&mut self, wake: &tokio::sync::Notify) {
+        self.flush().await;
+        if self.stream.is_none() {
+            return wake.notified().await;
+        }
+        if tokio::time::timeout(IDLE, wake.notified()).await.is_err()
+            && let Some((mut stream, _)) = self.stream.take()
+        {
+            // The stream goes either way.
+            drop(tokio::time::timeout(MIN_TRANSFER_TIME, stream.close()).await);
+        }
+    }
+
+    /// Sends a message. On failure the stream is dropped and `false` returned.
+    async fn send(&mut self, peer: &Peer, message: &OutgoingMessage) -> bool {
+        let Some((stream, _)) = &mut self.stream else {
+            return false;
+        };
+        let timeout = transfer_timeout(message.len());
+        let error = match tokio::time::timeout(timeout, write_message(stream, message)).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => error,
+            Err(_) => io::Error::from(io::ErrorKind::TimedOut),
+        };
+        tracing::debug!(peer = %peer.id, %error, "writing to a bitswap stream failed");
+        self.stream = None;
+        false
+    }
+
+    async fn flush(&mut self) {
+        if let Some((stream, _)) = &mut self.stream
+            && stream.flush().await.is_err()
+        {
+            self.stream = None;
+        }
+    }
+}
+
+/// Writes a message: small pieces together, long ones from where they lie.
+async fn write_message(
+    stream: &mut (impl AsyncWrite + Unpin),
+    message: &OutgoingMessage,
+) -> io::Result<()> {
+    let mut small = Vec::with_capacity(WRITE_LEN.min(message.len() + 16));
+    for piece in message.pieces() {
+        // Fill up the write that was begun, so that frames are full.
+        let (fill, rest) = piece.split_at(piece.len().min(WRITE_LEN - small.len()));
+        small.extend_from_slice(fill);
+        if small.len() == WRITE_LEN {
+            stream.write_all(&small).await?;
+            small.clear();
+            if rest.len() >= WRITE_LEN {
+                stream.write_all(rest).await?;
+            } else {
+                small.extend_from_slice(rest);
+            }
+        }
+    }
+    if !small.is_empty() {
+        stream.write_all(&small).await?;
+    }
+    Ok(())
+}

@@ -11,6 +11,7 @@
 
 pub mod client;
 pub mod event;
+mod explain;
 pub mod failure;
 mod frame;
 pub mod ops;

@@ -78,8 +78,13 @@ pub enum Request {
         /// The file.
         file: PathBuf,
     },
-    /// Tells the network the shop's name now.
-    NamePublish,
+    /// Points the name of the node's own peer key to a path.
+    NamePublish {
+        /// A content path.
+        path: String,
+        /// Seconds the record is valid.
+        lifetime_seconds: u64,
+    },
     /// Where a name leads.
     NameResolve {
         /// The name.

@@ -15,7 +15,7 @@ const PROGRESS_INTERVAL_MS: u64 = 100;
 
 /// Where an operation puts its events. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct EventSink {
+pub(crate) struct EventSink {
     events: mpsc::Sender<Event>,
     started: Instant,
     /// Milliseconds after `started` at which progress may be told again.

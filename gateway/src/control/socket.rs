@@ -23,7 +23,7 @@ pub(super) fn choose(data_dir: &Path, runtime_dir: Option<&Path>) -> io::Result<
     if beside.as_os_str().len() <= MAX_PATH {
         return Ok(beside);
     }
-    let fallback = std::env::temp_dir().join(format!("duka-{}", geteuid().as_raw()));
+    let fallback = PathBuf::from(format!("/tmp/duka-{}", geteuid().as_raw()));
     let dir = runtime_dir.unwrap_or(&fallback);
     private_dir(dir)?;
     let id = cid_of(RAW, beside.as_os_str().as_bytes()).to_string();

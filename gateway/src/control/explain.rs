@@ -1,0 +1,343 @@
+//! Errors of the node as failures: what kind each is, and what to do about it.
+
+use std::io;
+
+use duka_node::dag::DagError;
+use duka_node::dag::car::CarError;
+use duka_node::dag::import::ImportError;
+use duka_node::dag::path::PathError;
+use duka_node::fsck::FsckError;
+use duka_node::get::GetError;
+use duka_node::ids::IdError;
+use duka_node::ipns::RecordError;
+use duka_node::keys::KeyError;
+use duka_node::manifest::ManifestError;
+use duka_node::manifest::change::Conflict;
+use duka_node::name::NameError;
+use duka_node::net::NetError;
+use duka_node::node::{LockError, OpenError};
+use duka_node::pin::PinError;
+use duka_node::publish::PublishError;
+use duka_node::source::FetchError;
+use duka_node::store::StoreError;
+
+use super::failure::{Code, Failure};
+
+/// An error that has a kind and, for some, advice. Wrapping errors have those of what they wrap.
+pub(super) trait Explain {
+    /// Kind and advice.
+    fn explain(&self) -> (Code, Option<&'static str>);
+}
+
+impl<E: Explain + std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let (code, hint) = error.explain();
+        let failure = Self::of(code, &error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+const FREE_SPACE: Option<&str> = Some(
+    "free some space, or lower `store.reserve` in the settings; what is stored is not affected",
+);
+const RUN_FSCK: Option<&str> = Some("run `duka fsck` to see what is damaged");
+
+impl Explain for FetchError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::NotFound { .. } => (
+                Code::NotFound,
+                Some("check the CID; `duka swarm connect ADDR` or --gateway URL add places to ask"),
+            ),
+            Self::TimedOut { .. } => (Code::Temporary, Some("try again, or add --gateway URL")),
+            Self::Lied { .. } => (Code::Corrupt, Some("ask another gateway or peer")),
+            Self::Busy { .. } => (Code::Limit, Some("try again in a moment")),
+            Self::Block(_) => (Code::Corrupt, None),
+            Self::Store(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for StoreError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Full { .. } => (Code::NoSpace, FREE_SPACE),
+            Self::Corrupt { .. } => (Code::Corrupt, RUN_FSCK),
+            Self::Io { source, .. } => (of_io(source), None),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for ManifestError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Conflict(conflict) => of_conflict(conflict),
+            Self::Corrupt { .. } => (
+                Code::Corrupt,
+                Some("restore the data directory from a backup"),
+            ),
+            Self::TooNew { .. } => (Code::Permanent, Some("use the newer duka")),
+            Self::Full { .. } => (Code::NoSpace, FREE_SPACE),
+            Self::Io { source, .. } => (of_io(source), None),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+fn of_conflict(conflict: &Conflict) -> (Code, Option<&'static str>) {
+    match conflict {
+        Conflict::ReleaseExists { .. } => (
+            Code::Permanent,
+            Some("releases never change: give another --version, or none for the next number"),
+        ),
+        Conflict::NoRelease { .. } => (
+            Code::NotFound,
+            Some("`duka product history ID` lists the versions"),
+        ),
+        Conflict::HeadMoved { .. } => (Code::Temporary, Some("try again")),
+        Conflict::NameOlder { .. } => (Code::Signature, None),
+        Conflict::NotPinned { .. } => (Code::NotFound, Some("`duka pin ls` lists the pins")),
+        _ => (Code::Other, None),
+    }
+}
+
+impl Explain for DagError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Fetch(error) => error.explain(),
+            Self::Malformed { .. } => (Code::Corrupt, None),
+            Self::NoLink { .. } => (Code::NotFound, Some("`duka ls` shows what is there")),
+            Self::WrongKind { .. } => (Code::Permanent, None),
+            Self::Limit { .. } => (Code::Limit, None),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for ImportError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Read { source, .. } => {
+                let denied = source.kind() == io::ErrorKind::PermissionDenied;
+                (
+                    of_io(source),
+                    denied.then_some(
+                        "make it readable, or leave it out with --ignore; nothing was published",
+                    ),
+                )
+            }
+            Self::Changed { .. } => (
+                Code::Temporary,
+                Some("run the command again when nothing writes to it; nothing was published"),
+            ),
+            Self::Name { .. } => (
+                Code::Permanent,
+                Some("rename it, or leave it out with --ignore"),
+            ),
+            Self::Special { .. } => (Code::Permanent, Some("leave it out with --ignore")),
+            Self::Store(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for PublishError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Import(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Manifest(error) => error.explain(),
+            Self::Text { .. } => (Code::Usage, None),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for PinError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Dag(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Manifest(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for CarError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::NotCar { .. } => (
+                Code::Corrupt,
+                Some("`duka add` imports files of other kinds"),
+            ),
+            Self::Truncated { .. } | Self::Section { .. } => (
+                Code::Corrupt,
+                Some(
+                    "get the file again; the whole blocks before that place are stored, not pinned",
+                ),
+            ),
+            Self::Io(source) => (of_io(source), None),
+            Self::Store(error) => error.explain(),
+            Self::Dag(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for RecordError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        (Code::Signature, None)
+    }
+}
+
+impl Explain for NameError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::NotFound { .. } => (
+                Code::NotFound,
+                Some("check the name; --gateway URL adds places to ask"),
+            ),
+            Self::Record(error) => error.explain(),
+            Self::Rollback { .. } => (Code::Signature, Some("get the newest record of the name")),
+            Self::Loop { .. } => (Code::Limit, None),
+            Self::Manifest(error) => error.explain(),
+            Self::Net(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for NetError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Off => (
+                Code::Permanent,
+                Some("run it without --offline and with `network.offline = false`"),
+            ),
+            Self::Listen { .. } => (
+                Code::Other,
+                Some("another program has the port: give --listen another one, or port 0"),
+            ),
+            Self::Address { .. } => (
+                Code::Usage,
+                Some("an address looks like /ip4/203.0.113.5/tcp/4101/p2p/12D3KooW…"),
+            ),
+            Self::Dial { .. } | Self::TimedOut { .. } | Self::NotStored { .. } => {
+                (Code::Temporary, Some("try again when the network is there"))
+            }
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for GetError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Dag(error) => error.explain(),
+            Self::Exists { .. } => (
+                Code::Permanent,
+                Some("give another place with -o, or --update to write into it"),
+            ),
+            Self::Name { .. } => (Code::Permanent, None),
+            Self::Full { .. } => (
+                Code::NoSpace,
+                Some("free some space and run it again: it goes on"),
+            ),
+            Self::Write { source, .. } => (of_io(source), None),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for FsckError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Store(error) => error.explain(),
+            Self::Manifest(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for PathError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        (
+            Code::Usage,
+            Some("write CID, CID/path, /ipfs/CID/path or /ipns/NAME/path"),
+        )
+    }
+}
+
+impl Explain for IdError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        (Code::Usage, None)
+    }
+}
+
+impl Explain for OpenError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Lock(LockError::Held { .. }) => (
+                Code::Locked,
+                Some("wait until it has ended, or use another --data-dir"),
+            ),
+            Self::Lock(LockError::Io { source, .. }) | Self::Directory { source, .. } => (
+                of_io(source),
+                Some("give a directory you may write to with --data-dir"),
+            ),
+            Self::NotInitialised { .. } => (
+                Code::NotFound,
+                Some("run `duka init` once, or `duka up FOLDER`, which does it all"),
+            ),
+            Self::Keys(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Manifest(error) => error.explain(),
+            Self::Network(error) => error.explain(),
+            Self::Gateway { .. } => (
+                Code::Usage,
+                Some("correct `gateway.upstreams` in the settings"),
+            ),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for KeyError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Readable { .. } => (
+                Code::Permanent,
+                Some("make it yours alone: `chmod 600` it, and think about who may have read it"),
+            ),
+            Self::Invalid { .. } => (Code::Corrupt, Some("restore it from your backup")),
+            Self::Io { source, .. } => (of_io(source), None),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for super::client::ClientError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Connect { .. } => (Code::Other, None),
+            Self::OtherUser { .. } => (Code::Permanent, None),
+        }
+    }
+}
+
+/// The kind of an operating system error.
+pub(super) fn of_io(error: &io::Error) -> Code {
+    match error.kind() {
+        io::ErrorKind::NotFound => Code::NotFound,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::NoSpace,
+        io::ErrorKind::PermissionDenied => Code::Permanent,
+        io::ErrorKind::TimedOut => Code::Temporary,
+        _ => Code::Other,
+    }
+}

@@ -1,0 +1,116 @@
+//! The operations, one file per group. Each is a thin shell around a flow of the node: it turns the
+//! request into the flow's arguments and the outcome into events.
+
+mod car;
+mod content;
+mod fsck;
+mod get;
+mod import;
+mod name;
+mod network;
+mod pin;
+mod product;
+mod publish;
+
+use duka_node::dag::path::{self, ContentPath, Root};
+use duka_node::fetch::Fetcher;
+use duka_node::node::Node;
+
+use super::Input;
+use super::event::Outcome;
+use super::failure::{Code, Failure};
+use super::request::Request;
+use super::sink::EventSink;
+
+/// Runs one operation to its end.
+pub(super) async fn execute(
+    node: &Node,
+    request: Request,
+    input: Option<Input>,
+    sink: &EventSink,
+) -> Result<Outcome, Failure> {
+    match request {
+        Request::Id => network::id(node).await,
+        Request::Publish(args) => publish::publish(node, args, input, sink).await,
+        Request::ProductList => product::list(node, sink).await,
+        Request::ProductShow { product } => product::show(node, &product).await,
+        Request::ProductHistory { product } => product::history(node, &product, sink).await,
+        Request::ProductYank { product, version } => product::yank(node, &product, &version).await,
+        Request::PinAdd { path, name } => pin::add(node, &path, name, sink).await,
+        Request::PinRm { path } => pin::remove(node, &path).await,
+        Request::PinLs => pin::list(node, sink).await,
+        Request::Add(args) => content::add(node, args, input, sink).await,
+        Request::Cat {
+            path,
+            offset,
+            length,
+        } => content::cat(node, &path, offset, length, sink).await,
+        Request::Ls { path } => content::ls(node, &path, sink).await,
+        Request::CarImport { files, pin } => car::import(node, &files, pin, sink).await,
+        Request::CarExport { path, file } => car::export(node, &path, &file).await,
+        Request::NamePublish {
+            path,
+            lifetime_seconds,
+        } => name::publish(node, &path, lifetime_seconds).await,
+        Request::NameResolve { name } => name::resolve(node, &name).await,
+        Request::NamePut { name, file } => name::put(node, &name, &file).await,
+        Request::SwarmPeers => network::peers(node, sink).await,
+        Request::SwarmConnect { address } => network::connect(node, &address).await,
+        Request::Get(args) => get::get(node, args, sink).await,
+        Request::Fsck { repair_index } => fsck::fsck(node, repair_index, sink).await,
+    }
+}
+
+/// A content path, followed to the root it begins at.
+struct Located {
+    root: cid::Cid,
+    segments: Vec<String>,
+}
+
+/// Resolves the name of a content path, if it begins with one.
+async fn locate(node: &Node, text: &str) -> Result<Located, Failure> {
+    let path = ContentPath::parse(text)?;
+    let name = match path.root {
+        Root::Cid(root) => {
+            return Ok(Located {
+                root,
+                segments: path.segments,
+            });
+        }
+        Root::Name(name) => name,
+        Root::Domain(domain) => return Err(no_dnslink(&domain)),
+    };
+    let resolved = node.resolve_name(&name).await?;
+    let target = ContentPath::parse(&resolved.path)?;
+    match target.root {
+        Root::Cid(root) => Ok(Located {
+            root,
+            segments: [target.segments, path.segments].concat(),
+        }),
+        Root::Domain(domain) => Err(no_dnslink(&domain)),
+        Root::Name(name) => Err(Failure::new(
+            Code::Limit,
+            format!("{name} does not lead to content"),
+        )),
+    }
+}
+
+fn no_dnslink(domain: &str) -> Failure {
+    let message = format!("{domain} is a domain, and names in the DNS are not resolved");
+    Failure::new(Code::Permanent, message).hint("give the k51… name or the CID")
+}
+
+/// The CID that a content path leads to.
+async fn resolve(node: &Node, text: &str, fetcher: &Fetcher) -> Result<cid::Cid, Failure> {
+    let located = locate(node, text).await?;
+    let found = path::resolve(fetcher, located.root, &located.segments).await?;
+    if found.remainder.is_empty() {
+        Ok(found.cid)
+    } else {
+        let message = format!(
+            "{text} leads to a value inside {}, not to a file",
+            found.cid
+        );
+        Err(Failure::new(Code::Permanent, message))
+    }
+}

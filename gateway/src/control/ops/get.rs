@@ -1,0 +1,53 @@
+//! Content from peers and gateways onto this disk.
+
+use std::sync::Arc;
+
+use duka_node::dag::path;
+use duka_node::fetch::FetchOptions;
+use duka_node::get::{self, GetOptions};
+use duka_node::node::Node;
+use url::Url;
+
+use super::locate;
+use crate::control::event::{Outcome, Progress};
+use crate::control::failure::{Code, Failure};
+use crate::control::request::Get;
+use crate::control::sink::EventSink;
+
+pub(super) async fn get(node: &Node, args: Get, sink: &EventSink) -> Result<Outcome, Failure> {
+    let gateways = args.gateways.iter().map(|url| gateway(url));
+    let fetcher = node.fetcher(FetchOptions {
+        gateways: gateways.collect::<Result<_, _>>()?,
+        ..FetchOptions::cached()
+    });
+    let located = locate(node, &args.path).await?;
+    let found = path::resolve(&fetcher, located.root, &located.segments).await?;
+    let options = GetOptions {
+        update: args.update,
+        restart: args.restart,
+        window: node.config().network.limits.window,
+        executables: Vec::new(),
+    };
+    let progress = sink.clone();
+    let on_progress: get::OnProgress =
+        Arc::new(move |bytes, total| progress.progress(Progress { bytes, total }));
+    let got = get::get(&fetcher, found.cid, &args.out, &options, on_progress).await?;
+    Ok(Outcome::Get {
+        cid: found.cid.to_string(),
+        path: args.out.display().to_string(),
+        files: got.files,
+        bytes: got.bytes,
+        fetched: got.fetched,
+        reused: got.reused,
+    })
+}
+
+fn gateway(url: &str) -> Result<Url, Failure> {
+    Url::parse(url)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"))
+        .ok_or_else(|| {
+            let message = format!("{url:?} is not the URL of a gateway");
+            Failure::new(Code::Usage, message).hint("write it like https://gateway.example")
+        })
+}

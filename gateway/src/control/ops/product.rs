@@ -1,0 +1,151 @@
+//! The catalogue: products and their releases.
+
+use bytes::BytesMut;
+use duka_node::dag::read;
+use duka_node::fetch::FetchOptions;
+use duka_node::ids::{ProductId, Version};
+use duka_node::manifest::record::{self, Price, Text};
+use duka_node::node::Node;
+use futures::TryStreamExt;
+
+use crate::control::event::{Item, Outcome, Product, Release};
+use crate::control::failure::{Code, Failure};
+use crate::control::sink::EventSink;
+
+/// Longest description shown, in bytes.
+const MAX_DESCRIPTION: u64 = 1 << 20;
+
+pub(super) async fn list(node: &Node, sink: &EventSink) -> Result<Outcome, Failure> {
+    let mut count = 0;
+    for row in node.manifest().products() {
+        let (id, product) = row?;
+        count += 1;
+        sink.item(Item::Product(summary(node, &id, &product)?.0))
+            .await;
+    }
+    Ok(Outcome::List { count })
+}
+
+pub(super) async fn show(node: &Node, id: &ProductId) -> Result<Outcome, Failure> {
+    let product = node.manifest().product(id)?.ok_or_else(|| unknown(id))?;
+    let description = match &product.description {
+        Text::Inline(text) => text.clone(),
+        Text::Stored(cid) => {
+            let source = node.fetcher(FetchOptions::offline());
+            let text: BytesMut = read::read_range(&source, *cid, 0..MAX_DESCRIPTION)
+                .try_collect()
+                .await?;
+            String::from_utf8_lossy(&text).into_owned()
+        }
+    };
+    let (product, newest) = summary(node, id, &product)?;
+    Ok(Outcome::ProductShow {
+        product,
+        description,
+        newest,
+    })
+}
+
+pub(super) async fn history(
+    node: &Node,
+    id: &ProductId,
+    sink: &EventSink,
+) -> Result<Outcome, Failure> {
+    if node.manifest().product(id)?.is_none() {
+        return Err(unknown(id));
+    }
+    let mut count = 0;
+    for row in node.manifest().releases(id) {
+        let (version, found) = row?;
+        count += 1;
+        sink.item(Item::Release(release(id, &version, &found)))
+            .await;
+    }
+    Ok(Outcome::List { count })
+}
+
+pub(super) async fn yank(
+    node: &Node,
+    id: &ProductId,
+    version: &Version,
+) -> Result<Outcome, Failure> {
+    duka_node::yank::yank(node, id, version).await?;
+    Ok(Outcome::ProductYank {
+        product: id.to_string(),
+        version: version.to_string(),
+    })
+}
+
+fn unknown(id: &ProductId) -> Failure {
+    Failure::new(Code::NotFound, format!("there is no product {id}"))
+        .hint("`duka product list` shows all")
+}
+
+/// The product and its newest release.
+fn summary(
+    node: &Node,
+    id: &ProductId,
+    product: &record::Product,
+) -> Result<(Product, Option<Release>), Failure> {
+    let (mut releases, mut newest) = (0, None);
+    for row in node.manifest().releases(id) {
+        newest = Some(row?);
+        releases += 1;
+    }
+    let channels = product.channels.iter();
+    let summary = Product {
+        product: id.to_string(),
+        title: product.title.clone(),
+        price: product.price.as_ref().map(price),
+        channels: channels
+            .map(|(c, v)| (c.to_string(), v.to_string()))
+            .collect(),
+        releases,
+        created: product.created.to_string(),
+    };
+    Ok((
+        summary,
+        newest.map(|(version, found)| release(id, &version, &found)),
+    ))
+}
+
+fn release(id: &ProductId, version: &Version, release: &record::Release) -> Release {
+    Release {
+        product: id.to_string(),
+        version: version.to_string(),
+        cid: release.root.to_string(),
+        files: release.files,
+        bytes: release.size,
+        issued: release.issued.to_string(),
+        yanked: release.yanked.map(|time| time.to_string()),
+    }
+}
+
+/// `9.50 USD`.
+fn price(price: &Price) -> String {
+    let digits = usize::from(price.digits);
+    let minor = format!("{:0>width$}", price.minor, width = digits + 1);
+    let (whole, part) = minor.split_at(minor.len() - digits);
+    let point = if digits == 0 { "" } else { "." };
+    format!("{whole}{point}{part} {}", price.currency)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prices_are_shown_with_the_digits_of_their_currency() {
+        let show = |minor, digits, currency: &str| {
+            price(&Price {
+                minor,
+                digits,
+                currency: currency.into(),
+            })
+        };
+        assert_eq!(show(950, 2, "USD"), "9.50 USD");
+        assert_eq!(show(5, 2, "USD"), "0.05 USD");
+        assert_eq!(show(800, 0, "JPY"), "800 JPY");
+        assert_eq!(show(0, 3, "KWD"), "0.000 KWD");
+    }
+}

@@ -1,0 +1,47 @@
+//! A publish.
+
+use duka_node::node::Node;
+use duka_node::publish::{self, PublishOptions};
+
+use super::import::{self, ImportProgress};
+use crate::control::Input;
+use crate::control::event::Outcome;
+use crate::control::failure::Failure;
+use crate::control::request::{Publish, Source};
+use crate::control::sink::EventSink;
+
+pub(super) async fn publish(
+    node: &Node,
+    args: Publish,
+    input: Option<Input>,
+    sink: &EventSink,
+) -> Result<Outcome, Failure> {
+    let import = import::options(&args.import)?;
+    let options = PublishOptions {
+        version: args.version,
+        title: args.title,
+        description: args.description,
+        price: args.price,
+        notes: args.notes,
+        cover: args.cover,
+        ignore: import.ignore.clone(),
+        hidden: import.hidden,
+        if_changed: args.if_changed,
+        dry_run: args.dry_run,
+        preserve_mode: import.preserve_mode,
+        preserve_mtime: import.preserve_mtime,
+        profile: import.profile,
+        ..PublishOptions::new(args.product)
+    };
+    let source = match &args.source {
+        Source::Path(path) => publish::Source::Path(path.clone()),
+        Source::Stdin(name) => publish::Source::Reader {
+            name: name.clone(),
+            reader: super::content::stdin(input)?,
+        },
+    };
+    let progress = ImportProgress::new(sink);
+    let work = publish::publish(node, source, options, progress.callback());
+    let published = progress.run(&args.source, &import, work).await?;
+    Ok(Outcome::Publish(published))
+}

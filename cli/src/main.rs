@@ -1,4 +1,76 @@
 //! The `duka` command line.
 
+mod args;
+mod commands;
+mod context;
+mod error;
+mod gateways;
+mod logging;
+mod price;
+mod reference;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use duka_config::Environment;
+
+use args::Cli;
+use context::Context;
+use error::CliError;
+use ui::Ui;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs the command line.
-fn main() {}
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let mut ui = Ui::new(&cli.global);
+    let result = Context::load(&cli.global, &Environment::of_process(), cli.command.as_ref())
+        .and_then(|context| run(cli, &context, &mut ui));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            ui.fail(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli, context: &Context, ui: &mut Ui) -> Result<(), CliError> {
+    logging::start(&context.settings.config.log)?;
+    for warning in &context.settings.warnings {
+        ui.warn(warning)?;
+    }
+    let Some(command) = cli.command else {
+        return commands::version(ui);
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::io("starting the runtime failed", &error))?;
+    let result = runtime.block_on(commands::run(command, context, ui));
+    // A read of standard input cannot be interrupted, and nothing is left to wait for.
+    runtime.shutdown_background();
+    result
+}
+
+/// Help goes to standard output, a wrong command line to standard error, or with `--json` to standard
+/// output as the last event.
+fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|arg| arg == "--json");
+    if error.use_stderr() && wants_json {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default();
+        let message = message.trim_start_matches("error: ");
+        Ui::json().fail(&CliError::usage(message).hint("`duka help` shows the commands"));
+        return ExitCode::from(error::USAGE);
+    }
+    // A closed pipe on the way out is no failure of its own.
+    let _printed = error.print();
+    ExitCode::from(if error.use_stderr() { error::USAGE } else { 0 })
+}

@@ -1,0 +1,127 @@
+//! One file per command: its arguments, whose doc is the help, then one function.
+
+pub(crate) mod add;
+pub(crate) mod car;
+pub(crate) mod cat;
+pub(crate) mod completion;
+pub(crate) mod config;
+pub(crate) mod fsck;
+pub(crate) mod get;
+pub(crate) mod id;
+mod import;
+pub(crate) mod init;
+pub(crate) mod listen;
+pub(crate) mod ls;
+pub(crate) mod name;
+pub(crate) mod pin;
+pub(crate) mod product;
+pub(crate) mod publish;
+pub(crate) mod serve;
+mod serving;
+pub(crate) mod swarm;
+pub(crate) mod up;
+pub(crate) mod verify;
+
+use duka_gateway::control::event::Item;
+use serde_json::json;
+
+use crate::args::Command;
+use crate::context::Context;
+use crate::error::CliError;
+use crate::ui::Ui;
+
+/// Runs a command to its end.
+pub(crate) async fn run(command: Command, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
+    match command {
+        Command::Up(args) => up::run(args, cx, ui).await,
+        Command::Publish(args) => publish::run(args, cx, ui).await,
+        Command::Get(args) => get::run(args, cx, ui).await,
+        Command::Serve(args) => serve::run(args, cx, ui).await,
+        Command::Init(args) => init::run(&args, cx, ui),
+        Command::Id(args) => id::run(&args, cx, ui).await,
+        Command::Product(args) => product::run(args, cx, ui).await,
+        Command::Pin(args) => pin::run(args, cx, ui).await,
+        Command::Add(args) => add::run(args, cx, ui).await,
+        Command::Cat(args) => cat::run(args, cx, ui).await,
+        Command::Ls(args) => ls::run(args, cx, ui).await,
+        Command::Car(args) => car::run(args, cx, ui).await,
+        Command::Name(args) => name::run(args, cx, ui).await,
+        Command::Swarm(args) => swarm::run(args, cx, ui).await,
+        Command::Verify(args) => verify::run(args, cx, ui).await,
+        Command::Fsck(args) => fsck::run(args, cx, ui).await,
+        Command::Config(args) => config::run(args, cx, ui),
+        Command::Completion(args) => completion::run(&args, ui),
+    }
+}
+
+/// `duka --version`.
+pub(crate) fn version(ui: &mut Ui) -> Result<(), CliError> {
+    let version = env!("CARGO_PKG_VERSION");
+    let commit = option_env!("DUKA_COMMIT");
+    let protocols = ["tcp", "quic", "websocket", "bitswap", "ipns", "trustless-gateway"];
+    ui.result(
+        "version",
+        json!({ "version": version, "commit": commit, "features": protocols }),
+    )?;
+    ui.line(match commit {
+        Some(commit) => format!("duka {version} ({commit})"),
+        None => format!("duka {version}"),
+    })
+}
+
+/// An entry of a list, as a line of columns between tabs.
+fn row(item: &Item) -> String {
+    let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    match item {
+        Item::Entry {
+            name,
+            cid,
+            entry_type,
+            size,
+        } => format!("{cid}\t{}\t{size}\t{name}", or_dash(entry_type)),
+        Item::Pin {
+            cid,
+            recursive,
+            name,
+        } => {
+            let mode = if *recursive { "recursive" } else { "direct" };
+            format!("{cid}\t{mode}\t{}", or_dash(name))
+        }
+        Item::Product(product) => format!(
+            "{}\t{}\t{}\t{} releases",
+            product.product,
+            product.title,
+            product.price.as_deref().unwrap_or("free"),
+            product.releases
+        ),
+        Item::Release(release) => {
+            let yanked = release.yanked.as_ref();
+            format!(
+                "{}\t{}\t{} files\t{}\t{}{}",
+                release.version,
+                release.cid,
+                release.files,
+                crate::ui::size(release.bytes),
+                release.issued,
+                yanked.map_or_else(String::new, |time| format!("\tyanked {time}"))
+            )
+        }
+        Item::Peer {
+            peer_id,
+            address,
+            agent,
+            round_trip_seconds,
+        } => {
+            let ping = round_trip_seconds.map(|s| format!("{:.1} ms", s * 1000.0));
+            format!("{peer_id}\t{address}\t{}\t{}", or_dash(agent), or_dash(&ping))
+        }
+        Item::Root { cid, pinned } => {
+            format!("{cid}\t{}", if *pinned { "pinned" } else { "not pinned" })
+        }
+        Item::Problem { problem, cid, root } => match root {
+            Some(root) => format!("{problem}\t{cid}\tneeded by {root}"),
+            None => format!("{problem}\t{cid}"),
+        },
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,66 @@
+//! Arguments that `publish` and `add` share.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use duka_gateway::control::Input;
+use duka_gateway::control::request::{Import, Source};
+
+use crate::error::CliError;
+
+/// How files become a tree.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Leave out what matches, such as '*.tmp'; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    ignore: Vec<String>,
+
+    /// Include names that begin with a dot
+    #[arg(long)]
+    hidden: bool,
+
+    /// Keep Unix permission bits in the tree; changes its CID
+    #[arg(long)]
+    preserve_mode: bool,
+
+    /// Keep modification times in the tree; changes its CID
+    #[arg(long)]
+    preserve_mtime: bool,
+
+    /// Import profile: unixfs-v1-2025 or unixfs-v0-2015
+    #[arg(long, value_name = "PROFILE", default_value = "unixfs-v1-2025")]
+    profile: String,
+}
+
+impl ImportArgs {
+    pub(crate) fn request(self) -> Import {
+        Import {
+            ignore: self.ignore,
+            hidden: self.hidden,
+            preserve_mode: self.preserve_mode,
+            preserve_mtime: self.preserve_mtime,
+            profile: self.profile,
+        }
+    }
+}
+
+/// Where the bytes come from: a path, or with `-` standard input.
+pub(crate) fn source(path: &Path, name: Option<String>) -> Result<(Source, Option<Input>), CliError> {
+    if path == Path::new("-") {
+        let name = name.ok_or_else(|| {
+            CliError::usage("standard input has no file name")
+                .hint("give one: `duka publish - --name FILE --product ID`")
+        })?;
+        return Ok((Source::Stdin(name), Some(Box::new(std::io::stdin()))));
+    }
+    if name.is_some() {
+        return Err(CliError::usage("--name is for standard input, `-`"));
+    }
+    Ok((Source::Path(absolute(path)?), None))
+}
+
+/// The path as the node needs it, whatever its working directory is.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    let what = format!("{} cannot be used", path.display());
+    std::path::absolute(path).map_err(|error| CliError::io(&what, &error))
+}

@@ -1,0 +1,108 @@
+//! A node in the foreground: node, gateway and control socket, from open to the last connection.
+
+use std::time::Duration;
+
+use duka_config::Config;
+use duka_gateway::control::failure::{Code, Failure};
+use duka_gateway::control::server::ControlServer;
+use duka_gateway::server::{Readiness, Server, ServerError};
+use duka_node::node::Node;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::error::CliError;
+use crate::ui::Ui;
+
+/// Time to finish what is under way, before the process ends anyway.
+const STOP_LIMIT: Duration = Duration::from_secs(9);
+
+/// A node that serves.
+pub(crate) struct Serving {
+    pub(crate) node: Node,
+    /// `http://127.0.0.1:8899`
+    pub(crate) gateway: String,
+    readiness: Readiness,
+    servers: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Serving {
+    /// Opens the data directory and starts to serve it.
+    pub(crate) async fn start(cx: &Context, config: &Config) -> Result<Self, CliError> {
+        let metrics = PrometheusBuilder::new().install_recorder().map_err(|error| {
+            CliError::new(Code::Other, format!("metrics cannot be collected: {error}"))
+        })?;
+        let node = cx.open(config).await?;
+        let started = Self::listen(cx, config, node.clone(), metrics).await;
+        if started.is_err() {
+            node.shutdown().await;
+        }
+        started
+    }
+
+    async fn listen(
+        cx: &Context,
+        config: &Config,
+        node: Node,
+        metrics: metrics_exporter_prometheus::PrometheusHandle,
+    ) -> Result<Self, CliError> {
+        let server = Server::bind(&config.gateway, node.clone(), Some(metrics))
+            .await
+            .map_err(|error: ServerError| Failure::of(Code::Other, &error))
+            .map_err(|failure| failure.hint("give --gateway another address, or port 0"))?;
+        let control = ControlServer::bind(node.clone(), cx.runtime_dir.as_deref())
+            .map_err(|error| CliError::io("the control socket cannot be made", &error))?;
+        let (stop, mut servers) = (CancellationToken::new(), JoinSet::new());
+        let gateway = format!("http://{}", server.local_addr());
+        let readiness = server.readiness();
+        servers.spawn(server.run(stop.clone()));
+        servers.spawn(control.run(stop.clone()));
+        Ok(Self {
+            node,
+            gateway,
+            readiness,
+            servers,
+            stop,
+        })
+    }
+
+    /// Says that everything answers. With `--json` the event has `more` beside the addresses.
+    pub(crate) async fn ready(&self, ui: &mut Ui, more: Value) -> Result<(), CliError> {
+        self.readiness.set_ready();
+        let mut event = json!({
+            "type": "ready",
+            "peer_id": self.node.keys().peer.public().to_peer_id().to_string(),
+            "name": self.node.shop_name().to_string(),
+            "gateway": self.gateway,
+            "addresses": self.addresses().await?,
+        });
+        if let (Some(event), Value::Object(more)) = (event.as_object_mut(), more) {
+            event.extend(more);
+        }
+        ui.event(&event)
+    }
+
+    /// Addresses that peers can dial; none without a network.
+    pub(crate) async fn addresses(&self) -> Result<Vec<String>, CliError> {
+        let Some(network) = self.node.network() else {
+            return Ok(Vec::new());
+        };
+        let addresses = network.addresses().await.map_err(Failure::from)?;
+        Ok(addresses.iter().map(ToString::to_string).collect())
+    }
+
+    /// Finishes what is under way and stops, within ten seconds.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        let stopped = async {
+            while self.servers.join_next().await.is_some() {}
+            self.node.shutdown().await;
+        };
+        if tokio::time::timeout(STOP_LIMIT, stopped).await.is_err() {
+            tracing::warn!("not everything stopped in time");
+        }
+    }
+}

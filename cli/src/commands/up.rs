@@ -1,0 +1,255 @@
+//! `duka up`.
+
+use std::net::{TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use duka_config::{Config, Origin};
+use duka_gateway::control::event::Outcome;
+use duka_gateway::control::failure::Failure;
+use duka_gateway::control::request::{self, Import, Request, Source};
+use duka_gateway::control;
+use duka_node::ids::ProductId;
+use duka_node::net::Reachability;
+use duka_node::node;
+use duka_node::publish::Published;
+use serde_json::json;
+
+use super::import::absolute;
+use super::listen::ListenArgs;
+use super::serving::Serving;
+use crate::context::{Context, Signals, back_up};
+use crate::error::CliError;
+use crate::ui::{Ui, size};
+
+/// Time for the shop's head to be built; the links work later if that takes longer.
+const HEAD_LIMIT: Duration = Duration::from_secs(60);
+
+/// Publish a folder, run a node and print the links: all in one
+///
+///     duka up album/
+///     duka up album/ --gateway 0.0.0.0:8899
+///     duka --offline up album/
+///
+/// Makes the data directory and the keys if they are not there. The product is named after the
+/// folder; the same files again are no new version. Ctrl-C stops.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Up {
+    /// File or folder
+    folder: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) listen: ListenArgs,
+}
+
+/// Publishes, serves until a signal.
+pub(crate) async fn run(args: Up, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
+    let mut signals = Signals::new()?;
+    let folder = absolute(&args.folder)?;
+    let product = product_of(&folder)?;
+    let made = node::init(&cx.data_dir).map_err(Failure::from)?;
+    let config = with_free_ports(cx, ui)?;
+
+    let serving = Serving::start(cx, &config).await?;
+    let published = tokio::select! {
+        published = publish(cx, ui, &serving, folder, product) => published,
+        _ = signals.next() => Err(CliError::Interrupted),
+    };
+    let published = match published {
+        Ok(published) => published,
+        Err(error) => {
+            serving.stop().await;
+            return Err(error);
+        }
+    };
+    print_links(ui, &serving, &published).await?;
+    ui.note(reachability(&serving).await)?;
+    ui.note(back_up(&made.shop_key))?;
+    ui.note("Ctrl-C stops.")?;
+    serving.ready(ui, links(&serving, &published)).await?;
+
+    signals.next().await;
+    ui.note("stopping")?;
+    serving.stop().await;
+    ui.result("up", json!({}))
+}
+
+/// The product id that a folder's name stands for.
+fn product_of(folder: &Path) -> Result<ProductId, CliError> {
+    // `up .` means the folder that the dot stands for.
+    let real = folder.canonicalize();
+    let named = real.as_deref().unwrap_or(folder);
+    let name = named.file_name().map(|name| name.to_string_lossy());
+    name.and_then(|name| ProductId::from_file_name(&name))
+        .ok_or_else(|| {
+            CliError::usage(format!("{} has no name for a product", folder.display()))
+                .hint("rename it with letters or digits")
+        })
+}
+
+/// Publishes the folder, if it is not the newest version, and waits for the shop's head.
+async fn publish(
+    cx: &Context,
+    ui: &mut Ui,
+    serving: &Serving,
+    folder: PathBuf,
+    product: ProductId,
+) -> Result<Published, CliError> {
+    let mut heads = serving.node.heads();
+    let before = heads.borrow_and_update().as_ref().map_or(0, |head| head.seq);
+    let request = Request::Publish(request::Publish {
+        source: Source::Path(folder),
+        product,
+        version: None,
+        title: None,
+        description: None,
+        price: None,
+        notes: None,
+        cover: None,
+        import: Import::default(),
+        if_changed: true,
+        dry_run: false,
+    });
+    let events = control::run(serving.node.clone(), request, None);
+    let outcome = cx.consume(ui, events, super::row).await?;
+    let Outcome::Publish(published) = outcome else {
+        return Err(CliError::usage("a publish has another outcome"));
+    };
+    let wanted = if published.released { before + 1 } else { 1 };
+    let head = heads.wait_for(|head| head.as_ref().is_some_and(|head| head.seq >= wanted));
+    if !matches!(tokio::time::timeout(HEAD_LIMIT, head).await, Ok(Ok(_))) {
+        ui.warn("the shop's head is not signed yet; its links will answer when it is")?;
+    }
+    Ok(published)
+}
+
+fn links(serving: &Serving, published: &Published) -> serde_json::Value {
+    let (gateway, name) = (&serving.gateway, serving.node.shop_name());
+    let Published {
+        product,
+        version,
+        cid,
+        ..
+    } = published;
+    json!({
+        "product": product,
+        "version": version,
+        "cid": cid,
+        "shop_url": format!("{gateway}/ipns/{name}/"),
+        "release_url": format!("{gateway}/ipns/{name}/p/{product}/{version}/"),
+        "cid_url": format!("{gateway}/ipfs/{cid}"),
+    })
+}
+
+async fn print_links(ui: &mut Ui, serving: &Serving, made: &Published) -> Result<(), CliError> {
+    let links = links(serving, made);
+    let link = |key: &str| links[key].as_str().unwrap_or_default().to_owned();
+    let said = if made.released { "published" } else { "already published" };
+    ui.note(format!(
+        "{said}: {} {}, {} files, {}, in {:.2} s",
+        made.product,
+        made.version,
+        made.files,
+        size(made.bytes),
+        made.duration_seconds
+    ))?;
+    ui.line(format!("shop      {}", link("shop_url")))?;
+    ui.line(format!("release   {}", link("release_url")))?;
+    ui.line(format!("name      /ipns/{}", serving.node.shop_name()))?;
+    ui.line(format!("CID       {}", made.cid))?;
+    for address in serving.addresses().await? {
+        ui.line(format!("peer      {address}"))?;
+    }
+    Ok(())
+}
+
+/// Whether anyone outside can get the files, in a sentence.
+async fn reachability(serving: &Serving) -> String {
+    let Some(network) = serving.node.network() else {
+        return "Nobody outside this machine can reach the files: the network is off.".to_owned();
+    };
+    match network.reachability().await {
+        Ok(Reachability::Public(_)) => {
+            "Peers outside can reach this node: another node confirmed it.".to_owned()
+        }
+        Ok(Reachability::Relayed(_)) => "Peers outside reach this node over a relay: it works, but \
+             slowly; forward the port in your router to do better."
+            .to_owned(),
+        Ok(Reachability::Private) => "Peers outside cannot reach this node: forward the port in \
+             your router, or let someone pin the CID."
+            .to_owned(),
+        _ => "Whether peers outside can reach this node is not known yet: that takes a minute, and \
+             `duka id` then shows a public address."
+            .to_owned(),
+    }
+}
+
+/// The settings, with another port in place of a default one that is taken.
+fn with_free_ports(cx: &Context, ui: &mut Ui) -> Result<Config, CliError> {
+    let mut config = cx.config().clone();
+    let is_default = |key| {
+        let explained = cx.settings.explain(key);
+        explained.is_ok_and(|explained| explained.origin == Origin::Default)
+    };
+    let gateway = config.gateway.listen;
+    if is_default("gateway.listen") && TcpListener::bind(gateway).is_err() {
+        ui.note(format!("{gateway} is taken: the gateway gets a free port"))?;
+        config.gateway.listen.set_port(0);
+    }
+    if !config.network.offline && is_default("network.listen") {
+        for address in &mut config.network.listen {
+            if let Some(free) = with_free_port(address) {
+                ui.note(format!("{address} is taken: peers get a free port"))?;
+                *address = free;
+            }
+        }
+    }
+    Ok(config)
+}
+
+/// The multiaddr with port 0, if its own port is taken: `/ip4/0.0.0.0/tcp/4101`.
+fn with_free_port(address: &str) -> Option<String> {
+    let mut parts: Vec<&str> = address.split('/').collect();
+    let ["", _, ip, transport, port, ..] = parts.as_mut_slice() else {
+        return None;
+    };
+    let at = (*ip, port.parse::<u16>().ok()?);
+    let error = match *transport {
+        "tcp" => TcpListener::bind(at).err(),
+        "udp" => UdpSocket::bind(at).err(),
+        _ => None,
+    }?;
+    // Without IPv6, say, another port does not help; the network leaves such an address out.
+    (error.kind() == std::io::ErrorKind::AddrInUse).then(|| {
+        *port = "0";
+        parts.join("/")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taken_port_becomes_a_free_one_and_a_free_port_stays() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let address = format!("/ip4/127.0.0.1/tcp/{port}");
+        assert_eq!(
+            with_free_port(&address).as_deref(),
+            Some("/ip4/127.0.0.1/tcp/0")
+        );
+        drop(taken);
+        assert_eq!(with_free_port("/ip4/127.0.0.1/udp/0/quic-v1"), None);
+        assert_eq!(with_free_port("/dns4/x"), None);
+    }
+
+    #[test]
+    fn product_is_named_after_the_folder() {
+        let name = |path: &str| product_of(Path::new(path)).map(String::from).ok();
+        assert_eq!(name("/nowhere/My Album"), Some("my-album".to_owned()));
+        assert_eq!(name("/"), None);
+    }
+}

@@ -1,0 +1,266 @@
+//! What a command works with: settings, the data directory, and whoever runs its operations.
+
+use std::path::{Path, PathBuf};
+
+use duka_config::{Config, Environment, Flag, Loaded, LogFormat, Paths};
+use duka_gateway::control::client::Client;
+use duka_gateway::control::event::{Event, Item, Outcome};
+use duka_gateway::control::failure::{Code, Failure};
+use duka_gateway::control::request::Request;
+use duka_gateway::control::{self, Events, Input};
+use duka_node::node::{self, Node, OpenError};
+use futures::StreamExt;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::args::{Command, Global};
+use crate::error::CliError;
+use crate::ui::Ui;
+
+/// What a command works with.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Settings from all layers.
+    pub(crate) settings: Loaded,
+    /// The data directory.
+    pub(crate) data_dir: PathBuf,
+    /// Where sockets may be.
+    pub(crate) runtime_dir: Option<PathBuf>,
+    timeout: Option<std::time::Duration>,
+}
+
+/// What an operation run in this process needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    /// Only the data directory, which must be there.
+    Directory,
+    /// The data directory, made if it is not there.
+    NewDirectory,
+    /// The data directory, made if it is not there, and the network.
+    Network,
+}
+
+impl Context {
+    /// Finds the directories and loads the settings.
+    pub(crate) fn load(
+        global: &Global,
+        env: &Environment,
+        command: Option<&Command>,
+    ) -> Result<Self, CliError> {
+        let paths = Paths::of(env);
+        let data_dir = match (&global.data_dir, &paths) {
+            (Some(dir), _) => dir.clone(),
+            (None, Ok(paths)) => paths.data.clone(),
+            (None, Err(error)) => {
+                return Err(CliError::usage(error.to_string()).hint("give --data-dir DIR"));
+            }
+        };
+        let file = match (&global.config, &paths) {
+            (Some(file), _) => Some(file.clone()),
+            (None, Ok(paths)) if paths.settings.exists() => Some(paths.settings.clone()),
+            _ => None,
+        };
+        let flags = flags(global, command);
+        let settings = duka_config::load(file.as_deref(), env, &flags)
+            .map_err(|error| CliError::Failed(Failure::of(Code::Usage, &error)))?;
+        let data_dir = std::path::absolute(data_dir)
+            .map_err(|error| CliError::io("the data directory cannot be found", &error))?;
+        Ok(Self {
+            settings,
+            data_dir,
+            runtime_dir: paths.ok().and_then(|paths| paths.runtime),
+            timeout: global.timeout,
+        })
+    }
+
+    /// The settings.
+    pub(crate) fn config(&self) -> &Config {
+        &self.settings.config
+    }
+
+    /// The node that owns the data directory, if one runs.
+    pub(crate) async fn running_node(&self) -> Result<Option<Client>, CliError> {
+        Ok(Client::connect(&self.data_dir).await.map_err(Failure::from)?)
+    }
+
+    /// Runs an operation, in the running node or in this process, and shows its progress. Entries of
+    /// a list are printed by `line`.
+    pub(crate) async fn run(
+        &self,
+        ui: &mut Ui,
+        request: Request,
+        input: Option<Input>,
+        line: impl Fn(&Item) -> String,
+    ) -> Result<Outcome, CliError> {
+        if let Some(client) = self.running_node().await? {
+            let events = client.send(&request, input).await;
+            return self.consume(ui, events, line).await;
+        }
+        let node = self.open_for(ui, &request).await?;
+        let events = control::run(node.clone(), request, input);
+        let result = self.consume(ui, events, line).await;
+        node.shutdown().await;
+        result
+    }
+
+    /// Shows events until the last one; a signal or `--timeout` cancels the operation.
+    pub(crate) async fn consume(
+        &self,
+        ui: &mut Ui,
+        mut events: Events,
+        line: impl Fn(&Item) -> String,
+    ) -> Result<Outcome, CliError> {
+        let mut signals = Signals::new()?;
+        let timeout = async {
+            match self.timeout {
+                Some(limit) => {
+                    tokio::time::sleep(limit).await;
+                    CliError::TimedOut(limit)
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let mut timeout = std::pin::pin!(timeout);
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                error = signals.next() => return Err(error),
+                error = timeout.as_mut() => return Err(error),
+            };
+            match event {
+                Some(Event::Progress(progress)) => ui.progress(progress)?,
+                Some(Event::Warning { message }) => ui.warn(message)?,
+                Some(Event::Item(item)) => ui.item(&item, &line)?,
+                Some(Event::Data(data)) => ui.bytes(&data)?,
+                Some(Event::Result(outcome)) => return Ok(outcome),
+                Some(Event::Error(failure)) => return Err(failure.into()),
+                Some(_) => {}
+                None => return Err(CliError::new(Code::Other, "the operation has no result")),
+            }
+        }
+    }
+
+    async fn open_for(&self, ui: &mut Ui, request: &Request) -> Result<Node, CliError> {
+        let mut config = self.config().clone();
+        match needs(request) {
+            Needs::Directory => config.network.offline = true,
+            Needs::NewDirectory => {
+                config.network.offline = true;
+                self.init(ui)?;
+            }
+            Needs::Network => {
+                // For the time of one command nobody needs to be able to connect.
+                config.network.listen = Vec::new();
+                config.network.upnp = false;
+                self.init(ui)?;
+            }
+        }
+        self.open(&config).await
+    }
+
+    /// Opens the data directory in this process.
+    pub(crate) async fn open(&self, config: &Config) -> Result<Node, CliError> {
+        let node = Node::open(&self.data_dir, config).await.map_err(Failure::from)?;
+        Ok(node)
+    }
+
+    /// Makes the data directory and the keys if they are missing, and says so.
+    pub(crate) fn init(&self, ui: &mut Ui) -> Result<(), CliError> {
+        match node::init(&self.data_dir) {
+            Ok(made) => {
+                if made.new {
+                    ui.warn(format!(
+                        "made a new shop in {}. {}",
+                        self.data_dir.display(),
+                        back_up(&made.shop_key)
+                    ))?;
+                }
+                Ok(())
+            }
+            Err(error @ OpenError::Lock(_)) => Err(Failure::from(error).into()),
+            Err(error) => Err(Failure::from(error).into()),
+        }
+    }
+}
+
+/// The sentence about the shop key.
+pub(crate) fn back_up(shop_key: &Path) -> String {
+    let key = shop_key.display();
+    format!(
+        "Back up the shop key, outside this machine: cp '{key}' /path/to/a/safe/place. Without it the \
+         shop's links cannot outlive this disk; whoever has it owns the shop's name"
+    )
+}
+
+fn needs(request: &Request) -> Needs {
+    match request {
+        Request::Publish(_) | Request::Add(_) | Request::CarImport { .. } => Needs::NewDirectory,
+        Request::PinAdd { .. }
+        | Request::Cat { .. }
+        | Request::Ls { .. }
+        | Request::CarExport { .. }
+        | Request::NamePublish { .. }
+        | Request::NameResolve { .. }
+        | Request::NamePut { .. }
+        | Request::SwarmPeers
+        | Request::SwarmConnect { .. }
+        | Request::Get(_) => Needs::Network,
+        _ => Needs::Directory,
+    }
+}
+
+fn flags(global: &Global, command: Option<&Command>) -> Vec<Flag> {
+    let mut flags = Vec::new();
+    let mut set = |flag, key, value| flags.push(Flag { flag, key, value });
+    if global.offline {
+        set("--offline", "network.offline", true.into());
+    }
+    match global.verbose {
+        0 => {}
+        1 => set("-v", "log.level", "info".into()),
+        2 => set("-vv", "log.level", "debug".into()),
+        _ => set("-vvv", "log.level", "trace".into()),
+    }
+    if let Some(level) = &global.log_level {
+        set("--log-level", "log.level", level.as_str().into());
+    }
+    if let Some(format) = global.log_format {
+        let format = match LogFormat::from(format) {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        set("--log-format", "log.format", format.into());
+    }
+    let listen = match command {
+        Some(Command::Serve(serve)) => &serve.listen,
+        Some(Command::Up(up)) => &up.listen,
+        _ => return flags,
+    };
+    flags.extend(listen.flags());
+    flags
+}
+
+/// Ctrl-C and SIGTERM.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    pub(crate) fn new() -> Result<Self, CliError> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| CliError::io("cannot wait for signals", &error))
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) -> CliError {
+        tokio::select! {
+            _ = self.interrupt.recv() => CliError::Interrupted,
+            _ = self.terminate.recv() => CliError::Terminated,
+        }
+    }
+}

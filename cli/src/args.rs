@@ -169,8 +169,14 @@ mod tests {
             }
             let help = command.get_long_about().map(ToString::to_string);
             let examples = help.iter().flat_map(|text| text.lines());
-            let examples = examples.filter(|line| line.trim_start().starts_with("duka ")).count();
-            assert!(examples >= 3, "{} has {examples} examples", command.get_name());
+            let examples = examples
+                .filter(|line| line.trim_start().starts_with("duka "))
+                .count();
+            assert!(
+                examples >= 3,
+                "{} has {examples} examples",
+                command.get_name()
+            );
         }
         check(&Cli::command());
     }

@@ -58,7 +58,14 @@ pub(crate) async fn run(command: Command, cx: &Context, ui: &mut Ui) -> Result<(
 pub(crate) fn version(ui: &mut Ui) -> Result<(), CliError> {
     let version = env!("CARGO_PKG_VERSION");
     let commit = option_env!("DUKA_COMMIT");
-    let protocols = ["tcp", "quic", "websocket", "bitswap", "ipns", "trustless-gateway"];
+    let protocols = [
+        "tcp",
+        "quic",
+        "websocket",
+        "bitswap",
+        "ipns",
+        "trustless-gateway",
+    ];
     ui.result(
         "version",
         json!({ "version": version, "commit": commit, "features": protocols }),
@@ -113,7 +120,11 @@ fn row(item: &Item) -> String {
             round_trip_seconds,
         } => {
             let ping = round_trip_seconds.map(|s| format!("{:.1} ms", s * 1000.0));
-            format!("{peer_id}\t{address}\t{}\t{}", or_dash(agent), or_dash(&ping))
+            format!(
+                "{peer_id}\t{address}\t{}\t{}",
+                or_dash(agent),
+                or_dash(&ping)
+            )
         }
         Item::Root { cid, pinned } => {
             format!("{cid}\t{}", if *pinned { "pinned" } else { "not pinned" })

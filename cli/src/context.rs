@@ -79,7 +79,9 @@ impl Context {
 
     /// The node that owns the data directory, if one runs.
     pub(crate) async fn running_node(&self) -> Result<Option<Client>, CliError> {
-        Ok(Client::connect(&self.data_dir).await.map_err(Failure::from)?)
+        Ok(Client::connect(&self.data_dir)
+            .await
+            .map_err(Failure::from)?)
     }
 
     /// Runs an operation, in the running node or in this process, and shows its progress. Entries of
@@ -159,7 +161,9 @@ impl Context {
 
     /// Opens the data directory in this process.
     pub(crate) async fn open(&self, config: &Config) -> Result<Node, CliError> {
-        let node = Node::open(&self.data_dir, config).await.map_err(Failure::from)?;
+        let node = Node::open(&self.data_dir, config)
+            .await
+            .map_err(Failure::from)?;
         Ok(node)
     }
 
@@ -247,9 +251,8 @@ pub(crate) struct Signals {
 
 impl Signals {
     pub(crate) fn new() -> Result<Self, CliError> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| CliError::io("cannot wait for signals", &error))
-        };
+        let listen =
+            |kind| signal(kind).map_err(|error| CliError::io("cannot wait for signals", &error));
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,

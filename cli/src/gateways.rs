@@ -33,9 +33,11 @@ pub(crate) async fn locate(
             Root::Cid(cid) => return Ok((cid, path.segments)),
             Root::Name(name) => name,
             Root::Domain(domain) => {
-                let message = format!("{domain} is a domain, and names in the DNS are not resolved");
-                return Err(CliError::new(Code::Permanent, message)
-                    .hint("give the k51… name or the CID"));
+                let message =
+                    format!("{domain} is a domain, and names in the DNS are not resolved");
+                return Err(
+                    CliError::new(Code::Permanent, message).hint("give the k51… name or the CID")
+                );
             }
         };
         let record = newest_record(source, &name).await?;
@@ -55,7 +57,10 @@ async fn newest_record(source: &TrustlessSource, name: &Name) -> Result<Record, 
     for bytes in source.ipns_record(name).await {
         match ipns::verify(name, &bytes, Timestamp::now()) {
             Ok(record) => {
-                if newest.as_ref().is_none_or(|best| ipns::newer(&record, best)) {
+                if newest
+                    .as_ref()
+                    .is_none_or(|best| ipns::newer(&record, best))
+                {
                     newest = Some(record);
                 }
             }

@@ -30,8 +30,12 @@ fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let mut ui = Ui::new(&cli.global);
-    let result = Context::load(&cli.global, &Environment::of_process(), cli.command.as_ref())
-        .and_then(|context| run(cli, &context, &mut ui));
+    let result = Context::load(
+        &cli.global,
+        &Environment::of_process(),
+        cli.command.as_ref(),
+    )
+    .and_then(|context| run(cli, &context, &mut ui));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

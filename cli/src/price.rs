@@ -25,7 +25,10 @@ pub(crate) fn parse(text: &str) -> Result<Price, String> {
     let currency = currency.to_ascii_uppercase();
     let digits = digits(&currency)
         .ok_or_else(|| format!("{currency} is not a currency code of ISO 4217"))?;
-    let (whole, part) = amount.trim_end().split_once('.').unwrap_or((amount.trim_end(), ""));
+    let (whole, part) = amount
+        .trim_end()
+        .split_once('.')
+        .unwrap_or((amount.trim_end(), ""));
     let decimal = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if whole.is_empty() || !decimal(whole) || !decimal(part) || amount.trim_end().ends_with('.') {
         return Err(format!("{amount:?} is not an amount"));
@@ -75,8 +78,19 @@ mod tests {
     #[test]
     fn what_is_no_price_is_refused() {
         for text in [
-            "", "9.50", "USD", "9.505USD", "1.5JPY", "-1USD", "1.USD", ".5USD", "0USD", "1e3USD",
-            "9,50USD", "9.50USX", "99999999999999999999USD",
+            "",
+            "9.50",
+            "USD",
+            "9.505USD",
+            "1.5JPY",
+            "-1USD",
+            "1.USD",
+            ".5USD",
+            "0USD",
+            "1e3USD",
+            "9,50USD",
+            "9.50USX",
+            "99999999999999999999USD",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }

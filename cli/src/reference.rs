@@ -21,10 +21,13 @@ impl Reference {
         if text.starts_with("http://") || text.starts_with("https://") {
             return Self::of_url(text);
         }
-        let text = ["ipfs", "ipns"].iter().find_map(|scheme| {
-            let rest = text.strip_prefix(scheme)?.strip_prefix("://")?;
-            Some(format!("/{scheme}/{rest}"))
-        }).unwrap_or_else(|| text.to_owned());
+        let text = ["ipfs", "ipns"]
+            .iter()
+            .find_map(|scheme| {
+                let rest = text.strip_prefix(scheme)?.strip_prefix("://")?;
+                Some(format!("/{scheme}/{rest}"))
+            })
+            .unwrap_or_else(|| text.to_owned());
         Ok(Self {
             path: ContentPath::parse(&text).map_err(Failure::from)?,
             gateway: None,
@@ -102,7 +105,9 @@ mod tests {
         assert_eq!(parse(&format!("ipfs://{CID}/a b")), (path.clone(), None));
         let at = |gateway: &str| (path.clone(), Some(gateway.to_owned()));
         assert_eq!(
-            parse(&format!("http://127.0.0.1:8080/ipfs/{CID}/a%20b?filename=x#y")),
+            parse(&format!(
+                "http://127.0.0.1:8080/ipfs/{CID}/a%20b?filename=x#y"
+            )),
             at("http://127.0.0.1:8080/")
         );
         assert_eq!(

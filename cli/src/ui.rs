@@ -202,7 +202,9 @@ impl Ui {
                     && bar.length() != Some(total)
                 {
                     bar.set_length(total);
-                    bar.set_style(style("{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  ETA {eta}"));
+                    bar.set_style(style(
+                        "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  ETA {eta}",
+                    ));
                 }
                 bar.set_position(progress.bytes);
             }
@@ -210,9 +212,10 @@ impl Ui {
                 if self.last_line.elapsed() >= LINE_INTERVAL {
                     self.last_line = Instant::now();
                     let done = size(progress.bytes);
-                    let text = progress
-                        .total
-                        .map_or_else(|| done.clone(), |total| format!("{done} of {}", size(total)));
+                    let text = progress.total.map_or_else(
+                        || done.clone(),
+                        |total| format!("{done} of {}", size(total)),
+                    );
                     writeln!(anstream::stderr(), "{text}")?;
                 }
             }

@@ -44,7 +44,9 @@ pub(crate) struct Add {
 /// Adds.
 pub(crate) async fn run(args: Add, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
     // A bare file has no name inside its tree, so standard input needs none.
-    let name = args.name.or_else(|| (args.path.as_os_str() == "-").then(|| "stdin".to_owned()));
+    let name = args
+        .name
+        .or_else(|| (args.path.as_os_str() == "-").then(|| "stdin".to_owned()));
     let (source, input) = source(&args.path, name)?;
     let request = Request::Add(request::Add {
         source,

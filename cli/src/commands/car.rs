@@ -47,7 +47,10 @@ pub(crate) enum Car {
 pub(crate) async fn run(args: Car, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
     let request = match args {
         Car::Import { files, no_pin } => Request::CarImport {
-            files: files.iter().map(|file| absolute(file)).collect::<Result<_, _>>()?,
+            files: files
+                .iter()
+                .map(|file| absolute(file))
+                .collect::<Result<_, _>>()?,
             pin: !no_pin,
         },
         Car::Export { path, file } => Request::CarExport {
@@ -65,7 +68,10 @@ pub(crate) async fn run(args: Car, cx: &Context, ui: &mut Ui) -> Result<(), CliE
             blocks,
             bytes,
             ..
-        } => ui.note(format!("wrote {blocks} blocks, {}, to {file}", size(*bytes))),
+        } => ui.note(format!(
+            "wrote {blocks} blocks, {}, to {file}",
+            size(*bytes)
+        )),
         _ => Ok(()),
     })
 }

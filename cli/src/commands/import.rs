@@ -45,7 +45,10 @@ impl ImportArgs {
 }
 
 /// Where the bytes come from: a path, or with `-` standard input.
-pub(crate) fn source(path: &Path, name: Option<String>) -> Result<(Source, Option<Input>), CliError> {
+pub(crate) fn source(
+    path: &Path,
+    name: Option<String>,
+) -> Result<(Source, Option<Input>), CliError> {
     if path == Path::new("-") {
         let name = name.ok_or_else(|| {
             CliError::usage("standard input has no file name")

@@ -76,7 +76,9 @@ pub(crate) async fn run(args: Name, cx: &Context, ui: &mut Ui) -> Result<(), Cli
             validity,
             ..
         } => {
-            ui.note(format!("{name}: sequence {sequence}, valid until {validity}"))?;
+            ui.note(format!(
+                "{name}: sequence {sequence}, valid until {validity}"
+            ))?;
             ui.line(path)
         }
         _ => Ok(()),

@@ -61,7 +61,9 @@ pub(crate) async fn run(args: Pin, cx: &Context, ui: &mut Ui) -> Result<(), CliE
             fetched,
         } => {
             let (bytes, fetched) = (size(*bytes), size(*fetched));
-            ui.note(format!("pinned {blocks} blocks, {bytes}, {fetched} fetched"))?;
+            ui.note(format!(
+                "pinned {blocks} blocks, {bytes}, {fetched} fetched"
+            ))?;
             ui.line(cid)
         }
         Outcome::PinRm { cid } => ui.note(format!("{cid} is no longer pinned")),

@@ -80,7 +80,10 @@ fn show(outcome: &Outcome, ui: &mut Ui) -> Result<(), CliError> {
         } => {
             ui.line(format!("product\t{}", product.product))?;
             ui.line(format!("title\t{}", product.title))?;
-            ui.line(format!("price\t{}", product.price.as_deref().unwrap_or("free")))?;
+            ui.line(format!(
+                "price\t{}",
+                product.price.as_deref().unwrap_or("free")
+            ))?;
             ui.line(format!("created\t{}", product.created))?;
             ui.line(format!("releases\t{}", product.releases))?;
             for (channel, version) in &product.channels {

@@ -32,9 +32,11 @@ pub(crate) struct Serving {
 impl Serving {
     /// Opens the data directory and starts to serve it.
     pub(crate) async fn start(cx: &Context, config: &Config) -> Result<Self, CliError> {
-        let metrics = PrometheusBuilder::new().install_recorder().map_err(|error| {
-            CliError::new(Code::Other, format!("metrics cannot be collected: {error}"))
-        })?;
+        let metrics = PrometheusBuilder::new()
+            .install_recorder()
+            .map_err(|error| {
+                CliError::new(Code::Other, format!("metrics cannot be collected: {error}"))
+            })?;
         let node = cx.open(config).await?;
         let started = Self::listen(cx, config, node.clone(), metrics).await;
         if started.is_err() {

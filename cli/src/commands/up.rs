@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use clap::Args;
 use duka_config::{Config, Origin};
+use duka_gateway::control;
 use duka_gateway::control::event::Outcome;
 use duka_gateway::control::failure::Failure;
 use duka_gateway::control::request::{self, Import, Request, Source};
-use duka_gateway::control;
 use duka_node::ids::ProductId;
 use duka_node::net::Reachability;
 use duka_node::node;
@@ -98,7 +98,10 @@ async fn publish(
     product: ProductId,
 ) -> Result<Published, CliError> {
     let mut heads = serving.node.heads();
-    let before = heads.borrow_and_update().as_ref().map_or(0, |head| head.seq);
+    let before = heads
+        .borrow_and_update()
+        .as_ref()
+        .map_or(0, |head| head.seq);
     let request = Request::Publish(request::Publish {
         source: Source::Path(folder),
         product,
@@ -146,7 +149,11 @@ fn links(serving: &Serving, published: &Published) -> serde_json::Value {
 async fn print_links(ui: &mut Ui, serving: &Serving, made: &Published) -> Result<(), CliError> {
     let links = links(serving, made);
     let link = |key: &str| links[key].as_str().unwrap_or_default().to_owned();
-    let said = if made.released { "published" } else { "already published" };
+    let said = if made.released {
+        "published"
+    } else {
+        "already published"
+    };
     ui.note(format!(
         "{said}: {} {}, {} files, {}, in {:.2} s",
         made.product,
@@ -174,15 +181,19 @@ async fn reachability(serving: &Serving) -> String {
         Ok(Reachability::Public(_)) => {
             "Peers outside can reach this node: another node confirmed it.".to_owned()
         }
-        Ok(Reachability::Relayed(_)) => "Peers outside reach this node over a relay: it works, but \
+        Ok(Reachability::Relayed(_)) => {
+            "Peers outside reach this node over a relay: it works, but \
              slowly; forward the port in your router to do better."
-            .to_owned(),
+                .to_owned()
+        }
         Ok(Reachability::Private) => "Peers outside cannot reach this node: forward the port in \
              your router, or let someone pin the CID."
             .to_owned(),
-        _ => "Whether peers outside can reach this node is not known yet: that takes a minute, and \
+        _ => {
+            "Whether peers outside can reach this node is not known yet: that takes a minute, and \
              `duka id` then shows a public address."
-            .to_owned(),
+                .to_owned()
+        }
     }
 }
 
@@ -222,10 +233,11 @@ fn with_free_port(address: &str) -> Option<String> {
         _ => None,
     }?;
     // Without IPv6, say, another port does not help; the network leaves such an address out.
-    (error.kind() == std::io::ErrorKind::AddrInUse).then(|| {
-        *port = "0";
-        parts.join("/")
-    })
+    if error.kind() != std::io::ErrorKind::AddrInUse {
+        return None;
+    }
+    *port = "0";
+    Some(parts.join("/"))
 }
 
 #[cfg(test)]

@@ -74,5 +74,8 @@ pub(crate) async fn run(args: Verify, _cx: &Context, ui: &mut Ui) -> Result<(), 
         "verify",
         json!({ "cid": cid.to_string(), "bytes": verdict.bytes }),
     )?;
-    ui.line(format!("{cid}: {} are as they should be", size(verdict.bytes)))
+    ui.line(format!(
+        "{cid}: {} are as they should be",
+        size(verdict.bytes)
+    ))
 }

@@ -1,6 +1,8 @@
 //! UnixFS and IPLD over blocks: import, read, paths, CAR.
 
+mod ahead;
 pub mod car;
+mod dagpb;
 pub mod hamt;
 pub mod import;
 pub mod links;

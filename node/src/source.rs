@@ -5,6 +5,8 @@
 //! [`crate::fetch::Fetcher`], which asks them in that order.
 
 pub mod local;
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod trustless;
 
 use std::future::Future;

@@ -1,33 +1,34 @@
 //! Files and folders into UnixFS DAGs: chunk, hash in parallel, build, store.
+//!
+//! The tree is walked first ([`plan`]); then one worker per core reads, hashes and stores
+//! ([`work`]); then the folders are built from the leaves up. Memory is bounded by the workers'
+//! batches, 64 MiB in all, plus a few hundred bytes per file of the tree.
+
+mod batch;
+mod buffers;
+mod layout;
+mod plan;
+mod profile;
+mod reader;
+mod work;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use cid::Cid;
 use globset::GlobSet;
 
+pub use self::profile::Profile;
+
+use self::batch::Batch;
+use self::layout::Part;
+use self::plan::{Item, Plan};
+use self::work::{Done, Work};
+use super::hamt::{DirectoryError, Entry, build_directory};
+use super::unixfs;
 use crate::store::{PackKind, Store, StoreError};
-
-/// An import profile: everything that decides which CID a file gets (IPIP-499).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Profile {
-    /// CIDv1, raw leaves, 1 MiB chunks, 1,024 links, HAMT above 256 KiB, fanout 256.
-    #[default]
-    UnixfsV1_2025,
-    /// CIDv0, dag-pb leaves, 256 KiB chunks, 174 links, HAMT by link size.
-    UnixfsV0_2015,
-}
-
-impl Profile {
-    /// The profile's name as IPIP-499 and Kubo spell it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::UnixfsV1_2025 => "unixfs-v1-2025",
-            Self::UnixfsV0_2015 => "unixfs-v0-2015",
-        }
-    }
-}
 
 /// How to import.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +71,7 @@ pub struct Imported {
     pub bytes: u64,
     /// Bytes of blocks that the store did not have.
     pub new_bytes: u64,
-    /// Blocks of the whole DAG.
+    /// Blocks of the whole DAG; equal blocks count each time.
     pub blocks: u64,
 }
 
@@ -119,6 +120,15 @@ pub enum ImportError {
         /// `socket`, `named pipe`, `device`.
         kind: &'static str,
     },
+    /// The names in a folder cannot be one directory.
+    #[error("the folder {} cannot be published", path.display())]
+    Directory {
+        /// The folder.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: DirectoryError,
+    },
     /// The store refused.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -128,21 +138,198 @@ pub enum ImportError {
 }
 
 /// Imports a file or a folder. Blocking; uses all cores; memory is bounded whatever the size.
+///
+/// Symlinks are stored as symlinks, `path` itself included. The result does not depend on the order
+/// in which the file system lists names.
+///
+/// # Errors
+/// [`ImportError`]; what was stored before it is garbage that no pin holds.
 pub fn import_path(
-    _sink: &Sink,
-    _path: &Path,
-    _options: &ImportOptions,
-    _progress: &OnProgress,
+    sink: &Sink,
+    path: &Path,
+    options: &ImportOptions,
+    progress: &OnProgress,
 ) -> Result<Imported, ImportError> {
-    todo!()
+    let plan = Plan::of(path, options)?;
+    let workers = workers();
+    let batch_bytes = BATCHES_BYTES / workers;
+    let buffers = work::buffers(options.profile, workers, batch_bytes);
+    let work = Work::new(&plan, options, progress, buffers);
+
+    let mut total = Batch::new(sink, batch_bytes);
+    let mut roots = vec![None; plan.files.len()];
+    for (batch, done) in run(workers, sink, batch_bytes, |batch| work.run(batch))? {
+        total.count(&batch);
+        for Done {
+            index,
+            root,
+            executable,
+        } in done
+        {
+            roots[index] = Some((root, executable));
+        }
+    }
+    let mut files = Vec::with_capacity(plan.files.len());
+    for (path, root) in plan.files.iter().zip(roots) {
+        // A worker that was stopped early leaves gaps only when another one failed, returned above.
+        let (root, executable) = root.ok_or(ImportError::Stopped)?;
+        files.push((root, executable, path.clone()));
+    }
+    let root = build_folders(&plan, &files, options.profile, &mut total)?;
+    total.flush()?;
+
+    let mut files: Vec<ImportedFile> = files
+        .into_iter()
+        .map(|(root, executable, path)| ImportedFile {
+            path,
+            cid: root.cid,
+            size: root.size,
+            executable,
+        })
+        .collect();
+    files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    Ok(Imported {
+        root: root.cid,
+        tsize: root.tsize,
+        bytes: files.iter().map(|file| file.size).sum(),
+        files,
+        new_bytes: total.new_bytes,
+        blocks: total.blocks,
+    })
 }
 
-/// Imports one file from a reader. Blocking.
+/// Imports one file from a reader. Blocking; metadata options do not apply.
+///
+/// # Errors
+/// [`ImportError`]; a failed read names the path `-`.
 pub fn import_reader(
-    _sink: &Sink,
-    _reader: &mut (dyn Read + Send),
-    _options: &ImportOptions,
-    _progress: &OnProgress,
+    sink: &Sink,
+    reader: &mut (dyn Read + Send),
+    options: &ImportOptions,
+    progress: &OnProgress,
 ) -> Result<Imported, ImportError> {
-    todo!()
+    let options = ImportOptions {
+        preserve_mode: false,
+        preserve_mtime: false,
+        ..options.clone()
+    };
+    let workers = workers();
+    let batch_bytes = BATCHES_BYTES / workers;
+    let buffers = work::buffers(options.profile, workers, batch_bytes);
+    let pieces = reader::Pieces::new(reader, &options, progress, buffers);
+
+    let mut total = Batch::new(sink, batch_bytes);
+    for (batch, ()) in run(workers, sink, batch_bytes, |batch| pieces.run(batch))? {
+        total.count(&batch);
+    }
+    let root = pieces.finish(&mut total)?;
+    total.flush()?;
+    Ok(Imported {
+        root: root.cid,
+        files: vec![ImportedFile {
+            path: String::new(),
+            cid: root.cid,
+            size: root.size,
+            executable: false,
+        }],
+        tsize: root.tsize,
+        bytes: root.size,
+        new_bytes: total.new_bytes,
+        blocks: total.blocks,
+    })
 }
+
+/// Bytes of blocks that may wait in all workers' batches together.
+const BATCHES_BYTES: usize = 32 << 20;
+/// More threads than this would make the batches too small.
+const MAX_WORKERS: usize = 16;
+
+fn workers() -> usize {
+    thread::available_parallelism().map_or(1, |n| n.get().min(MAX_WORKERS))
+}
+
+/// Runs `work` on `workers` threads, each with its own batch; the first error is the result.
+fn run<'a, T: Send>(
+    workers: usize,
+    sink: &'a Sink,
+    batch_bytes: usize,
+    work: impl Fn(&mut Batch<'a>) -> Result<T, ImportError> + Sync,
+) -> Result<Vec<(Batch<'a>, T)>, ImportError> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..workers)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut batch = Batch::new(sink, batch_bytes);
+                    let result = work(&mut batch)?;
+                    Ok((batch, result))
+                })
+            })
+            .collect();
+        let joined = threads.into_iter().map(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        // Join all before the first error counts.
+        let results: Vec<_> = joined.collect();
+        results.into_iter().collect()
+    })
+}
+
+/// Builds the folders, the deepest first, and gives the root of the whole tree.
+fn build_folders(
+    plan: &Plan,
+    files: &[(Part, bool, String)],
+    profile: Profile,
+    batch: &mut Batch<'_>,
+) -> Result<Part, ImportError> {
+    let mut built: Vec<Option<Part>> = vec![None; plan.folders.len()];
+    for (index, folder) in plan.folders.iter().enumerate().rev() {
+        let mut entries = Vec::with_capacity(folder.items.len());
+        for (name, item) in &folder.items {
+            let part = part_of(item, files, &built, profile, batch)?;
+            entries.push(Entry {
+                name: name.clone(),
+                cid: part.cid,
+                tsize: part.tsize,
+            });
+        }
+        let directory = build_directory(entries, folder.metadata, profile).map_err(|source| {
+            ImportError::Directory {
+                path: plan.locate(&folder.path),
+                source,
+            }
+        })?;
+        for block in directory.blocks {
+            batch.add(block)?;
+        }
+        built[index] = Some(Part {
+            cid: directory.root,
+            size: 0,
+            tsize: directory.tsize,
+        });
+    }
+    part_of(&plan.root, files, &built, profile, batch)
+}
+
+fn part_of(
+    item: &Item,
+    files: &[(Part, bool, String)],
+    built: &[Option<Part>],
+    profile: Profile,
+    batch: &mut Batch<'_>,
+) -> Result<Part, ImportError> {
+    match item {
+        Item::File(index) => Ok(files[*index].0),
+        Item::Folder(index) => Ok(built[*index].expect("folders follow the folder they are in")),
+        Item::Symlink { target, metadata } => {
+            let block = profile.dag_pb(unixfs::encode_symlink(target.clone(), *metadata));
+            let part = Part::leaf(&block, 0);
+            batch.add(block)?;
+            Ok(part)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,20 @@
 //! `/ipfs/<cid>/<segments>`: parsing, and resolving segments to a node.
 
+use std::fmt;
+
 use cid::Cid;
+use ipld_core::ipld::Ipld;
 
 use super::DagError;
+use super::hamt::{Lookup, Step};
+use super::read::fetch;
+use super::unixfs::{ShardNode, UnixFs, decode};
+use crate::block::{Block, DAG_CBOR, DAG_JSON, DAG_PB};
 use crate::keys::Name;
 use crate::source::BlockSource;
+
+/// Most segments of a path.
+pub const MAX_SEGMENTS: usize = 1024;
 
 /// `/ipfs/<cid>/…` or `/ipns/<name>/…`, or a bare CID with an optional path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,18 +47,65 @@ pub struct PathError {
 }
 
 impl ContentPath {
-    /// Parses a path or a bare CID.
+    /// Parses `/ipfs/<cid>/…`, `/ipns/<name>/…`, `ipfs://<cid>/…`, `ipns://<name>/…` or `<cid>/…`.
+    /// Empty segments (doubled or trailing slashes) do not count.
     ///
     /// # Errors
     /// [`PathError`] says what is wrong.
-    pub fn parse(_text: &str) -> Result<Self, PathError> {
-        todo!()
+    pub fn parse(text: &str) -> Result<Self, PathError> {
+        let error = |reason: String| PathError {
+            text: text.to_owned(),
+            reason,
+        };
+        let below = |path: &str, scheme: &str| {
+            let rest = text.strip_prefix(path);
+            rest.or_else(|| text.strip_prefix(scheme))
+        };
+        let name = below("/ipns/", "ipns://");
+        let rest = name.or_else(|| below("/ipfs/", "ipfs://")).unwrap_or(text);
+        let mut parts = rest.split('/').filter(|part| !part.is_empty());
+        let first = parts.next().ok_or_else(|| error("it is empty".to_owned()))?;
+        let root = match name {
+            Some(_) => parse_name(first).map_err(error)?,
+            None => Root::Cid(first.parse().map_err(|err: cid::Error| {
+                error(format!("{first:?} is no CID ({err})"))
+            })?),
+        };
+        let segments: Vec<String> = parts.map(str::to_owned).collect();
+        if segments.len() > MAX_SEGMENTS {
+            return Err(error(format!("it has more than {MAX_SEGMENTS} segments")));
+        }
+        Ok(Self { root, segments })
     }
 }
 
-impl std::fmt::Display for ContentPath {
-    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        todo!()
+/// A key, or else a domain, which has a dot.
+fn parse_name(word: &str) -> Result<Root, String> {
+    if let Ok(name) = word.parse() {
+        return Ok(Root::Name(name));
+    }
+    let is_domain = word.len() <= 253
+        && word.contains('.')
+        && word
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    if is_domain {
+        Ok(Root::Domain(word.to_owned()))
+    } else {
+        Err(format!("{word:?} is neither a key nor a domain"))
+    }
+}
+
+impl fmt::Display for ContentPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.root {
+            Root::Cid(cid) => write!(f, "/ipfs/{cid}")?,
+            Root::Name(name) => write!(f, "/ipns/{name}")?,
+            Root::Domain(domain) => write!(f, "/ipns/{domain}")?,
+        }
+        self.segments
+            .iter()
+            .try_for_each(|segment| write!(f, "/{segment}"))
     }
 }
 
@@ -57,7 +114,8 @@ impl std::fmt::Display for ContentPath {
 pub struct Resolved {
     /// The CID of the last node reached.
     pub cid: Cid,
-    /// One CID per path segment, from the root down: logical roots only, no HAMT shards.
+    /// The root, then one CID per segment that led to another node: logical roots only, no HAMT
+    /// shards.
     pub roots: Vec<Cid>,
     /// Every block that was read on the way, in order, HAMT shards included: the path part of a CAR.
     pub visited: Vec<Cid>,
@@ -66,14 +124,152 @@ pub struct Resolved {
     pub remainder: Vec<String>,
 }
 
-/// Follows `segments` from `root` through UnixFS directories, HAMTs and IPLD links.
+/// Follows `segments` from `root` through UnixFS directories, HAMTs and IPLD links. The last node
+/// itself is not fetched.
 ///
 /// # Errors
-/// [`DagError::NoLink`] names the missing segment.
+/// [`DagError::NoLink`] names the missing segment; a segment below a file is missing, too.
 pub async fn resolve<S: BlockSource>(
-    _source: &S,
-    _root: Cid,
-    _segments: &[String],
+    source: &S,
+    root: Cid,
+    segments: &[String],
 ) -> Result<Resolved, DagError> {
-    todo!()
+    let mut resolved = Resolved {
+        cid: root,
+        roots: vec![root],
+        visited: Vec::new(),
+        remainder: Vec::new(),
+    };
+    if segments.len() > MAX_SEGMENTS {
+        return Err(DagError::Limit {
+            cid: root,
+            limit: format!("{MAX_SEGMENTS} path segments"),
+        });
+    }
+    let mut rest = segments;
+    while let Some((segment, after)) = rest.split_first() {
+        let block = fetch(source, &resolved.cid).await?;
+        resolved.visited.push(resolved.cid);
+        match block.cid().codec() {
+            DAG_PB => {
+                resolved.cid = step_unixfs(source, &block, segment, &mut resolved.visited).await?;
+                rest = after;
+            }
+            DAG_CBOR | DAG_JSON => match step_ipld(&block, rest)? {
+                Some((cid, after)) => {
+                    resolved.cid = cid;
+                    rest = after;
+                }
+                None => {
+                    resolved.remainder = rest.to_vec();
+                    return Ok(resolved);
+                }
+            },
+            _ => return Err(no_link(&block, segment)),
+        }
+        resolved.roots.push(resolved.cid);
+    }
+    Ok(resolved)
 }
+
+async fn step_unixfs<S: BlockSource>(
+    source: &S,
+    block: &Block,
+    segment: &str,
+    visited: &mut Vec<Cid>,
+) -> Result<Cid, DagError> {
+    match decode(block)? {
+        UnixFs::Directory(directory) => directory
+            .links
+            .iter()
+            .find(|link| link.name == segment.as_bytes())
+            .map(|link| link.cid)
+            .ok_or_else(|| no_link(block, segment)),
+        UnixFs::Shard(shard) => step_hamt(source, block, shard, segment, visited).await,
+        UnixFs::File(_) | UnixFs::Symlink { .. } => Err(no_link(block, segment)),
+    }
+}
+
+async fn step_hamt<S: BlockSource>(
+    source: &S,
+    root: &Block,
+    mut shard: ShardNode,
+    segment: &str,
+    visited: &mut Vec<Cid>,
+) -> Result<Cid, DagError> {
+    let mut lookup = Lookup::new(segment);
+    loop {
+        let cid = match lookup.step(&shard) {
+            Some(Step::Found(cid)) => return Ok(cid),
+            Some(Step::Absent) => return Err(no_link(root, segment)),
+            Some(Step::Descend(cid)) => cid,
+            None => {
+                return Err(DagError::Limit {
+                    cid: *root.cid(),
+                    limit: "64 bits of hash".to_owned(),
+                });
+            }
+        };
+        let block = fetch(source, &cid).await?;
+        visited.push(cid);
+        shard = match decode(&block)? {
+            UnixFs::Shard(shard) => shard,
+            other => {
+                return Err(DagError::WrongKind {
+                    cid,
+                    found: super::read::kind(&other),
+                    wanted: "a HAMT shard",
+                });
+            }
+        };
+    }
+}
+
+/// Follows segments inside one dag-cbor or dag-json block to the first link. `None` when all
+/// segments end at a value inside it.
+fn step_ipld<'a>(
+    block: &Block,
+    segments: &'a [String],
+) -> Result<Option<(Cid, &'a [String])>, DagError> {
+    let malformed = |what, reason: String| DagError::Malformed {
+        cid: *block.cid(),
+        what,
+        reason,
+    };
+    let node: Ipld = if block.cid().codec() == DAG_CBOR {
+        serde_ipld_dagcbor::from_slice(block.data())
+            .map_err(|err| malformed("dag-cbor", err.to_string()))?
+    } else {
+        serde_ipld_dagjson::from_slice(block.data())
+            .map_err(|err| malformed("dag-json", err.to_string()))?
+    };
+    let mut at = &node;
+    for (index, segment) in segments.iter().enumerate() {
+        let value = match at {
+            Ipld::Map(map) => map.get(segment),
+            Ipld::List(list) => list_index(segment).and_then(|index| list.get(index)),
+            _ => None,
+        };
+        at = value.ok_or_else(|| no_link(block, segment))?;
+        if let Ipld::Link(cid) = at {
+            return Ok(Some((*cid, &segments[index + 1..])));
+        }
+    }
+    Ok(None)
+}
+
+/// A list index in its one decimal spelling.
+fn list_index(segment: &str) -> Option<usize> {
+    let index: usize = segment.parse().ok()?;
+    (index.to_string() == segment).then_some(index)
+}
+
+fn no_link(parent: &Block, segment: &str) -> DagError {
+    DagError::NoLink {
+        parent: *parent.cid(),
+        segment: segment.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

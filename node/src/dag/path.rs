@@ -64,12 +64,16 @@ impl ContentPath {
         let name = below("/ipns/", "ipns://");
         let rest = name.or_else(|| below("/ipfs/", "ipfs://")).unwrap_or(text);
         let mut parts = rest.split('/').filter(|part| !part.is_empty());
-        let first = parts.next().ok_or_else(|| error("it is empty".to_owned()))?;
+        let first = parts
+            .next()
+            .ok_or_else(|| error("it is empty".to_owned()))?;
         let root = match name {
             Some(_) => parse_name(first).map_err(error)?,
-            None => Root::Cid(first.parse().map_err(|err: cid::Error| {
-                error(format!("{first:?} is no CID ({err})"))
-            })?),
+            None => Root::Cid(
+                first
+                    .parse()
+                    .map_err(|err: cid::Error| error(format!("{first:?} is no CID ({err})")))?,
+            ),
         };
         let segments: Vec<String> = parts.map(str::to_owned).collect();
         if segments.len() > MAX_SEGMENTS {
@@ -79,20 +83,19 @@ impl ContentPath {
     }
 }
 
-/// A key, or else a domain, which has a dot.
+/// A key, or a domain, which is what has a dot.
 fn parse_name(word: &str) -> Result<Root, String> {
-    if let Ok(name) = word.parse() {
-        return Ok(Root::Name(name));
+    if !word.contains('.') {
+        let name = word.parse();
+        return name
+            .map(Root::Name)
+            .map_err(|_| format!("{word:?} is no key"));
     }
-    let is_domain = word.len() <= 253
-        && word.contains('.')
-        && word
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-    if is_domain {
+    let is_domain_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    if word.len() <= 253 && word.bytes().all(is_domain_byte) {
         Ok(Root::Domain(word.to_owned()))
     } else {
-        Err(format!("{word:?} is neither a key nor a domain"))
+        Err(format!("{word:?} is no domain"))
     }
 }
 

@@ -47,20 +47,24 @@ fn every_spelling_of_a_path_is_read() {
 }
 
 #[test]
-fn names_are_keys_or_domains() {
+fn names_with_a_dot_are_domains() {
     let domain = ContentPath::parse("/ipns/example.org/x").unwrap();
     assert_eq!(domain.root, Root::Domain("example.org".to_owned()));
     assert_eq!(domain.to_string(), "/ipns/example.org/x");
-    let key = "k51qzi5uqu5dh9ihj4p2v5sl3hxvv27ryx2w0xrsv6jmmqi91t9xp8p9kaipc2";
-    let name = ContentPath::parse(&format!("/ipns/{key}/x"));
-    if let Ok(name) = name {
-        assert!(matches!(name.root, Root::Name(_)));
-    }
 }
 
 #[test]
 fn what_is_no_path_is_refused() {
-    for text in ["", "/", "/ipfs/", "/ipns//", "/ipfs/nonsense", "/other/x", "hello", "/ipns/x y.z"] {
+    for text in [
+        "",
+        "/",
+        "/ipfs/",
+        "/ipns//",
+        "/ipfs/nonsense",
+        "/other/x",
+        "hello",
+        "/ipns/x y.z",
+    ] {
         assert!(ContentPath::parse(text).is_err(), "{text}");
     }
     let long = format!("{CID}{}", "/x".repeat(1025));

@@ -3,10 +3,25 @@
 //! Each is a file of mode 0600 with the libp2p protobuf encoding of an Ed25519 private key, the
 //! format that `ipfs key import --format=libp2p-protobuf-cleartext` reads.
 
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use cid::Cid;
-use libp2p::identity::Keypair;
+use libp2p::PeerId;
+use libp2p::identity::{KeyType, Keypair};
+use multibase::Base;
+use rustix::fs::{CWD, RenameFlags};
+use zeroize::Zeroizing;
+
+use crate::block::{LIBP2P_KEY, Multihash};
+
+const SHOP: &str = "shop.key";
+const PUBLISHING: &str = "publishing.key";
+const PEER: &str = "peer.key";
+/// More than any Ed25519 key file has, in bytes.
+const MAX_KEY_LEN: u64 = 4096;
 
 /// The keys of one data directory.
 #[derive(Clone)]
@@ -40,7 +55,7 @@ pub enum KeyError {
         path: PathBuf,
         /// The cause.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Not a private key.
     #[error("{} is not a private key", path.display())]
@@ -58,14 +73,53 @@ pub enum KeyError {
     },
 }
 
-/// Loads the keys in `dir`, making those that are missing when the directory holds none.
-pub fn load_or_make(_dir: &Path) -> Result<Keys, KeyError> {
-    todo!()
+/// Loads the keys in `dir`, making all of them when there is no shop key.
+///
+/// The shop key is made last: a crash before it leaves a directory that counts as new. Once it is
+/// there a missing key is an error, never replaced without being asked.
+///
+/// # Errors
+/// [`KeyError::Readable`] when anybody but the owner may read or write a key file.
+pub fn load_or_make(dir: &Path) -> Result<Keys, KeyError> {
+    if exist(dir) {
+        return Ok(Keys {
+            shop: load(&dir.join(SHOP))?,
+            publishing: load(&dir.join(PUBLISHING))?,
+            peer: load(&dir.join(PEER))?,
+        });
+    }
+    make_dir(dir)?;
+    let load_or_make_one = |name: &str| {
+        let path = dir.join(name);
+        if path.exists() {
+            load(&path)
+        } else {
+            make(&path)
+        }
+    };
+    let peer = load_or_make_one(PEER)?;
+    let publishing = load_or_make_one(PUBLISHING)?;
+    let shop = load_or_make_one(SHOP)?;
+    Ok(Keys {
+        shop,
+        publishing,
+        peer,
+    })
+}
+
+/// Whether `dir` holds the keys of a shop.
+pub fn exist(dir: &Path) -> bool {
+    shop_key_file(dir).exists()
+}
+
+/// The shop key's file in `dir`: the one to back up.
+pub fn shop_key_file(dir: &Path) -> PathBuf {
+    dir.join(SHOP)
 }
 
 /// The IPNS name of a key: a CIDv1 of codec libp2p-key, shown in base36 (`k51…`).
-pub fn name_of(_key: &Keypair) -> Name {
-    todo!()
+pub fn name_of(key: &Keypair) -> Name {
+    Name::of_peer(&key.public().to_peer_id())
 }
 
 /// An IPNS name: the multihash of a public key.
@@ -73,6 +127,22 @@ pub fn name_of(_key: &Keypair) -> Name {
 pub struct Name(Cid);
 
 impl Name {
+    /// The name of a peer's key.
+    pub fn of_peer(peer: &PeerId) -> Self {
+        let hash = Multihash::from_bytes(&peer.to_bytes())
+            .expect("a peer id is a multihash of at most 42 bytes");
+        Self(Cid::new_v1(LIBP2P_KEY, hash))
+    }
+
+    /// The name with this binary multihash, as [`Name::to_bytes`] gives it.
+    ///
+    /// # Errors
+    /// When it is no multihash of a public key.
+    pub fn from_bytes(multihash: &[u8]) -> Result<Self, cid::Error> {
+        let peer = PeerId::from_bytes(multihash).map_err(|_| cid::Error::ParsingError)?;
+        Ok(Self::of_peer(&peer))
+    }
+
     /// The name as a CIDv1 of codec libp2p-key.
     pub fn cid(&self) -> &Cid {
         &self.0
@@ -88,23 +158,182 @@ impl std::str::FromStr for Name {
     type Err = cid::Error;
 
     /// Accepts any CID of a libp2p key in any base, and the older base58 peer ids.
-    fn from_str(_s: &str) -> Result<Self, cid::Error> {
-        todo!()
+    fn from_str(s: &str) -> Result<Self, cid::Error> {
+        if s.starts_with("Qm") || s.starts_with('1') {
+            let multihash = Base::Base58Btc
+                .decode(s)
+                .map_err(|_| cid::Error::ParsingError)?;
+            return Self::from_bytes(&multihash);
+        }
+        let cid: Cid = s.parse()?;
+        if cid.codec() != LIBP2P_KEY {
+            return Err(cid::Error::UnknownCodec);
+        }
+        Self::from_bytes(&cid.hash().to_bytes())
     }
 }
 
 impl std::fmt::Display for Name {
-    fn fmt(&self, _f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        todo!()
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.0.to_string_of_base(Base::Base36Lower);
+        f.write_str(&name.map_err(|_| std::fmt::Error)?)
     }
 }
 
-/// Whether `dir` holds the keys of a shop.
-pub fn exist(_dir: &Path) -> bool {
-    todo!()
+fn make_dir(dir: &Path) -> Result<(), KeyError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o700)))
+        .map_err(|e| io_error("making the folder of", dir, e))?;
+    dir.parent().map_or(Ok(()), sync_dir)
 }
 
-/// The shop key's file in `dir`: the one to back up.
-pub fn shop_key_file(dir: &Path) -> PathBuf {
-    dir.join("shop.key")
+fn load(path: &Path) -> Result<Keypair, KeyError> {
+    let failed = |e| io_error("reading", path, e);
+    let file = File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(KeyError::Readable {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(128));
+    file.take(MAX_KEY_LEN)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    Keypair::from_protobuf_encoding(&bytes)
+        .ok()
+        .filter(|key| key.key_type() == KeyType::Ed25519)
+        .ok_or_else(|| KeyError::Invalid {
+            path: path.to_owned(),
+        })
+}
+
+/// Makes a key and its file. The file has its name only when it is whole, and never replaces one.
+fn make(path: &Path) -> Result<Keypair, KeyError> {
+    let failed = |e| io_error("writing", path, e);
+    let key = Keypair::generate_ed25519();
+    let bytes = key
+        .to_protobuf_encoding()
+        .map(Zeroizing::new)
+        .expect("Ed25519 keys have an encoding");
+    let unfinished = path.with_extension("key.tmp");
+    match fs::remove_file(&unfinished) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+        _ => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&unfinished)
+        .map_err(failed)?;
+    file.write_all(&bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
+    rustix::fs::renameat_with(CWD, &unfinished, CWD, path, RenameFlags::NOREPLACE)
+        .map_err(|e| failed(e.into()))?;
+    path.parent().map_or(Ok(()), sync_dir)?;
+    Ok(key)
+}
+
+fn sync_dir(dir: &Path) -> Result<(), KeyError> {
+    // The parent of a relative path with one segment is "".
+    let dir = if dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        dir
+    };
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .map_err(|e| io_error("syncing the folder of", dir, e))
+}
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> KeyError {
+    KeyError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_made_once_and_loaded_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys_dir = dir.path().join("keys");
+        assert!(!exist(&keys_dir));
+        let made = load_or_make(&keys_dir).unwrap();
+        let loaded = load_or_make(&keys_dir).unwrap();
+        assert_eq!(name_of(&made.shop), name_of(&loaded.shop));
+        assert_ne!(name_of(&made.shop), name_of(&made.publishing));
+        assert_eq!(made.peer.public(), loaded.peer.public());
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&keys_dir), 0o700);
+        assert_eq!(mode(&shop_key_file(&keys_dir)), 0o600);
+    }
+
+    #[test]
+    fn key_that_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        load_or_make(dir.path()).unwrap();
+        let file = shop_key_file(dir.path());
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        let error = load_or_make(dir.path()).unwrap_err();
+        assert!(
+            matches!(error, KeyError::Readable { mode: 0o640, .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn missing_publishing_key_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        load_or_make(dir.path()).unwrap();
+        fs::remove_file(dir.path().join(PUBLISHING)).unwrap();
+        assert!(matches!(load_or_make(dir.path()), Err(KeyError::Io { .. })));
+    }
+
+    #[test]
+    fn damaged_key_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        load_or_make(dir.path()).unwrap();
+        fs::write(shop_key_file(dir.path()), b"not a key").unwrap();
+        assert!(matches!(
+            load_or_make(dir.path()),
+            Err(KeyError::Invalid { .. })
+        ));
+    }
+
+    #[test]
+    fn names_parse_in_every_form_kubo_prints() {
+        // The same key by `ipfs key list --ipns-base=base36|b58mh|base32` (Kubo 0.43).
+        let canonical = "k51qzi5uqu5dk3v4rmjber23h16xnr23bsggmqqil9z2gduiis5se8dht36dam";
+        let name: Name = canonical.parse().unwrap();
+        assert_eq!(name.to_string(), canonical);
+        let peer_id = "12D3KooWLQzUv2FHWGVPXTXSZpdHs7oHbXub2G5WC8Tx4NQhyd2d";
+        assert_eq!(peer_id.parse::<Name>().unwrap(), name);
+        let base32 = name.cid().to_string();
+        assert!(base32.starts_with("bafz"));
+        assert_eq!(base32.parse::<Name>().unwrap(), name);
+        let rsa: Name = "QmVujd5Vb7moysJj8itnGufN7MEtPRCNHkKpNuA4onsRa3"
+            .parse()
+            .unwrap();
+        let expected = "k2k4r8m7xvggw5pxxk3abrkwyer625hg01hfyggrai7lk1m63fuihi7w";
+        assert_eq!(rsa.to_string(), expected);
+    }
+
+    #[test]
+    fn cid_of_a_file_is_no_name() {
+        let file = "bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+        assert!(file.parse::<Name>().is_err());
+        assert!("".parse::<Name>().is_err());
+        assert!("12".parse::<Name>().is_err());
+    }
 }

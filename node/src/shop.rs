@@ -1,11 +1,14 @@
 //! The shop: one UnixFS directory under one IPNS name. Built from the manifest; the format is in
 //! `node/DESIGN.md`.
 
-pub mod head;
+mod head;
 pub mod json;
+#[cfg(test)]
+mod tests;
 
 use cid::Cid;
 
+use crate::dag::import::ImportError;
 use crate::manifest::change::Op;
 use crate::manifest::{Manifest, ManifestError};
 use crate::store::{Store, StoreError};
@@ -20,9 +23,15 @@ pub enum ShopError {
     /// The manifest failed.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// A release's record is not written yet.
-    #[error("the checksums of a release are not computed yet")]
-    Unfinished,
+    /// A large file of the shop could not be stored.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A file that the shop links to is not in the store, or damaged.
+    #[error("{cid}, a file of the shop, is not in the store")]
+    Missing {
+        /// Root of the file.
+        cid: Cid,
+    },
 }
 
 /// What goes into `shop.json` besides the manifest.
@@ -63,9 +72,9 @@ pub struct BuiltHead {
 ///
 /// Releases whose record is not computed yet are left out; their job builds another head.
 pub fn build_head(
-    _store: &Store,
-    _manifest: &Manifest,
-    _input: &HeadInput,
+    store: &Store,
+    manifest: &Manifest,
+    input: &HeadInput,
 ) -> Result<BuiltHead, ShopError> {
-    todo!()
+    head::build(store, manifest, input)
 }

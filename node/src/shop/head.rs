@@ -1,1 +1,269 @@
 //! Builds the shop directory.
+//!
+//! A product is built again only when its revision in the manifest has changed since the last head;
+//! of all others the manifest remembers the two directories. The two top-level directories are put
+//! together from these each time, which takes milliseconds for thousands of products.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cid::Cid;
+use ipld_dagpb::PbNode;
+
+use super::json::{
+    self, FORMAT, PriceJson, ProductJson, ShopCounts, ShopJson, VersionJson, canonical,
+};
+use super::{BuiltHead, HeadInput, ShopError};
+use crate::block::{Block, DAG_PB, RAW};
+use crate::dag::hamt::{BuiltDirectory, Entry, build_directory};
+use crate::dag::import::{self, ImportOptions, Profile, Sink};
+use crate::dag::unixfs::Metadata;
+use crate::ids::{Channel, ProductId, Version};
+use crate::manifest::Manifest;
+use crate::manifest::change::Op;
+use crate::manifest::record::{Cover, DirLink, Product, Release, ShopDirs, ShopEntry, Text};
+use crate::store::{PackKind, Store};
+
+/// Longest file that is one raw block under the default profile, in bytes.
+const CHUNK_LEN: usize = 1 << 20;
+/// Longest file extension that a cover keeps.
+const MAX_EXTENSION_LEN: usize = 8;
+
+/// See [`super::build_head`].
+pub(super) fn build(
+    store: &Store,
+    manifest: &Manifest,
+    input: &HeadInput,
+) -> Result<BuiltHead, ShopError> {
+    let mut shop = Builder { store };
+    let (mut products, mut releases) = (Vec::new(), Vec::new());
+    let mut counts = ShopCounts::default();
+    let mut cache = Vec::new();
+    for entry in manifest.shop_entries() {
+        let (id, revision, cached) = entry?;
+        let dirs = match cached.filter(|cached| cached.revision == revision) {
+            Some(cached) => cached.dirs,
+            None => {
+                let dirs = shop.product(manifest, &id)?;
+                let entry = ShopEntry {
+                    revision,
+                    dirs: dirs.clone(),
+                };
+                cache.push(Op::PutShopEntry(id.clone(), entry));
+                dirs
+            }
+        };
+        if let Some(dirs) = dirs {
+            counts.products += 1;
+            counts.releases += dirs.count;
+            products.push(link(id.as_str(), &dirs.product));
+            releases.push(link(id.as_str(), &dirs.releases));
+        }
+    }
+
+    let head = ShopJson {
+        counts,
+        format: FORMAT,
+        gateways: input.gateways.clone(),
+        issued: input.issued,
+        lifetime: input.lifetime,
+        mirrors: input.mirrors.clone(),
+        prev: input.prev.map(|cid| cid.to_string()),
+        refresh: input.refresh,
+        seq: input.seq,
+        title: input.title.clone(),
+    };
+    let root = [
+        shop.file("shop.json".to_owned(), canonical(&head))?,
+        link("products", &shop.directory(products)?),
+        link("p", &shop.directory(releases)?),
+    ];
+    let root = shop.directory(root.to_vec())?;
+    Ok(BuiltHead {
+        root: root.cid,
+        tsize: root.tsize,
+        cache,
+    })
+}
+
+fn link(name: &str, dir: &DirLink) -> Entry {
+    Entry {
+        name: name.to_owned(),
+        cid: dir.cid,
+        tsize: dir.tsize,
+    }
+}
+
+struct Builder<'a> {
+    store: &'a Store,
+}
+
+impl Builder<'_> {
+    /// Builds the two directories of a product; `None` while it has no finished release.
+    fn product(
+        &mut self,
+        manifest: &Manifest,
+        id: &ProductId,
+    ) -> Result<Option<ShopDirs>, ShopError> {
+        let Some(product) = manifest.product(id)? else {
+            return Ok(None);
+        };
+        let all: Vec<(Version, Release)> = manifest.releases(id).collect::<Result<_, _>>()?;
+        let finished: Vec<_> = all.iter().filter(|(_, r)| r.record.is_some()).collect();
+        if finished.is_empty() {
+            return Ok(None);
+        }
+        let channels: Vec<(&Channel, &(Version, Release))> = product
+            .channels
+            .iter()
+            .filter_map(|(channel, version)| Some((channel, offered(&all, version)?)))
+            .collect();
+
+        let mut entries = Vec::new();
+        let mut trees = Vec::new();
+        for (version, release) in &finished {
+            if let Some(record) = release.record {
+                entries.push(self.stored(json::release_file(version), record)?);
+            }
+            if let Some(notes) = release.notes {
+                entries.push(self.stored(json::notes_file(version), notes)?);
+            }
+            trees.push(tree(version.as_str(), release));
+        }
+        trees.extend(channels.iter().map(|(c, (_, r))| tree(c.as_str(), r)));
+
+        let cover = match &product.cover {
+            Some(cover) => Some(self.stored(cover_file(cover), cover.cid)?),
+            None => None,
+        };
+        let description = match &product.description {
+            Text::Stored(cid) => Some(self.stored("description.md".to_owned(), *cid)?),
+            Text::Inline(_) => None,
+        };
+        let page = ProductJson {
+            channels: channels
+                .iter()
+                .map(|(channel, (version, _))| ((*channel).clone(), version.clone()))
+                .collect(),
+            cover: cover.as_ref().map(|entry| entry.name.clone()),
+            created: product.created,
+            description: inline(&product),
+            description_path: description.as_ref().map(|entry| entry.name.clone()),
+            format: FORMAT,
+            id: id.clone(),
+            price: product.price.as_ref().map(PriceJson::from),
+            title: product.title.clone(),
+            versions: finished
+                .iter()
+                .rev()
+                .map(|(version, release)| VersionJson {
+                    issued: release.issued,
+                    version: version.clone(),
+                    yanked: release.yanked,
+                })
+                .collect(),
+        };
+        entries.extend(cover);
+        entries.extend(description);
+        entries.push(self.file("product.json".to_owned(), canonical(&page))?);
+        Ok(Some(ShopDirs {
+            product: self.directory(entries)?,
+            releases: self.directory(trees)?,
+            count: finished.len() as u64,
+        }))
+    }
+
+    /// An entry for a file that is in the store.
+    fn stored(&self, name: String, cid: Cid) -> Result<Entry, ShopError> {
+        let missing = || ShopError::Missing { cid };
+        let tsize = if cid.codec() == DAG_PB {
+            let block = self.store.get(&cid)?.ok_or_else(missing)?;
+            let len = block.data().len() as u64;
+            let node = PbNode::from_bytes(block.into_data()).map_err(|_| missing())?;
+            let below = node.links.iter().map(|link| link.size.unwrap_or(0));
+            below.fold(len, u64::saturating_add)
+        } else {
+            self.store.block_len(&cid)?.ok_or_else(missing)?.into()
+        };
+        Ok(Entry { name, cid, tsize })
+    }
+
+    /// Stores a new file. Small ones are one raw block, as an import makes them.
+    fn file(&self, name: String, bytes: Vec<u8>) -> Result<Entry, ShopError> {
+        if bytes.len() > CHUNK_LEN {
+            let sink = Sink::Store(self.store.clone(), PackKind::Kept);
+            let mut reader = Cursor::new(bytes);
+            let options = ImportOptions::default();
+            let imported =
+                import::import_reader(&sink, &mut reader, &options, &(Arc::new(|_| true) as _))?;
+            return Ok(Entry {
+                name,
+                cid: imported.root,
+                tsize: imported.tsize,
+            });
+        }
+        let block = Block::of(RAW, Bytes::from(bytes));
+        let entry = Entry {
+            name,
+            cid: *block.cid(),
+            tsize: block.data().len() as u64,
+        };
+        self.store.put(PackKind::Kept, &[block])?;
+        Ok(entry)
+    }
+
+    fn directory(&self, entries: Vec<Entry>) -> Result<DirLink, ShopError> {
+        let BuiltDirectory {
+            blocks,
+            root,
+            tsize,
+        } = build_directory(entries, Metadata::default(), Profile::default());
+        self.store.put(PackKind::Kept, &blocks)?;
+        Ok(DirLink { cid: root, tsize })
+    }
+}
+
+/// The release that a channel offers: the one it names, or, while that one's record is not computed
+/// yet, the newest finished one before it that is not yanked.
+fn offered<'a>(
+    releases: &'a [(Version, Release)],
+    named: &Version,
+) -> Option<&'a (Version, Release)> {
+    let at = releases.iter().position(|(version, _)| version == named)?;
+    let (before, named) = (releases.get(..at)?, releases.get(at)?);
+    if named.1.record.is_some() {
+        return Some(named);
+    }
+    before
+        .iter()
+        .rev()
+        .find(|(_, release)| release.record.is_some() && release.yanked.is_none())
+}
+
+fn tree(name: &str, release: &Release) -> Entry {
+    Entry {
+        name: name.to_owned(),
+        cid: release.root,
+        tsize: release.tsize,
+    }
+}
+
+fn inline(product: &Product) -> Option<String> {
+    match &product.description {
+        Text::Inline(text) => Some(text.clone()),
+        Text::Stored(_) => None,
+    }
+}
+
+/// `cover`, with the extension of the creator's file when it is a plain one.
+fn cover_file(cover: &Cover) -> String {
+    let extension = cover.name.rsplit_once('.').map(|(_, extension)| extension);
+    let plain = |e: &&str| {
+        (1..=MAX_EXTENSION_LEN).contains(&e.len()) && e.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    match extension.filter(plain) {
+        Some(extension) => format!("cover.{}", extension.to_ascii_lowercase()),
+        None => "cover".to_owned(),
+    }
+}

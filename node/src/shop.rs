@@ -8,6 +8,7 @@ mod tests;
 
 use cid::Cid;
 
+use crate::dag::hamt::DirectoryError;
 use crate::dag::import::ImportError;
 use crate::manifest::change::Op;
 use crate::manifest::{Manifest, ManifestError};
@@ -26,6 +27,9 @@ pub enum ShopError {
     /// A large file of the shop could not be stored.
     #[error(transparent)]
     Import(#[from] ImportError),
+    /// The names of the products cannot be in one directory.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// A file that the shop links to is not in the store, or damaged.
     #[error("{cid}, a file of the shop, is not in the store")]
     Missing {

@@ -218,7 +218,7 @@ impl Builder<'_> {
             blocks,
             root,
             tsize,
-        } = build_directory(entries, Metadata::default(), Profile::default());
+        } = build_directory(entries, Metadata::default(), Profile::default())?;
         self.store.put(PackKind::Kept, &blocks)?;
         Ok(DirLink { cid: root, tsize })
     }

@@ -9,8 +9,10 @@ mod bootstrap;
 mod dht;
 mod dial_filter;
 mod event_loop;
+pub mod provide;
 mod reachability;
 mod records;
+pub mod republish;
 mod scoped;
 mod security;
 #[cfg(test)]
@@ -20,6 +22,7 @@ pub mod yamux;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,10 +45,10 @@ use self::behaviour::{Behaviour, QUERY_TIMEOUT};
 use self::bitswap::Bitswap;
 use self::dht::Query;
 use self::event_loop::{Command, DialFailure, EventLoop};
-use self::records::{Limits, Records};
+use self::records::Records;
+use self::records::files::RecordFiles;
 use crate::ipns::{self, Record};
 use crate::keys::Name;
-use crate::manifest::Manifest;
 use crate::store::Store;
 
 /// Commands that wait for the swarm.
@@ -137,7 +140,7 @@ pub struct PeerInfo {
 
 impl Network {
     /// Starts the swarm and listens. Returns the handle and the future that runs the swarm until
-    /// `stop` is cancelled; the caller spawns it.
+    /// `stop` is cancelled; the caller spawns it. What is kept for the DHTs is in `records_dir`.
     ///
     /// # Errors
     /// [`NetError::Off`] when the configuration says offline, [`NetError::Address`] for an address
@@ -146,18 +149,19 @@ impl Network {
         config: &NetworkConfig,
         peer_key: Keypair,
         store: Store,
-        _manifest: Manifest,
+        records_dir: &Path,
         stop: CancellationToken,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), NetError> {
         let tasks = TaskTracker::new();
         let bitswap = bitswap::new(&config.limits, store, tasks.clone(), stop.clone());
-        Self::start_swarm(config, &peer_key, bitswap, tasks, stop).await
+        Self::start_swarm(config, &peer_key, bitswap, records_dir, tasks, stop).await
     }
 
     async fn start_swarm(
         config: &NetworkConfig,
         peer_key: &Keypair,
         (bitswap_behaviour, bitswap): (bitswap::Behaviour, Bitswap),
+        records_dir: &Path,
         tasks: TaskTracker,
         stop: CancellationToken,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), NetError> {
@@ -169,8 +173,9 @@ impl Network {
         let bootstrap = parse_all(&config.bootstrap)?;
 
         let peer = peer_key.public().to_peer_id();
-        let records = || Records::new(peer, Limits::default());
-        let mut swarm = swarm(config, peer_key, bitswap_behaviour, records(), records())
+        let files = RecordFiles::new(records_dir, tasks.clone());
+        let (wan, lan) = (files.load(Scope::Wan, peer), files.load(Scope::Lan, peer));
+        let mut swarm = swarm(config, peer_key, bitswap_behaviour, wan.await, lan.await)
             .map_err(|error| NetError::Setup(Arc::new(error)))?;
         for address in &announce {
             swarm.add_external_address(address::without_peer(address));
@@ -185,7 +190,7 @@ impl Network {
         }
 
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        let mut event_loop = EventLoop::new(swarm, receiver, bootstrap, config.relay, stop);
+        let mut event_loop = EventLoop::new(swarm, receiver, files, bootstrap, config.relay, stop);
         let waiting = listeners.keys().copied().collect();
         // A listener on a wildcard without any interface to listen on never has an address.
         let ready = event_loop.wait_for_listeners(waiting);

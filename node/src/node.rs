@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use cid::Cid;
 use duka_config::Config;
 use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use tokio::task::JoinHandle;
@@ -23,7 +24,8 @@ use crate::keys::{self, KeyError, Keys, Name};
 use crate::manifest::record::{Head, JobId};
 use crate::manifest::{self, Manifest, ManifestError};
 use crate::name::{self, NameError, ResolvedName};
-use crate::net::{NetError, Network};
+use crate::net::provide::{self, Provider};
+use crate::net::{NetError, Network, republish};
 use crate::store::{self, Store, StoreError, StoreOptions};
 
 pub use lock::{DirectoryLock, LockError};
@@ -45,6 +47,7 @@ struct Inner {
     store: Store,
     manifest: Manifest,
     network: Option<Network>,
+    provider: Option<Provider>,
     gateways: Vec<Url>,
     recovery: Recovery,
     publish_turn: Mutex<()>,
@@ -155,13 +158,31 @@ impl Node {
                 &config.network,
                 parts.keys.peer.clone(),
                 parts.store.clone(),
-                parts.manifest.clone(),
+                &data_dir.join("dht"),
                 stop.clone(),
             )
             .await?;
             tasks.spawn(run);
             Some(network)
         };
+        let provider = network.as_ref().map(|network| {
+            let (provider, worker) = provide::new(
+                network.clone(),
+                parts.store.clone(),
+                parts.manifest.clone(),
+                config.network.reprovide_interval,
+            );
+            let names = [&parts.keys.shop, &parts.keys.publishing].map(keys::name_of);
+            let (network, manifest) = (network.clone(), parts.manifest.clone());
+            tasks.spawn(worker.run(stop.clone()));
+            tasks.spawn(republish::run(
+                network,
+                manifest,
+                names.to_vec(),
+                stop.clone(),
+            ));
+            provider
+        });
         let node = Self {
             inner: Arc::new(Inner {
                 data_dir: data_dir.to_owned(),
@@ -172,6 +193,7 @@ impl Node {
                 store: parts.store,
                 manifest: parts.manifest,
                 network,
+                provider,
                 gateways,
                 recovery: parts.recovery,
                 publish_turn: Mutex::new(()),
@@ -285,6 +307,13 @@ impl Node {
     /// Waits until [`Node::jobs_changed`] is called.
     pub(crate) async fn wait_for_jobs(&self) {
         self.inner.jobs_changed.notified().await;
+    }
+
+    /// Tells the DHT about a new tree, before what is announced in turn.
+    pub(crate) fn provide_soon(&self, root: Cid) {
+        if let Some(provider) = &self.inner.provider {
+            provider.soon(root);
+        }
     }
 
     /// Publishes a new head to those who watch [`Node::heads`].

@@ -20,6 +20,7 @@ use super::bootstrap::Backoff;
 use super::dht::{Next, Pending, Queries, Query};
 use super::reachability::{Findings, Reachability};
 use super::records::Records;
+use super::records::files::RecordFiles;
 
 /// How often the routing tables are refreshed (Kubo's `RoutingTable.RefreshInterval`).
 const REFRESH: Duration = Duration::from_secs(10 * 60);
@@ -80,6 +81,7 @@ pub(super) struct EventLoop {
     swarm: Swarm<Behaviour>,
     commands: mpsc::Receiver<Command>,
     stop: CancellationToken,
+    files: RecordFiles,
     bootstrap: Vec<Multiaddr>,
     backoff: Backoff,
     refresh: Instant,
@@ -96,6 +98,7 @@ impl EventLoop {
     pub(super) fn new(
         swarm: Swarm<Behaviour>,
         commands: mpsc::Receiver<Command>,
+        files: RecordFiles,
         bootstrap: Vec<Multiaddr>,
         relay: bool,
         stop: CancellationToken,
@@ -104,6 +107,7 @@ impl EventLoop {
             swarm,
             commands,
             stop,
+            files,
             bootstrap,
             backoff: Backoff::new(),
             refresh: Instant::now() + REFRESH,
@@ -182,9 +186,9 @@ impl EventLoop {
             }
             Action::Refresh => {
                 self.refresh = Instant::now() + REFRESH;
+                self.save_records();
                 for scope in Scope::ALL {
                     if let Some(dht) = self.dht(scope) {
-                        dht.store_mut().expire();
                         // Without peers there is nothing to refresh.
                         dht.bootstrap().ok();
                     }
@@ -193,8 +197,20 @@ impl EventLoop {
         }
     }
 
+    /// Copies what has changed; the writing is done elsewhere.
+    fn save_records(&mut self) {
+        for scope in Scope::ALL {
+            let Some(dht) = self.dht(scope) else { continue };
+            dht.store_mut().expire();
+            if let Some(entries) = dht.store_mut().take_changes() {
+                self.files.save(scope, entries);
+            }
+        }
+    }
+
     /// Drops the listeners and connections, and waits for the goodbyes to be sent.
     async fn close(mut self) {
+        self.save_records();
         let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
         for peer in peers {
             // Not connected any more: nothing to close.

@@ -5,6 +5,11 @@
 //! disk in the background. A full store keeps what is closest to this node's own id: that is what
 //! others will look for here, and an attacker cannot fill it with arbitrary keys.
 
+pub(super) mod files;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -1,16 +1,24 @@
 //! Swarms of one process on loopback.
 
+use std::path::Path;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use cid::Cid;
 use duka_config::{DhtMode, LimitsConfig, NetworkConfig};
-use libp2p::Multiaddr;
+use jiff::{Timestamp, ToSpan};
 use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::{NetError, Network, PeerInfo, Reachability};
+use super::{NetError, Network, PeerInfo, Reachability, bitswap};
+use crate::block::cid_of;
+use crate::ipns::{self, Record};
+use crate::keys::name_of;
 use crate::store::{Store, StoreOptions};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -19,6 +27,8 @@ struct TestNode {
     network: Network,
     run: JoinHandle<()>,
     stop: DropGuard,
+    /// Removed with the node.
+    records: Option<TempDir>,
 }
 
 impl TestNode {
@@ -27,12 +37,21 @@ impl TestNode {
     }
 
     async fn with(config: NetworkConfig) -> Self {
+        let records = tempfile::tempdir().unwrap();
+        let key = Keypair::generate_ed25519();
+        let mut node = Self::of(&key, config, records.path()).await;
+        node.records = Some(records);
+        node
+    }
+
+    async fn of(key: &Keypair, config: NetworkConfig, records: &Path) -> Self {
         let stop = CancellationToken::new();
-        let (network, run) = start(&config, &stop).await.unwrap();
+        let (network, run) = start(&config, key, records, &stop).await.unwrap();
         Self {
             network,
             run: tokio::spawn(run),
             stop: stop.drop_guard(),
+            records: None,
         }
     }
 
@@ -71,15 +90,29 @@ impl TestNode {
 
 async fn start(
     config: &NetworkConfig,
+    key: &Keypair,
+    records: &Path,
     stop: &CancellationToken,
 ) -> Result<(Network, impl Future<Output = ()> + Send + use<>), NetError> {
-    let dir = tempfile::tempdir().unwrap();
-    // An empty store needs its directory only while it is opened.
-    let (store, _) = Store::open(dir.path(), StoreOptions::default()).unwrap();
-    let key = Keypair::generate_ed25519();
     let tasks = TaskTracker::new();
-    let bitswap = super::bitswap::new(&config.limits, store, tasks.clone(), stop.clone());
-    Network::start_swarm(config, &key, bitswap, tasks, stop.clone()).await
+    let options = StoreOptions {
+        pack_size: 1024 * 1024,
+        reserve: 0,
+    };
+    let (store, _) = Store::open(&records.join("packs"), options).unwrap();
+    let bitswap = bitswap::new(&config.limits, store, tasks.clone(), stop.clone());
+    Network::start_swarm(config, key, bitswap, records, tasks, stop.clone()).await
+}
+
+/// Why a network with this configuration does not start.
+async fn refused(config: &NetworkConfig) -> NetError {
+    let records = tempfile::tempdir().unwrap();
+    let key = Keypair::generate_ed25519();
+    let stop = CancellationToken::new();
+    match start(config, &key, records.path(), &stop).await {
+        Err(error) => error,
+        Ok(_) => panic!("it started"),
+    }
 }
 
 fn config() -> NetworkConfig {
@@ -132,10 +165,7 @@ async fn connecting_to_a_wildcard_or_to_another_peers_address_fails() {
     let server = TestNode::start().await;
     let client = TestNode::start().await;
     let wrong: Multiaddr = server.address("/tcp/").await;
-    let wrong = super::address::with_peer(
-        super::address::without_peer(&wrong),
-        libp2p::PeerId::random(),
-    );
+    let wrong = super::address::with_peer(super::address::without_peer(&wrong), PeerId::random());
     for address in [wrong, "/ip4/0.0.0.0/tcp/4001".parse().unwrap()] {
         let result = client.network.connect(address).await;
         assert!(matches!(result, Err(NetError::Dial { .. })), "{result:?}");
@@ -182,9 +212,8 @@ async fn a_port_that_is_taken_names_the_address() {
         listen: vec![taken.to_string()],
         ..config()
     };
-    let result = start(&config, &CancellationToken::new()).await;
-    match result.map(|(network, _)| network) {
-        Err(NetError::Listen { address, .. }) => assert_eq!(address, taken.to_string()),
+    match refused(&config).await {
+        NetError::Listen { address, .. } => assert_eq!(address, taken.to_string()),
         other => panic!("{other:?}"),
     }
 }
@@ -222,6 +251,128 @@ async fn offline_neither_listens_nor_dials() {
         offline: true,
         ..config()
     };
-    let result = start(&config, &CancellationToken::new()).await;
-    assert!(matches!(result.map(|_| ()), Err(NetError::Off)));
+    assert!(matches!(refused(&config).await, NetError::Off));
+}
+
+/// Three nodes of which the first and the last only know the one in the middle.
+async fn chain() -> [TestNode; 3] {
+    let nodes = [
+        TestNode::start().await,
+        TestNode::start().await,
+        TestNode::start().await,
+    ];
+    nodes[0].meet(&nodes[1]).await;
+    nodes[2].meet(&nodes[1]).await;
+    nodes
+}
+
+/// Asks until somebody provides it: a peer does not answer that it has been told.
+async fn providers(node: &TestNode, cid: &Cid) -> Vec<PeerId> {
+    let found = async {
+        loop {
+            let found = node.network.find_providers(cid, 4).await.unwrap();
+            if !found.is_empty() {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, found).await.unwrap()
+}
+
+fn some_cid(seed: &str) -> Cid {
+    cid_of(0x55, seed.as_bytes())
+}
+
+#[tokio::test]
+async fn a_provider_is_found_and_connected_to_through_a_third_peer() {
+    let [one, _middle, two] = chain().await;
+    let (ours, theirs) = (some_cid("ours"), some_cid("theirs"));
+    one.network.provide(&ours).await.unwrap();
+    two.network.provide(&theirs).await.unwrap();
+
+    assert_eq!(providers(&two, &ours).await, [one.network.peer_id()]);
+    assert_eq!(providers(&one, &theirs).await, [two.network.peer_id()]);
+    // Connected before it is returned.
+    one.identified(&two).await;
+}
+
+#[tokio::test]
+async fn nobody_provides_what_was_never_announced() {
+    let [one, _middle, _two] = chain().await;
+    let found = one.network.find_providers(&some_cid("never"), 4).await;
+    assert_eq!(found.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_peer_is_connected_to_by_its_id_alone() {
+    let [one, _middle, two] = chain().await;
+    let id = two.network.peer_id();
+    let address = Multiaddr::empty().with(Protocol::P2p(id));
+    assert_eq!(one.network.connect(address).await.unwrap(), id);
+}
+
+#[tokio::test]
+async fn providing_without_peers_says_that_nobody_was_told() {
+    let alone = TestNode::start().await;
+    let result = alone.network.provide(&some_cid("alone")).await;
+    assert!(
+        matches!(result, Err(NetError::NotStored { .. })),
+        "{result:?}"
+    );
+}
+
+fn signed(key: &Keypair, value: &str, sequence: u64) -> Record {
+    let validity = Timestamp::now() + 24.hours();
+    ipns::sign(key, value, sequence, validity, Duration::from_secs(60))
+}
+
+#[tokio::test]
+async fn the_newest_record_of_a_name_wins() {
+    let [one, _middle, two] = chain().await;
+    let key = Keypair::generate_ed25519();
+    let name = name_of(&key);
+    assert_eq!(two.network.get_record(&name).await.unwrap(), None);
+
+    let old = signed(&key, "/ipfs/bafkqaaa", 1);
+    let new = signed(&key, "/ipfs/bafkqaaa/new", 2);
+    one.network.put_record(&name, &new).await.unwrap();
+    // A peer that is behind cannot put the old one back.
+    two.network.put_record(&name, &old).await.unwrap();
+    for node in [&one, &two] {
+        let best = node.network.get_record(&name).await.unwrap().unwrap();
+        assert_eq!((best.sequence, best.bytes), (2, new.bytes.clone()));
+    }
+}
+
+#[tokio::test]
+async fn a_record_for_another_name_is_not_stored_by_anybody() {
+    let [one, _middle, two] = chain().await;
+    let (key, victim) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let forged = signed(&key, "/ipfs/bafkqaaa", 9);
+    let name = name_of(&victim);
+    one.network.put_record(&name, &forged).await.ok();
+    assert_eq!(two.network.get_record(&name).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn provider_records_of_others_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = Keypair::generate_ed25519();
+    let cid = some_cid("kept");
+    let provider = TestNode::start().await;
+    let first = TestNode::of(&key, config(), dir.path()).await;
+    provider.meet(&first).await;
+    provider.network.provide(&cid).await.unwrap();
+    let witness = TestNode::start().await;
+    witness.meet(&first).await;
+    providers(&witness, &cid).await;
+    drop(witness);
+    drop(first.stop);
+    first.run.await.unwrap();
+
+    let second = TestNode::of(&key, config(), dir.path()).await;
+    let asking = TestNode::start().await;
+    asking.meet(&second).await;
+    let found = asking.network.find_providers(&cid, 1).await.unwrap();
+    assert_eq!(found, [provider.network.peer_id()]);
 }

@@ -1,0 +1,76 @@
+//! The entries of a tree that are worth a provider record: directories, their HAMT shards, and
+//! files, but not the chunks of files.
+
+use cid::Cid;
+
+use crate::dag::unixfs::{self, UnixFs};
+use crate::manifest::{Manifest, ManifestError};
+use crate::store::{Store, StoreError};
+
+use super::ProvideError;
+
+/// Codec of a CID whose block is the bytes of a whole file.
+const RAW: u64 = 0x55;
+
+/// Walks depth first, the root before what is below it. The order is always the same, since a tree
+/// never changes. Blocks that are not here are passed over with what is below them.
+pub(super) struct Entries {
+    store: Store,
+    manifest: Manifest,
+    root: Cid,
+    /// Still to visit; as many as the directories on the way to here have entries.
+    stack: Vec<Cid>,
+}
+
+impl Entries {
+    pub(super) fn new(store: &Store, manifest: &Manifest, root: Cid) -> Self {
+        Self {
+            store: store.clone(),
+            manifest: manifest.clone(),
+            root,
+            stack: vec![root],
+        }
+    }
+
+    /// The next `limit` entries; fewer only at the end.
+    pub(super) async fn next(&mut self, limit: usize) -> Result<Vec<Cid>, ProvideError> {
+        let mut entries = Vec::with_capacity(limit);
+        while entries.len() < limit {
+            let Some(cid) = self.stack.pop() else { break };
+            if self.is_another_root(&cid)? {
+                continue;
+            }
+            if cid.codec() == RAW {
+                if self.has(&cid)? {
+                    entries.push(cid);
+                }
+                continue;
+            }
+            let Some(block) = self.store.read(&cid).await? else {
+                continue;
+            };
+            match unixfs::decode(&block) {
+                Ok(UnixFs::Directory(node)) => self.push(node.links),
+                Ok(UnixFs::Shard(node)) => self.push(node.links),
+                // Other codecs are announced as they are.
+                Ok(UnixFs::File(_) | UnixFs::Symlink { .. }) | Err(_) => {}
+            }
+            entries.push(cid);
+        }
+        Ok(entries)
+    }
+
+    fn push(&mut self, links: Vec<unixfs::Link>) {
+        self.stack
+            .extend(links.into_iter().rev().map(|link| link.cid));
+    }
+
+    /// A release inside the shop has its own turn.
+    fn is_another_root(&self, cid: &Cid) -> Result<bool, ManifestError> {
+        Ok(*cid != self.root && self.manifest.pin(cid)?.is_some())
+    }
+
+    fn has(&self, cid: &Cid) -> Result<bool, StoreError> {
+        self.store.has(cid)
+    }
+}

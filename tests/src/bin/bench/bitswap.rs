@@ -142,13 +142,15 @@ fn wire_notes(options: &Options) -> Result<Vec<String>> {
     let mut notes = Vec::new();
     for one_way in [Duration::ZERO, Duration::from_millis(delay) / 2] {
         let measured = ceiling::measure(carries, one_way, 512 << 20)?;
-        notes.push(format!(
+        let note = format!(
             "the wire alone, {carries:?}, {} ms each way: {:.0} MB/s, round trip {:.1} ms, {:.1} % arrived",
             one_way.as_millis(),
             measured.rate / 1e6,
             measured.round_trip.as_secs_f64() * 1e3,
             measured.arrived * 100.0,
-        ));
+        );
+        eprintln!("{note}");
+        notes.push(note);
     }
     Ok(notes)
 }

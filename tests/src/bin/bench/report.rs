@@ -62,8 +62,9 @@ impl Row {
         }
     }
 
-    /// Adds a measurement of a contender.
+    /// Adds a measurement of a contender, and tells it right away.
     pub(crate) fn push(&mut self, contender: &'static str, value: f64) {
+        eprintln!("{}: {contender} {value:.2} {}", self.what, self.unit);
         let index = self
             .series
             .iter()

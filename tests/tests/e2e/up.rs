@@ -4,7 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use duka_tests::curl::curl;
-use duka_tests::process::{self, wait_until};
+use duka_tests::duka::field;
+use duka_tests::process;
 use duka_tests::{Duka, locate};
 
 use crate::{add, assert_refused, cat, versions};
@@ -18,18 +19,20 @@ fn up_publishes_the_sample_folder_and_its_links_answer() {
     let products = duka.plain(&["product", "list"]).unwrap().text();
     assert!(products.contains("album"), "{products}");
 
-    let id = duka.ok(&["id"]).unwrap();
-    let name = id["name"].as_str().unwrap();
-    assert!(name.starts_with("k51"), "{id}");
-    let shop = wait_until("the shop's head", Duration::from_secs(20), || {
-        let answer = curl(&format!("{gateway}/ipns/{name}/shop.json"), &[]).ok()?;
-        (answer.status == 200).then_some(answer)
-    })
-    .unwrap();
-    let head: serde_json::Value = serde_json::from_slice(&shop.body).unwrap();
+    let ready = node.ready();
+    for link in ["shop_url", "release_url", "cid_url"] {
+        let url = field(ready, link).unwrap();
+        assert_eq!(curl(url, &["--location"]).unwrap().status, 200, "{url}");
+    }
+    let cover = format!("{}cover.svg", field(ready, "release_url").unwrap());
+    let album = locate::repository().join("examples/album");
+    assert_eq!(
+        curl(&cover, &[]).unwrap().body,
+        fs::read(album.join("cover.svg")).unwrap()
+    );
+    let head = format!("{gateway}/ipns/{}/shop.json", field(ready, "name").unwrap());
+    let head: serde_json::Value = serde_json::from_slice(&curl(&head, &[]).unwrap().body).unwrap();
     assert!(head["seq"].is_u64(), "{head}");
-    let releases = curl(&format!("{gateway}/ipns/{name}/p/album/"), &["--location"]).unwrap();
-    assert_eq!(releases.status, 200);
     node.stop().unwrap();
 }
 

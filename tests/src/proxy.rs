@@ -1,7 +1,7 @@
 //! A wire with delay between two programs on loopback, for TCP and UDP.
 //!
 //! Every read is given the time at which it may leave, and waits in a bounded queue until then. The
-//! queues hold [`IN_FLIGHT`] bytes a direction, which is bandwidth × delay for 2.5 GB/s at 25 ms: the
+//! queues hold 64 MiB a direction, which is bandwidth × delay for 2.5 GB/s at 25 ms: the
 //! wire itself is no limit, and [`crate::proxy::ceiling`] proves it.
 
 pub mod ceiling;

@@ -1,7 +1,13 @@
 //! FSCK: are the packs whole, and does every pinned DAG and release have all its blocks?
 
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
 use cid::Cid;
 
+use crate::block::{Block, RAW};
+use crate::dag::links::links;
+use crate::manifest::record::{Release, Text};
 use crate::manifest::{Manifest, ManifestError};
 use crate::store::{Store, StoreError};
 
@@ -34,13 +40,129 @@ pub enum FsckError {
     Manifest(#[from] ManifestError),
 }
 
-/// Checks the CRC of every stored block and the completeness of every pinned DAG and release.
+/// Checks CRC and hash of every stored block and the completeness of every pinned DAG and release.
 /// Blocking. `progress` is called with the bytes checked since the last call.
 pub fn fsck(
-    _store: &Store,
-    _manifest: &Manifest,
-    _repair_index: bool,
-    _progress: &(dyn Fn(u64) + Sync),
+    store: &Store,
+    manifest: &Manifest,
+    repair_index: bool,
+    progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Report, FsckError> {
-    todo!()
+    let mut report = Report::default();
+    if repair_index {
+        report.rebuilt_indexes = store.rebuild_indexes()?;
+    }
+    check_blocks(store, progress, &mut report)?;
+    check_roots(store, &roots(manifest)?, &mut report)?;
+    Ok(report)
+}
+
+fn check_blocks(
+    store: &Store,
+    progress: &(dyn Fn(u64) + Sync),
+    report: &mut Report,
+) -> Result<(), StoreError> {
+    report.packs = store.stats()?.packs;
+    let mut failed = None;
+    store.for_each_block(&mut |stored| {
+        let whole = match stored.block {
+            Ok(block) => Block::new(stored.cid, block.into_data()).is_ok(),
+            Err(StoreError::Corrupt { .. }) => false,
+            Err(error) => {
+                failed = Some(error);
+                return ControlFlow::Break(());
+            }
+        };
+        if !whole {
+            report.damaged.push(stored.cid);
+        }
+        report.blocks += 1;
+        report.bytes += u64::from(stored.len);
+        progress(u64::from(stored.len));
+        ControlFlow::Continue(())
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// A DAG that must be here.
+struct Root {
+    cid: Cid,
+    recursive: bool,
+}
+
+/// Everything that the manifest promises.
+fn roots(manifest: &Manifest) -> Result<Vec<Root>, ManifestError> {
+    let mut roots = Vec::new();
+    for pin in manifest.pins() {
+        let (cid, pin) = pin?;
+        roots.push(Root {
+            cid,
+            recursive: pin.recursive,
+        });
+    }
+    let mut whole = Vec::new();
+    for product in manifest.products() {
+        let (id, product) = product?;
+        whole.extend(product.cover.map(|cover| cover.cid));
+        if let Text::Stored(cid) = product.description {
+            whole.push(cid);
+        }
+        for release in manifest.releases(&id) {
+            let (
+                _,
+                Release {
+                    root,
+                    file_list,
+                    record,
+                    notes,
+                    ..
+                },
+            ) = release?;
+            whole.extend([root, file_list]);
+            whole.extend(record);
+            whole.extend(notes);
+        }
+    }
+    whole.extend(manifest.head()?.map(|head| head.root));
+    roots.extend(whole.into_iter().map(|cid| Root {
+        cid,
+        recursive: true,
+    }));
+    Ok(roots)
+}
+
+fn check_roots(store: &Store, roots: &[Root], report: &mut Report) -> Result<(), StoreError> {
+    // A block below two roots is named under the first.
+    let mut seen = HashSet::new();
+    for root in roots {
+        let mut waiting = vec![root.cid];
+        while let Some(cid) = waiting.pop() {
+            if !root.recursive {
+                if !store.has(&cid)? {
+                    report.missing.push((root.cid, cid));
+                }
+                continue;
+            }
+            if !seen.insert(cid) {
+                continue;
+            }
+            if cid.codec() == RAW {
+                if !store.has(&cid)? {
+                    report.missing.push((root.cid, cid));
+                }
+                continue;
+            }
+            match store.get(&cid) {
+                Ok(Some(block)) => match links(&block) {
+                    Ok(links) => waiting.extend(links),
+                    Err(_) => report.damaged.push(cid),
+                },
+                Ok(None) => report.missing.push((root.cid, cid)),
+                // Named as damaged already.
+                Err(StoreError::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
 }

@@ -1,11 +1,36 @@
 //! GET: a reference → verified blocks from gateways and peers → whole files on disk, or nothing.
+//!
+//! The tree is taken apart node by node, depth first, with at most `window` blocks under way. Each
+//! piece of a file is written to its place in `<out>.duka-part` as it arrives; symbolic links come
+//! last, so that nothing is ever written through one. At the end everything is synced and renamed.
 
+mod part;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use cid::Cid;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 
+use self::part::Part;
 use crate::dag::DagError;
+use crate::dag::hamt::prefix_len;
+use crate::dag::unixfs::{self, FileNode, Link, Metadata, ShardNode, UnixFs};
 use crate::source::BlockSource;
+
+/// Entries of a whole tree, shards of directories included.
+const MAX_ENTRIES: usize = 1 << 20;
+/// Levels of directories, and of nodes in one file or HAMT.
+const MAX_DEPTH: usize = 256;
+/// Longest file name on common file systems, in bytes.
+const MAX_NAME_LEN: usize = 255;
 
 /// How to write what was fetched.
 #[derive(Clone, Debug, Default)]
@@ -76,12 +101,443 @@ pub enum GetError {
 
 /// Fetches the UnixFS tree under `root` to `out`: everything is written beside it and renamed at the
 /// end, so that `out` is whole or absent. What an interrupted run left is verified by hash and reused.
+///
+/// With `update` an existing folder is brought up to date file by file instead; what is in it besides
+/// stays.
+///
+/// # Cancel safety
+/// A dropped future leaves `<out>.duka-part`, from which the next run goes on.
 pub async fn get<S: BlockSource + Clone>(
-    _source: &S,
-    _root: Cid,
-    _out: &Path,
-    _options: &GetOptions,
-    _progress: OnProgress,
+    source: &S,
+    root: Cid,
+    out: &Path,
+    options: &GetOptions,
+    progress: OnProgress,
 ) -> Result<Got, GetError> {
-    todo!()
+    let part = {
+        let (out, update, restart) = (out.to_owned(), options.update, options.restart);
+        Arc::new(blocking(move || Part::open(&out, update, restart)).await?)
+    };
+    let mut run = Run {
+        out: out.to_owned(),
+        free: part.free_bytes()?,
+        executables: options.executables.iter().map(PathBuf::from).collect(),
+        progress,
+        entries: HashSet::new(),
+        dir_nodes: 0,
+        planned: 0,
+        total: None,
+        finish: Finish::default(),
+        got: Got::default(),
+    };
+    let mut waiting = vec![Item::Node {
+        cid: root,
+        path: PathBuf::new(),
+        depth: 0,
+    }];
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        while under_way.len() < options.window.max(1)
+            && let Some(item) = waiting.pop()
+        {
+            under_way.push(arrive(source.clone(), Arc::clone(&part), item));
+        }
+        let Some(arrived) = under_way.next().await else {
+            break;
+        };
+        let (item, arrived) = arrived?;
+        // The first child is taken first.
+        waiting.extend(run.take(item, arrived)?.into_iter().rev());
+    }
+
+    let Run {
+        got,
+        progress,
+        finish,
+        entries,
+        ..
+    } = run;
+    blocking(move || part.finish(&finish, &entries)).await?;
+    progress(got.bytes, Some(got.bytes));
+    Ok(got)
+}
+
+/// Something of the tree that is still to be had.
+#[derive(Debug)]
+enum Item {
+    /// A file, directory or symlink: only its block tells.
+    Node {
+        cid: Cid,
+        path: PathBuf,
+        depth: usize,
+    },
+    /// A part of a HAMT directory.
+    Shard {
+        cid: Cid,
+        dir: PathBuf,
+        /// Level of the directory in the tree, and of the shard in the directory.
+        depth: usize,
+        level: usize,
+    },
+    /// A node below the root of a file: `len` bytes at `offset`.
+    Piece {
+        cid: Cid,
+        file: PathBuf,
+        offset: u64,
+        len: u64,
+        level: usize,
+    },
+}
+
+/// How an item came. File bytes of its own are in their place already.
+#[derive(Debug)]
+enum Arrived {
+    /// All its bytes were on this disk and hash to its CID.
+    Reused(u64),
+    /// From the source, in a block of so many bytes.
+    Fetched(UnixFs, u64),
+}
+
+/// What is left to do when all bytes are there, by path below the target.
+#[derive(Debug, Default)]
+struct Finish {
+    symlinks: Vec<(PathBuf, Bytes)>,
+    /// Parents come before their children.
+    metadata: Vec<(PathBuf, Metadata)>,
+    executables: Vec<PathBuf>,
+}
+
+/// Finds the bytes of an item on this disk, or fetches its block and writes what it holds of a file.
+async fn arrive<S: BlockSource>(
+    source: S,
+    part: Arc<Part>,
+    item: Item,
+) -> Result<(Item, Arrived), GetError> {
+    if part.has_old()
+        && let Some((cid, path, range)) = item.reusable()
+        && let Some(len) = blocking({
+            let part = Arc::clone(&part);
+            move || part.reuse(&cid, &path, range)
+        })
+        .await?
+    {
+        return Ok((item, Arrived::Reused(len)));
+    }
+    let block = source.fetch(item.cid()).await.map_err(DagError::from)?;
+    let node = unixfs::decode(&block)?;
+    match (&item, &node) {
+        (Item::Node { path, .. }, UnixFs::File(file)) => {
+            let (path, size, data) = (path.clone(), file.size, file.data.clone());
+            blocking(move || part.begin_file(&path, size, &data)).await?;
+        }
+        (Item::Node { path, .. }, UnixFs::Directory(_) | UnixFs::Shard(_)) => {
+            let path = path.clone();
+            blocking(move || part.begin_dir(&path)).await?;
+        }
+        (Item::Node { .. }, UnixFs::Symlink { .. }) | (Item::Shard { .. }, UnixFs::Shard(_)) => {}
+        (
+            Item::Piece {
+                file, offset, len, ..
+            },
+            UnixFs::File(node),
+        ) if node.size == *len => {
+            let (file, offset, data) = (file.clone(), *offset, node.data.clone());
+            blocking(move || part.write(&file, offset, &data)).await?;
+        }
+        _ => {
+            return Err(GetError::Dag(DagError::Malformed {
+                cid: *item.cid(),
+                what: "UnixFS",
+                reason: "its kind or size is not what its parent says".to_owned(),
+            }));
+        }
+    }
+    let len = block.data().len() as u64;
+    Ok((item, Arrived::Fetched(node, len)))
+}
+
+impl Item {
+    fn cid(&self) -> &Cid {
+        match self {
+            Self::Node { cid, .. } | Self::Shard { cid, .. } | Self::Piece { cid, .. } => cid,
+        }
+    }
+
+    /// What to look for on this disk: CID, file, and which bytes of it, `None` for all.
+    fn reusable(&self) -> Option<(Cid, PathBuf, Option<(u64, u64)>)> {
+        match self {
+            Self::Node { cid, path, .. } => Some((*cid, path.clone(), None)),
+            Self::Shard { .. } => None,
+            Self::Piece {
+                cid,
+                file,
+                offset,
+                len,
+                ..
+            } => Some((*cid, file.clone(), Some((*offset, *len)))),
+        }
+    }
+}
+
+/// What is known of the tree so far.
+struct Run {
+    out: PathBuf,
+    free: u64,
+    executables: HashSet<PathBuf>,
+    progress: OnProgress,
+    /// Every path below the target: none may come twice.
+    entries: HashSet<PathBuf>,
+    /// Directories, and shards of them.
+    dir_nodes: usize,
+    /// Bytes of all files met so far.
+    planned: u64,
+    /// Bytes in all, as the root claims.
+    total: Option<u64>,
+    finish: Finish,
+    got: Got,
+}
+
+impl Run {
+    /// Takes note of what arrived, and returns what is below it.
+    fn take(&mut self, item: Item, arrived: Arrived) -> Result<Vec<Item>, GetError> {
+        let node = match arrived {
+            Arrived::Reused(len) => {
+                if let Item::Node { path, .. } = &item {
+                    self.file(path, len, Metadata::default())?;
+                }
+                self.got.reused += len;
+                self.verified(len);
+                return Ok(Vec::new());
+            }
+            Arrived::Fetched(node, len) => {
+                self.got.fetched += len;
+                node
+            }
+        };
+        match (item, node) {
+            (Item::Node { cid, path, .. }, UnixFs::File(node)) => {
+                self.file(&path, node.size, node.metadata)?;
+                self.pieces(cid, &path, 0, 0, node)
+            }
+            (
+                Item::Piece {
+                    cid,
+                    file,
+                    offset,
+                    level,
+                    ..
+                },
+                UnixFs::File(node),
+            ) => self.pieces(cid, &file, offset, level, node),
+            (Item::Node { cid, path, depth }, UnixFs::Directory(dir)) => {
+                self.dir_node(cid)?;
+                self.total.get_or_insert_with(|| claimed(&dir.links));
+                self.check_room()?;
+                let children = self.children(cid, &path, depth, dir.links, 0)?;
+                self.finish.metadata.push((path, dir.metadata));
+                Ok(children)
+            }
+            (Item::Node { cid, path, depth }, UnixFs::Shard(shard)) => {
+                self.total.get_or_insert_with(|| claimed(&shard.links));
+                self.check_room()?;
+                let metadata = shard.metadata;
+                let children = self.shard(cid, &path, depth, 0, shard)?;
+                self.finish.metadata.push((path, metadata));
+                Ok(children)
+            }
+            (
+                Item::Shard {
+                    cid,
+                    dir,
+                    depth,
+                    level,
+                },
+                UnixFs::Shard(shard),
+            ) => self.shard(cid, &dir, depth, level, shard),
+            (Item::Node { path, .. }, UnixFs::Symlink { target }) => {
+                self.finish.symlinks.push((path, target));
+                Ok(Vec::new())
+            }
+            // `arrive` let nothing else through.
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn file(&mut self, path: &Path, size: u64, metadata: Metadata) -> Result<(), GetError> {
+        self.got.files += 1;
+        self.planned = self.planned.saturating_add(size);
+        self.total.get_or_insert(size);
+        self.check_room()?;
+        self.finish.metadata.push((path.to_owned(), metadata));
+        if self.executables.contains(path) {
+            self.finish.executables.push(path.to_owned());
+        }
+        Ok(())
+    }
+
+    /// The children of a node of a file whose own bytes are written.
+    fn pieces(
+        &mut self,
+        cid: Cid,
+        file: &Path,
+        offset: u64,
+        level: usize,
+        node: FileNode,
+    ) -> Result<Vec<Item>, GetError> {
+        check_depth(cid, level)?;
+        let own = node.data.len() as u64;
+        self.verified(own);
+        let mut at = offset.saturating_add(own);
+        let mut pieces = Vec::with_capacity(node.children.len());
+        for (child, len) in node.children {
+            // An empty child adds nothing, whatever is under its CID.
+            if len > 0 {
+                pieces.push(Item::Piece {
+                    cid: child,
+                    file: file.to_owned(),
+                    offset: at,
+                    len,
+                    level: level + 1,
+                });
+            }
+            at = at.saturating_add(len);
+        }
+        if at != offset.saturating_add(node.size) {
+            return Err(GetError::Dag(DagError::Malformed {
+                cid,
+                what: "UnixFS",
+                reason: "its size is not that of its children".to_owned(),
+            }));
+        }
+        Ok(pieces)
+    }
+
+    fn shard(
+        &mut self,
+        cid: Cid,
+        dir: &Path,
+        depth: usize,
+        level: usize,
+        shard: ShardNode,
+    ) -> Result<Vec<Item>, GetError> {
+        check_depth(cid, level)?;
+        self.dir_node(cid)?;
+        let prefix = prefix_len(shard.fanout);
+        let (shards, entries): (Vec<_>, Vec<_>) = shard
+            .links
+            .into_iter()
+            .partition(|link| link.name.len() == prefix);
+        let mut items = self.children(cid, dir, depth, entries, prefix)?;
+        items.extend(shards.into_iter().map(|link| Item::Shard {
+            cid: link.cid,
+            dir: dir.to_owned(),
+            depth,
+            level: level + 1,
+        }));
+        Ok(items)
+    }
+
+    /// The entries of a directory, their names after `prefix` bytes.
+    fn children(
+        &mut self,
+        cid: Cid,
+        dir: &Path,
+        depth: usize,
+        links: Vec<Link>,
+        prefix: usize,
+    ) -> Result<Vec<Item>, GetError> {
+        check_depth(cid, depth)?;
+        let mut items = Vec::with_capacity(links.len());
+        for link in links {
+            let name = link.name.get(prefix..).unwrap_or_default();
+            let path = dir.join(file_name(name)?);
+            if !self.entries.insert(path.clone()) {
+                return Err(bad_name(name));
+            }
+            items.push(Item::Node {
+                cid: link.cid,
+                path,
+                depth: depth + 1,
+            });
+        }
+        if self.entries.len() > MAX_ENTRIES {
+            return Err(limit(cid, format!("{MAX_ENTRIES} entries")));
+        }
+        Ok(items)
+    }
+
+    fn dir_node(&mut self, cid: Cid) -> Result<(), GetError> {
+        self.dir_nodes += 1;
+        if self.dir_nodes > MAX_ENTRIES {
+            return Err(limit(cid, format!("{MAX_ENTRIES} directory nodes")));
+        }
+        Ok(())
+    }
+
+    fn check_room(&self) -> Result<(), GetError> {
+        let needed = self.planned.max(self.total.unwrap_or(0));
+        if needed > self.free {
+            return Err(GetError::Full {
+                path: self.out.clone(),
+                needed,
+            });
+        }
+        Ok(())
+    }
+
+    fn verified(&mut self, bytes: u64) {
+        self.got.bytes += bytes;
+        (self.progress)(self.got.bytes, self.total);
+    }
+}
+
+/// Bytes below links, as their author claims.
+fn claimed(links: &[Link]) -> u64 {
+    links
+        .iter()
+        .fold(0, |sum, link| sum.saturating_add(link.tsize))
+}
+
+fn check_depth(cid: Cid, depth: usize) -> Result<(), GetError> {
+    if depth > MAX_DEPTH {
+        return Err(limit(cid, format!("{MAX_DEPTH} levels")));
+    }
+    Ok(())
+}
+
+fn limit(cid: Cid, limit: String) -> GetError {
+    GetError::Dag(DagError::Limit { cid, limit })
+}
+
+/// A name that stays in its directory.
+fn file_name(name: &[u8]) -> Result<&OsStr, GetError> {
+    let unsafe_name = matches!(name, b"" | b"." | b"..")
+        || name.len() > MAX_NAME_LEN
+        || name.iter().any(|byte| matches!(byte, b'/' | 0));
+    if unsafe_name {
+        return Err(bad_name(name));
+    }
+    Ok(OsStr::from_bytes(name))
+}
+
+fn bad_name(name: &[u8]) -> GetError {
+    GetError::Name {
+        name: String::from_utf8_lossy(name).into_owned(),
+    }
+}
+
+/// File work, off the async runtime.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, GetError> + Send + 'static,
+) -> Result<T, GetError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(GetError::Write {
+                path: PathBuf::new(),
+                source: std::io::Error::other("the runtime is stopping"),
+            }),
+        },
+    }
 }

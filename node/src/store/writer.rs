@@ -118,7 +118,7 @@ impl Queue {
         first
     }
 
-    /// Lets the writer thread end; what is still queued was never promised.
+    /// Lets the writer thread end once the queue is empty, or the disk is full.
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.work.notify_one();
@@ -138,13 +138,16 @@ impl Queue {
     fn next(&self) -> Option<Job> {
         let mut state = self.state.lock();
         loop {
-            if state.closed || state.failed.is_some() {
+            if state.failed.is_some() {
                 return None;
             }
             if state.full.is_none()
                 && let Some(job) = state.jobs.pop_front()
             {
                 return Some(job);
+            }
+            if state.closed {
+                return None;
             }
             self.work.wait(&mut state);
         }

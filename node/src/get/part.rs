@@ -1,0 +1,402 @@
+//! The unfinished target on disk: `<out>.duka-part`, a file or a folder beside the target.
+//!
+//! Paths are those below the target; the empty one is the target itself. Until
+//! [`Part::finish`] there is no symbolic link in it, so no write can leave it.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use cid::Cid;
+use rustix::fs::{CWD, OFlags, RenameFlags};
+
+use super::{Finish, GetError};
+use crate::block::{Block, DAG_PB, MAX_BLOCK_LEN, RAW};
+use crate::dag::unixfs::{Metadata, encode_leaf};
+
+#[derive(Debug)]
+pub(super) struct Part {
+    out: PathBuf,
+    part: PathBuf,
+    parent: PathBuf,
+    /// An interrupted run left something.
+    resumed: bool,
+    /// The target exists and is brought up to date.
+    update: bool,
+}
+
+impl Part {
+    /// Prepares the place beside `out`.
+    pub(super) fn open(out: &Path, update: bool, restart: bool) -> Result<Self, GetError> {
+        let Some(name) = out.file_name() else {
+            return Err(GetError::Exists {
+                path: out.to_owned(),
+            });
+        };
+        let existing = kind_of(out)?;
+        let usable = matches!(existing, None | Some(Kind::File | Kind::Dir));
+        if existing.is_some() && !update || !usable {
+            return Err(GetError::Exists {
+                path: out.to_owned(),
+            });
+        }
+        let parent = match out.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let mut part_name = name.to_owned();
+        part_name.push(".duka-part");
+        let part = parent.join(part_name);
+        if restart || matches!(kind_of(&part)?, Some(Kind::Symlink | Kind::Other)) {
+            remove(&part)?;
+        }
+        let resumed = kind_of(&part)?;
+        if resumed == Some(Kind::Dir) {
+            keep_only(&part, &mut |_, kind| matches!(kind, Kind::File | Kind::Dir))?;
+        }
+        Ok(Self {
+            out: out.to_owned(),
+            part,
+            parent,
+            resumed: resumed.is_some(),
+            update: existing.is_some(),
+        })
+    }
+
+    /// Whether there is anything that could be reused.
+    pub(super) fn has_old(&self) -> bool {
+        self.resumed || self.update
+    }
+
+    /// Bytes that can be written beside the target, what an interrupted run left included.
+    pub(super) fn free_bytes(&self) -> Result<u64, GetError> {
+        let stat = rustix::fs::statvfs(&self.parent).map_err(|e| failed(&self.parent, e.into()))?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        Ok(free.saturating_add(used(&self.part)))
+    }
+
+    /// Looks for the block's bytes in what is on this disk: in `range` (offset and length) of the
+    /// file at `path`, or as the whole file. Puts them into their place and returns how many they are.
+    pub(super) fn reuse(
+        &self,
+        cid: &Cid,
+        path: &Path,
+        range: Option<(u64, u64)>,
+    ) -> Result<Option<u64>, GetError> {
+        let in_place = below(&self.part, path);
+        if self.resumed && matching(&in_place, cid, range).is_some_and(|data| !data.is_empty()) {
+            return Ok(Some(match range {
+                Some((_, len)) => len,
+                None => fs::metadata(&in_place)
+                    .map_err(|e| failed(&in_place, e))?
+                    .len(),
+            }));
+        }
+        if !self.update {
+            return Ok(None);
+        }
+        let Some(data) = matching(&below(&self.out, path), cid, range) else {
+            return Ok(None);
+        };
+        let len = data.len() as u64;
+        match range {
+            Some((offset, _)) => self.write(path, offset, &data)?,
+            None => self.begin_file(path, len, &data)?,
+        }
+        Ok(Some(len))
+    }
+
+    /// Makes the file at `path`, `size` bytes long, beginning with `data`.
+    pub(super) fn begin_file(&self, path: &Path, size: u64, data: &[u8]) -> Result<(), GetError> {
+        let at = below(&self.part, path);
+        if kind_of(&at)?.is_some_and(|kind| kind != Kind::File) {
+            remove(&at)?;
+        }
+        let made = open_for_write(&at, true).and_then(|file| {
+            file.set_len(size)?;
+            file.write_all_at(data, 0)
+        });
+        made.map_err(|source| self.write_failed(&at, size, source))
+    }
+
+    /// Makes the directory at `path`.
+    pub(super) fn begin_dir(&self, path: &Path) -> Result<(), GetError> {
+        let at = below(&self.part, path);
+        match kind_of(&at)? {
+            Some(Kind::Dir) => return Ok(()),
+            Some(_) => remove(&at)?,
+            None => {}
+        }
+        fs::create_dir(&at).map_err(|source| self.write_failed(&at, 0, source))
+    }
+
+    /// Writes a piece of a file that [`Part::begin_file`] made.
+    pub(super) fn write(&self, path: &Path, offset: u64, data: &[u8]) -> Result<(), GetError> {
+        let at = below(&self.part, path);
+        let written = open_for_write(&at, false).and_then(|file| file.write_all_at(data, offset));
+        written.map_err(|source| self.write_failed(&at, data.len() as u64, source))
+    }
+
+    /// Completes the tree, makes it durable, and puts it in the place of the target.
+    pub(super) fn finish(
+        &self,
+        finish: &Finish,
+        entries: &HashSet<PathBuf>,
+    ) -> Result<(), GetError> {
+        if self.resumed && kind_of(&self.part)? == Some(Kind::Dir) {
+            // The run that was interrupted may have been for another tree.
+            keep_only(&self.part, &mut |path, _| {
+                path.strip_prefix(&self.part)
+                    .is_ok_and(|path| entries.contains(path))
+            })?;
+        }
+        for (path, target) in &finish.symlinks {
+            let at = below(&self.part, path);
+            remove(&at)?;
+            std::os::unix::fs::symlink(OsStr::from_bytes(target), &at)
+                .map_err(|source| self.write_failed(&at, 0, source))?;
+        }
+        // Children first: writing into a directory would change its mtime again.
+        for (path, metadata) in finish.metadata.iter().rev() {
+            apply(&below(&self.part, path), *metadata)?;
+        }
+        for path in &finish.executables {
+            let at = below(&self.part, path);
+            let mode = fs::metadata(&at)
+                .map_err(|e| failed(&at, e))?
+                .permissions()
+                .mode();
+            // Whoever may read it may run it.
+            set_mode(&at, mode | (mode & 0o444) >> 2)?;
+        }
+        self.sync()?;
+        if self.update {
+            find_conflict(&self.part, &self.out)?;
+            merge(&self.part, &self.out)?;
+        } else {
+            rustix::fs::renameat_with(CWD, &self.part, CWD, &self.out, RenameFlags::NOREPLACE)
+                .map_err(|error| match error {
+                    rustix::io::Errno::EXIST => GetError::Exists {
+                        path: self.out.clone(),
+                    },
+                    error => failed(&self.out, error.into()),
+                })?;
+        }
+        self.sync()
+    }
+
+    /// One sync for all files: one for each would take milliseconds times their number.
+    fn sync(&self) -> Result<(), GetError> {
+        File::open(&self.parent)
+            .and_then(|dir| rustix::fs::syncfs(dir).map_err(io::Error::from))
+            .map_err(|source| failed(&self.parent, source))
+    }
+
+    fn write_failed(&self, path: &Path, needed: u64, source: io::Error) -> GetError {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => GetError::Full {
+                path: self.out.clone(),
+                needed,
+            },
+            _ => failed(path, source),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    File,
+    Dir,
+    Symlink,
+    Other,
+}
+
+fn kind_of(path: &Path) -> Result<Option<Kind>, GetError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(Kind::of(found.file_type()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(path, error)),
+    }
+}
+
+impl Kind {
+    fn of(kind: fs::FileType) -> Self {
+        if kind.is_file() {
+            Self::File
+        } else if kind.is_dir() {
+            Self::Dir
+        } else if kind.is_symlink() {
+            Self::Symlink
+        } else {
+            Self::Other
+        }
+    }
+}
+
+fn below(base: &Path, path: &Path) -> PathBuf {
+    if path == Path::new("") {
+        base.to_owned()
+    } else {
+        base.join(path)
+    }
+}
+
+fn failed(path: &Path, source: io::Error) -> GetError {
+    GetError::Write {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn open_for_write(path: &Path, create: bool) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(create)
+        .truncate(false)
+        .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
+        .open(path)
+}
+
+/// The bytes of a regular file, or of a range of it, when they are those of the leaf `cid`. What
+/// cannot be read is fetched instead.
+fn matching(path: &Path, cid: &Cid, range: Option<(u64, u64)>) -> Option<Bytes> {
+    let found = fs::symlink_metadata(path)
+        .ok()
+        .filter(fs::Metadata::is_file)?;
+    let (offset, len) = range.unwrap_or((0, found.len()));
+    let len = usize::try_from(len)
+        .ok()
+        .filter(|len| *len <= MAX_BLOCK_LEN)?;
+    if offset.checked_add(len as u64)? > found.len() {
+        return None;
+    }
+    let mut bytes = vec![0; len];
+    File::open(path)
+        .ok()?
+        .read_exact_at(&mut bytes, offset)
+        .ok()?;
+    let data = Bytes::from(bytes);
+    let leaf = match cid.codec() {
+        RAW => data.clone(),
+        DAG_PB => encode_leaf(data.clone(), Metadata::default()).into(),
+        _ => return None,
+    };
+    Block::new(*cid, leaf).ok().map(|_| data)
+}
+
+fn remove(path: &Path) -> Result<(), GetError> {
+    let removed = match kind_of(path)? {
+        None => return Ok(()),
+        Some(Kind::Dir) => fs::remove_dir_all(path),
+        Some(_) => fs::remove_file(path),
+    };
+    removed.map_err(|source| failed(path, source))
+}
+
+/// Walks a folder and removes what `keep` does not want.
+fn keep_only(dir: &Path, keep: &mut dyn FnMut(&Path, Kind) -> bool) -> Result<(), GetError> {
+    for (path, kind) in children(dir)? {
+        if !keep(&path, kind) {
+            remove(&path)?;
+        } else if kind == Kind::Dir {
+            keep_only(&path, keep)?;
+        }
+    }
+    Ok(())
+}
+
+fn children(dir: &Path) -> Result<Vec<(PathBuf, Kind)>, GetError> {
+    let read = || -> io::Result<Vec<_>> {
+        fs::read_dir(dir)?
+            .map(|entry| {
+                let entry = entry?;
+                Ok((entry.path(), Kind::of(entry.file_type()?)))
+            })
+            .collect()
+    };
+    read().map_err(|source| failed(dir, source))
+}
+
+/// Bytes that a file or folder occupies; what cannot be read counts nothing.
+fn used(path: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => children(path)
+            .unwrap_or_default()
+            .iter()
+            .map(|(child, _)| used(child))
+            .fold(0, u64::saturating_add),
+        Ok(found) => found.blocks().saturating_mul(512),
+        Err(_) => 0,
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), GetError> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o777))
+        .map_err(|source| failed(path, source))
+}
+
+fn apply(path: &Path, metadata: Metadata) -> Result<(), GetError> {
+    if let Some((seconds, nanos)) = metadata.mtime {
+        let whole = Duration::from_secs(seconds.unsigned_abs());
+        let time = if seconds < 0 {
+            SystemTime::UNIX_EPOCH.checked_sub(whole)
+        } else {
+            SystemTime::UNIX_EPOCH.checked_add(whole)
+        };
+        let time = time.and_then(|time| time.checked_add(Duration::from_nanos(u64::from(nanos))));
+        // A time that this system cannot hold is left out.
+        if let Some(time) = time {
+            File::open(path)
+                .and_then(|file| file.set_modified(time))
+                .map_err(|source| failed(path, source))?;
+        }
+    }
+    // Set-user-id and the like are nothing that a download should bring.
+    match metadata.mode {
+        Some(mode) => set_mode(path, mode),
+        None => Ok(()),
+    }
+}
+
+/// A folder in the place of a file cannot be replaced: it may hold what is not in the new tree.
+fn find_conflict(new: &Path, old: &Path) -> Result<(), GetError> {
+    match (kind_of(new)?, kind_of(old)?) {
+        (Some(Kind::Dir), Some(Kind::Dir)) => {
+            for (path, _) in children(new)? {
+                find_conflict(&path, &beside(&path, old))?;
+            }
+            Ok(())
+        }
+        (Some(kind), Some(Kind::Dir)) if kind != Kind::Dir => Err(GetError::Exists {
+            path: old.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Moves every file of `new` into its place in `old`, one by one; what else is in `old` stays.
+fn merge(new: &Path, old: &Path) -> Result<(), GetError> {
+    let both_dirs = (kind_of(new)?, kind_of(old)?) == (Some(Kind::Dir), Some(Kind::Dir));
+    if !both_dirs {
+        if kind_of(new)? == Some(Kind::Dir) {
+            remove(old)?;
+        }
+        return fs::rename(new, old).map_err(|source| failed(old, source));
+    }
+    for (path, _) in children(new)? {
+        merge(&path, &beside(&path, old))?;
+    }
+    fs::remove_dir(new).map_err(|source| failed(new, source))
+}
+
+/// The path of the same name in another folder.
+fn beside(path: &Path, dir: &Path) -> PathBuf {
+    dir.join(path.file_name().unwrap_or_default())
+}

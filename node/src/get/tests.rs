@@ -1,0 +1,377 @@
+//! `get` from a source in memory: what is written, what is reused, what is refused.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::block::{Block, DAG_PB, cid_of};
+use crate::dag::import::{ImportOptions, Profile, Sink, import_path};
+use crate::dag::unixfs::{encode_directory, encode_file, encode_symlink};
+use crate::source::FetchError;
+use crate::store::{PackKind, Store, StoreOptions};
+
+/// Blocks of a store or made by hand; stops answering after `most` blocks.
+#[derive(Clone, Debug, Default)]
+struct Source {
+    store: Option<Store>,
+    blocks: Arc<HashMap<Cid, Block>>,
+    given: Arc<AtomicUsize>,
+    most: Option<usize>,
+}
+
+impl BlockSource for Source {
+    async fn fetch(&self, cid: &Cid) -> Result<Block, FetchError> {
+        let given = self.given.fetch_add(1, Ordering::Relaxed);
+        if self.most.is_some_and(|most| given >= most) {
+            std::future::pending::<()>().await;
+        }
+        let stored = match &self.store {
+            Some(store) => store.get(cid)?,
+            None => None,
+        };
+        stored
+            .or_else(|| self.blocks.get(cid).cloned())
+            .ok_or_else(|| FetchError::NotFound {
+                cid: *cid,
+                tried: "a test".to_owned(),
+            })
+    }
+}
+
+struct Folder {
+    _dir: tempfile::TempDir,
+    source: Source,
+    root: Cid,
+    origin: PathBuf,
+    out: PathBuf,
+}
+
+/// Imports what `fill` makes in a folder.
+fn folder(profile: Profile, fill: impl FnOnce(&Path)) -> Folder {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = dir.path().join("origin");
+    fs::create_dir(&origin).unwrap();
+    fill(&origin);
+    let options = StoreOptions {
+        reserve: 0,
+        ..StoreOptions::default()
+    };
+    let (store, _) = Store::open(&dir.path().join("blocks"), options).unwrap();
+    let root = import(&store, &origin, profile);
+    Folder {
+        source: Source {
+            store: Some(store),
+            ..Source::default()
+        },
+        root,
+        origin,
+        out: dir.path().join("out"),
+        _dir: dir,
+    }
+}
+
+fn import(store: &Store, path: &Path, profile: Profile) -> Cid {
+    let options = ImportOptions {
+        profile,
+        hidden: true,
+        preserve_mode: false,
+        ..ImportOptions::default()
+    };
+    let sink = Sink::Store(store.clone(), PackKind::Kept);
+    let imported = import_path(&sink, path, &options, &(Arc::new(|_| true) as _)).unwrap();
+    imported.root
+}
+
+fn bytes(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed + 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+fn sample(dir: &Path) {
+    fs::write(dir.join("empty"), b"").unwrap();
+    fs::write(dir.join("large"), bytes(1, 5_300_000)).unwrap();
+    fs::create_dir_all(dir.join("sub/deeper")).unwrap();
+    fs::create_dir(dir.join("nothing here")).unwrap();
+    fs::write(dir.join("sub/deeper/run"), b"#!/bin/sh\n").unwrap();
+    std::os::unix::fs::symlink("../../outside", dir.join("sub/link")).unwrap();
+}
+
+/// Every path below a folder with what is there.
+fn contents(dir: &Path) -> HashMap<PathBuf, Vec<u8>> {
+    fn walk(base: &Path, dir: &Path, found: &mut HashMap<PathBuf, Vec<u8>>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = fs::symlink_metadata(&path).unwrap().file_type();
+            let relative = path.strip_prefix(base).unwrap().to_owned();
+            if kind.is_symlink() {
+                let target = fs::read_link(&path).unwrap();
+                found.insert(relative, target.as_os_str().as_bytes().to_vec());
+            } else if kind.is_dir() {
+                found.insert(relative, b"a folder".to_vec());
+                walk(base, &path, found);
+            } else {
+                found.insert(relative, fs::read(&path).unwrap());
+            }
+        }
+    }
+    let mut found = HashMap::new();
+    walk(dir, dir, &mut found);
+    found
+}
+
+fn options(window: usize) -> GetOptions {
+    GetOptions {
+        window,
+        ..GetOptions::default()
+    }
+}
+
+async fn run(folder: &Folder, options: &GetOptions) -> Result<Got, GetError> {
+    let progress = Arc::new(|_, _| {});
+    get(&folder.source, folder.root, &folder.out, options, progress).await
+}
+
+#[tokio::test]
+async fn a_tree_comes_out_as_it_went_in() {
+    for profile in [Profile::UnixfsV1_2025, Profile::UnixfsV0_2015] {
+        for window in [1, 64] {
+            let folder = folder(profile, sample);
+            let got = run(&folder, &options(window)).await.unwrap();
+            assert_eq!(contents(&folder.out), contents(&folder.origin));
+            assert_eq!((got.files, got.bytes), (3, 5_300_010));
+            assert!(!folder.out.with_extension("duka-part").exists());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_large_directory_comes_out_of_its_shards() {
+    let folder = folder(Profile::UnixfsV1_2025, |dir| {
+        for i in 0..6_000 {
+            let name = format!("a file with a name that is long enough for a HAMT {i}");
+            fs::write(dir.join(name), i.to_string()).unwrap();
+        }
+    });
+    let got = run(&folder, &options(128)).await.unwrap();
+    assert_eq!(got.files, 6_000);
+    assert_eq!(contents(&folder.out), contents(&folder.origin));
+}
+
+#[tokio::test]
+async fn a_single_file_becomes_a_file() {
+    let mut folder = folder(Profile::UnixfsV1_2025, sample);
+    let store = folder.source.store.clone().unwrap();
+    folder.root = import(&store, &folder.origin.join("large"), Profile::UnixfsV1_2025);
+    run(&folder, &options(8)).await.unwrap();
+    assert_eq!(fs::read(&folder.out).unwrap(), bytes(1, 5_300_000));
+}
+
+#[tokio::test]
+async fn an_interrupted_run_goes_on_with_what_is_missing() {
+    for profile in [Profile::UnixfsV1_2025, Profile::UnixfsV0_2015] {
+        let mut folder = folder(profile, |dir| {
+            fs::write(dir.join("large"), bytes(1, 8 << 20)).unwrap();
+        });
+        // The source stops answering half-way and the run is dropped.
+        let chunk = if profile == Profile::UnixfsV1_2025 {
+            1 << 20
+        } else {
+            256 << 10
+        };
+        let half = (4 << 20) / chunk;
+        folder.source.most = Some(2 + half);
+        {
+            let options = options(1);
+            let running = run(&folder, &options);
+            let stopped = async {
+                while folder.source.given.load(Ordering::Relaxed) <= 2 + half {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                _ = running => panic!("it cannot finish"),
+                () = stopped => {}
+            }
+        }
+        assert!(!folder.out.exists());
+        // Bytes that only look right are not trusted.
+        let part = folder.out.with_file_name("out.duka-part");
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(part.join("large"))
+            .unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"damage", 10).unwrap();
+        fs::write(part.join("left over"), b"from another tree").unwrap();
+
+        folder.source.most = None;
+        let got = run(&folder, &options(16)).await.unwrap();
+        assert_eq!(got.reused, (half - 1) as u64 * chunk as u64);
+        assert_eq!(got.bytes, 8 << 20);
+        assert_eq!(contents(&folder.out), contents(&folder.origin));
+    }
+}
+
+#[tokio::test]
+async fn an_existing_target_is_refused_and_left_alone() {
+    let folder = folder(Profile::UnixfsV1_2025, sample);
+    fs::create_dir(&folder.out).unwrap();
+    fs::write(folder.out.join("mine"), b"mine").unwrap();
+    let refused = run(&folder, &options(8)).await;
+    assert!(matches!(refused, Err(GetError::Exists { .. })));
+    assert_eq!(contents(&folder.out).len(), 1);
+}
+
+#[tokio::test]
+async fn update_replaces_what_differs_and_keeps_the_rest() {
+    let mut folder = folder(Profile::UnixfsV1_2025, sample);
+    run(&folder, &options(8)).await.unwrap();
+    fs::write(folder.out.join("mine"), b"mine").unwrap();
+    let mut changed = bytes(1, 5_300_000);
+    changed[2_500_000] ^= 1;
+    fs::write(folder.origin.join("large"), changed).unwrap();
+    fs::write(folder.origin.join("new"), b"new").unwrap();
+    let store = folder.source.store.clone().unwrap();
+    folder.root = import(&store, &folder.origin, Profile::UnixfsV1_2025);
+
+    let update = GetOptions {
+        update: true,
+        ..options(8)
+    };
+    let got = run(&folder, &update).await.unwrap();
+    assert!(got.reused >= 4 << 20, "{got:?}");
+    assert!(got.fetched < 2 << 20, "{got:?}");
+    let mut wanted = contents(&folder.origin);
+    wanted.insert("mine".into(), b"mine".to_vec());
+    assert_eq!(contents(&folder.out), wanted);
+}
+
+#[tokio::test]
+async fn execute_permission_comes_from_the_release() {
+    let folder = folder(Profile::UnixfsV1_2025, sample);
+    let with = GetOptions {
+        executables: vec!["sub/deeper/run".to_owned()],
+        ..options(8)
+    };
+    run(&folder, &with).await.unwrap();
+    let mode = |path: &str| {
+        let found = fs::metadata(folder.out.join(path)).unwrap();
+        found.permissions().mode() & 0o111
+    };
+    assert_ne!(mode("sub/deeper/run"), 0);
+    assert_eq!(mode("large"), 0);
+}
+
+fn hand_made(blocks: &[Block], root: &Block) -> (tempfile::TempDir, Folder) {
+    let dir = tempfile::tempdir().unwrap();
+    let all = blocks.iter().chain([root]);
+    let folder = Folder {
+        source: Source {
+            blocks: Arc::new(all.map(|b| (*b.cid(), b.clone())).collect()),
+            ..Source::default()
+        },
+        root: *root.cid(),
+        origin: PathBuf::new(),
+        out: dir.path().join("out"),
+        _dir: tempfile::tempdir().unwrap(),
+    };
+    (dir, folder)
+}
+
+fn link(name: &[u8], cid: &Cid, tsize: u64) -> Link {
+    Link {
+        cid: *cid,
+        name: name.to_vec(),
+        tsize,
+    }
+}
+
+fn directory(links: &[Link]) -> Block {
+    Block::of(DAG_PB, encode_directory(links, Metadata::default()).into())
+}
+
+#[tokio::test]
+async fn names_that_leave_the_folder_are_refused() {
+    let leaf = Block::of(crate::block::RAW, Bytes::from_static(b"bytes"));
+    let long = [b'x'; 256];
+    for name in [
+        &b".."[..],
+        b".",
+        b"",
+        b"a/b",
+        b"/etc/passwd",
+        b"nul\0",
+        &long,
+    ] {
+        let root = directory(&[link(name, leaf.cid(), 5)]);
+        let (dir, folder) = hand_made(std::slice::from_ref(&leaf), &root);
+        let refused = run(&folder, &options(8)).await;
+        assert!(matches!(refused, Err(GetError::Name { .. })), "{name:?}");
+        assert!(!dir.path().join("out").exists());
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_written_through_a_link() {
+    let outside = tempfile::tempdir().unwrap();
+    let target = Bytes::from(outside.path().as_os_str().as_bytes().to_vec());
+    let leaf = Block::of(crate::block::RAW, Bytes::from_static(b"bytes"));
+    let symlink = encode_symlink(target, Metadata::default());
+    let symlink = Block::of(DAG_PB, symlink.into());
+    let inner = directory(&[link(b"planted", leaf.cid(), 5)]);
+    let root = directory(&[link(b"a", symlink.cid(), 9), link(b"a", inner.cid(), 9)]);
+    let (_dir, folder) = hand_made(&[leaf, symlink, inner], &root);
+    let refused = run(&folder, &options(8)).await;
+    assert!(matches!(
+        refused,
+        Err(GetError::Name { .. } | GetError::Dag(_))
+    ));
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    assert!(!folder.out.exists());
+}
+
+#[tokio::test]
+async fn a_child_of_another_size_than_claimed_gives_no_file() {
+    let leaf = Block::of(crate::block::RAW, Bytes::from(vec![7; 1000]));
+    for claimed in [999, 1001, 0] {
+        let links = [link(b"", leaf.cid(), 1000), link(b"", leaf.cid(), 1000)];
+        let file = encode_file(&links, vec![1000, claimed], Metadata::default());
+        let root = Block::of(DAG_PB, file.into());
+        let (_dir, folder) = hand_made(std::slice::from_ref(&leaf), &root);
+        let got = run(&folder, &options(8)).await;
+        // An empty child adds nothing, so 0 makes a file of 1,000 bytes.
+        assert_eq!(got.is_ok(), claimed == 0, "{claimed}: {got:?}");
+        assert_eq!(folder.out.exists(), claimed == 0);
+    }
+}
+
+#[tokio::test]
+async fn a_missing_block_leaves_no_output() {
+    let absent = cid_of(crate::block::RAW, b"absent");
+    let root = directory(&[link(b"file", &absent, 6)]);
+    let (_dir, folder) = hand_made(&[], &root);
+    let failed = run(&folder, &options(8)).await;
+    let not_found = matches!(
+        failed,
+        Err(GetError::Dag(DagError::Fetch(FetchError::NotFound { cid, .. }))) if cid == absent
+    );
+    assert!(not_found);
+    assert!(!folder.out.exists());
+}
+
+#[tokio::test]
+async fn a_tree_larger_than_the_disk_is_refused_before_it_is_fetched() {
+    let leaf = Block::of(crate::block::RAW, Bytes::from_static(b"bytes"));
+    let root = directory(&[link(b"file", leaf.cid(), 1 << 60)]);
+    let (_dir, folder) = hand_made(&[leaf], &root);
+    let refused = run(&folder, &options(8)).await;
+    assert!(matches!(refused, Err(GetError::Full { .. })));
+    assert_eq!(folder.source.given.load(Ordering::Relaxed), 1);
+}

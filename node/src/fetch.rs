@@ -90,7 +90,9 @@ impl Fetcher {
         if let Some(block) = Block::inlined(cid)? {
             return Ok((block, false));
         }
-        if let Some(block) = self.store.read(cid).await? {
+        if self.store.has(cid)?
+            && let Some(block) = self.store.read(cid).await?
+        {
             return Ok((block, false));
         }
         match &self.session {

@@ -1,0 +1,247 @@
+//! The flows over a real data directory, without a network: publish → head → names, pin, yank,
+//! restart.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use duka_config::Config;
+use duka_node::dag::path::{ContentPath, Root};
+use duka_node::fetch::FetchOptions;
+use duka_node::ids::ProductId;
+use duka_node::keys::Name;
+use duka_node::manifest::ManifestError;
+use duka_node::manifest::change::Conflict;
+use duka_node::node::{self, Node, OpenError};
+use duka_node::publish::{self, PublishError, PublishOptions, Published, Source};
+use duka_node::{dag, yank};
+
+fn offline_config() -> Config {
+    let mut config = Config::default();
+    config.network.offline = true;
+    config.store.reserve = bytesize::ByteSize::mib(1);
+    config
+}
+
+async fn open(dir: &Path) -> Node {
+    node::init(dir).unwrap();
+    Node::open(dir, &offline_config()).await.unwrap()
+}
+
+fn album() -> ProductId {
+    "album".parse().unwrap()
+}
+
+fn write_album(dir: &Path, lyrics: &str) {
+    std::fs::create_dir_all(dir.join("lyrics")).unwrap();
+    std::fs::write(dir.join("cover.svg"), "<svg/>").unwrap();
+    std::fs::write(dir.join("lyrics/one.txt"), lyrics).unwrap();
+}
+
+async fn publish(node: &Node, folder: &Path, options: PublishOptions) -> Published {
+    try_publish(node, folder, options).await.unwrap()
+}
+
+async fn try_publish(
+    node: &Node,
+    folder: &Path,
+    options: PublishOptions,
+) -> Result<Published, PublishError> {
+    let source = Source::Path(folder.to_owned());
+    publish::publish(node, source, options, Arc::new(|_| true)).await
+}
+
+/// Waits until a head covers `releases` releases, and reads a file of the shop.
+async fn shop_file(node: &Node, releases: u64, path: &str) -> serde_json::Value {
+    let mut heads = node.heads();
+    loop {
+        if let Some(head) = heads.borrow_and_update().clone() {
+            let shop: serde_json::Value = read_json(node, &head.root, "shop.json").await;
+            if shop["counts"]["releases"] == releases {
+                return read_json(node, &head.root, path).await;
+            }
+        }
+        heads.changed().await.unwrap();
+    }
+}
+
+async fn read_json(node: &Node, root: &cid::Cid, path: &str) -> serde_json::Value {
+    serde_json::from_slice(&read(node, *root, path).await).unwrap()
+}
+
+async fn read(node: &Node, root: cid::Cid, path: &str) -> Vec<u8> {
+    use futures::TryStreamExt;
+    let source = node.fetcher(FetchOptions::offline());
+    let segments: Vec<String> = path.split('/').map(str::to_owned).collect();
+    let resolved = dag::path::resolve(&source, root, &segments).await.unwrap();
+    let chunks: Vec<bytes::Bytes> = dag::read::read_range(&source, resolved.cid, 0..u64::MAX)
+        .try_collect()
+        .await
+        .unwrap();
+    chunks.concat()
+}
+
+#[tokio::test]
+async fn published_release_is_in_the_head_with_checksums() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("album");
+    write_album(&folder, "la la la");
+    let node = open(&dir.path().join("data")).await;
+
+    let published = publish(&node, &folder, PublishOptions::new(album())).await;
+    assert!(published.released);
+    assert_eq!((published.files, published.bytes), (2, 14));
+
+    let record = shop_file(&node, 1, "products/album/1.json").await;
+    assert_eq!(record["cid"], published.cid);
+    let lyrics = &record["files"][1];
+    assert_eq!(lyrics["path"], "lyrics/one.txt");
+    // printf 'la la la' | sha256sum
+    let sum = "d488288a90852227c137cc78556c8f55fe20c052d61df3b4987643b42def93c3";
+    assert_eq!(lyrics["sha256"], sum);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn shop_name_leads_through_both_records_to_the_release() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("album");
+    write_album(&folder, "la la la");
+    let node = open(&dir.path().join("data")).await;
+    publish(&node, &folder, PublishOptions::new(album())).await;
+    shop_file(&node, 1, "shop.json").await;
+
+    let name: Name = node.shop_name();
+    let resolved = node.resolve_name(&name).await.unwrap();
+    assert!(resolved.record.value.starts_with("/ipns/k51"), "{}", resolved.record.value);
+    let path = ContentPath::parse(&resolved.path).unwrap();
+    let Root::Cid(root) = path.root else { panic!("{path:?} is no CID") };
+    assert_eq!(read(&node, root, "p/album/1/lyrics/one.txt").await, b"la la la");
+    assert_eq!(read(&node, root, "p/album/stable/lyrics/one.txt").await, b"la la la");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn second_publish_takes_the_next_number_and_moves_the_channel() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("album");
+    let node = open(&dir.path().join("data")).await;
+    write_album(&folder, "la");
+    publish(&node, &folder, PublishOptions::new(album())).await;
+    write_album(&folder, "la la");
+    let second = publish(&node, &folder, PublishOptions::new(album())).await;
+    assert_eq!(second.version.as_str(), "2");
+
+    let product = shop_file(&node, 2, "products/album/product.json").await;
+    assert_eq!(product["channels"]["stable"], "2");
+    let root = node.manifest().head().unwrap().unwrap().root;
+    assert_eq!(read(&node, root, "p/album/1/lyrics/one.txt").await, b"la");
+    assert_eq!(read(&node, root, "p/album/stable/lyrics/one.txt").await, b"la la");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn same_version_twice_is_refused_and_the_first_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("album");
+    let node = open(&dir.path().join("data")).await;
+    let options = PublishOptions { version: Some("1.0".parse().unwrap()), ..PublishOptions::new(album()) };
+    write_album(&folder, "la");
+    let first = publish(&node, &folder, options.clone()).await;
+    write_album(&folder, "la la");
+    let error = try_publish(&node, &folder, options).await.unwrap_err();
+    assert!(matches!(
+        error,
+        PublishError::Manifest(ManifestError::Conflict(Conflict::ReleaseExists { .. }))
+    ));
+    let release = node.manifest().release(&album(), &"1.0".parse().unwrap()).unwrap().unwrap();
+    assert_eq!(release.root.to_string(), first.cid);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn if_changed_makes_no_second_release_of_the_same_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("album");
+    let node = open(&dir.path().join("data")).await;
+    let options = PublishOptions { if_changed: true, ..PublishOptions::new(album()) };
+    write_album(&folder, "la");
+    let first = publish(&node, &folder, options.clone()).await;
+    let second = publish(&node, &folder, options).await;
+    assert!(first.released && !second.released);
+    assert_eq!(first.version, second.version);
+    assert_eq!(node.manifest().releases(&album()).count(), 1);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn dry_run_tells_the_root_and_stores_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("album");
+    let node = open(&dir.path().join("data")).await;
+    write_album(&folder, "la");
+    let options = PublishOptions { dry_run: true, ..PublishOptions::new(album()) };
+    let dry = publish(&node, &folder, options).await;
+    assert!(!node.store().has(&dry.cid.parse().unwrap()).unwrap());
+    assert!(node.manifest().product(&album()).unwrap().is_none());
+    let wet = publish(&node, &folder, PublishOptions::new(album())).await;
+    assert_eq!(dry.cid, wet.cid);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn yanked_release_stays_downloadable_and_leaves_the_channel() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("album");
+    let node = open(&dir.path().join("data")).await;
+    for lyrics in ["la", "la la"] {
+        write_album(&folder, lyrics);
+        publish(&node, &folder, PublishOptions::new(album())).await;
+    }
+    shop_file(&node, 2, "shop.json").await;
+    let seq = node.manifest().head().unwrap().unwrap().seq;
+    yank::yank(&node, &album(), &"2".parse().unwrap()).await.unwrap();
+    let mut heads = node.heads();
+    let head = heads.wait_for(|head| head.as_ref().is_some_and(|head| head.seq > seq)).await;
+    let root = head.unwrap().as_ref().unwrap().root;
+
+    let product = read_json(&node, &root, "products/album/product.json").await;
+    assert_eq!(product["channels"]["stable"], "1");
+    assert!(product["versions"][0]["yanked"].is_string(), "{product}");
+    assert_eq!(read(&node, root, "p/album/2/lyrics/one.txt").await, b"la la");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn restart_finds_releases_head_and_names_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, data) = (dir.path().join("album"), dir.path().join("data"));
+    write_album(&folder, "la");
+    let node = open(&data).await;
+    publish(&node, &folder, PublishOptions::new(album())).await;
+    shop_file(&node, 1, "shop.json").await;
+    let (name, head) = (node.shop_name(), node.manifest().head().unwrap());
+    node.shutdown().await;
+    drop(node);
+
+    let node = open(&data).await;
+    assert_eq!(node.manifest().head().unwrap(), head);
+    assert_eq!(node.resolve_name(&name).await.unwrap().path, format!("/ipfs/{}", head.unwrap().root));
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn second_node_on_the_same_directory_is_told_who_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(dir.path()).await;
+    let error = Node::open(dir.path(), &offline_config()).await.unwrap_err();
+    assert!(matches!(&error, OpenError::Lock(_)), "{error}");
+    assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn directory_without_keys_asks_for_init() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Node::open(dir.path(), &offline_config()).await.unwrap_err();
+    assert!(matches!(error, OpenError::NotInitialised { .. }), "{error}");
+}

@@ -112,14 +112,14 @@ async fn next_head(node: &Node, done: Vec<JobId>) -> Result<(), AnnounceError> {
         issued: now,
     };
     let records = sign(node, &head, now)?;
-    let mut ops = vec![Op::PutHead(head.clone())];
+    let mut ops = built.cache;
+    ops.push(Op::PutHead(head.clone()));
     ops.extend(
         records
             .iter()
             .map(|(name, record)| put_name(name, record, now)),
     );
     ops.extend(done.into_iter().map(Op::DeleteJob));
-    ops.extend(built.cache);
     node.manifest()
         .commit(Change {
             expect: vec![Expect::HeadSeq(seq)],

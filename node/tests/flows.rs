@@ -112,11 +112,23 @@ async fn shop_name_leads_through_both_records_to_the_release() {
 
     let name: Name = node.shop_name();
     let resolved = node.resolve_name(&name).await.unwrap();
-    assert!(resolved.record.value.starts_with("/ipns/k51"), "{}", resolved.record.value);
+    assert!(
+        resolved.record.value.starts_with("/ipns/k51"),
+        "{}",
+        resolved.record.value
+    );
     let path = ContentPath::parse(&resolved.path).unwrap();
-    let Root::Cid(root) = path.root else { panic!("{path:?} is no CID") };
-    assert_eq!(read(&node, root, "p/album/1/lyrics/one.txt").await, b"la la la");
-    assert_eq!(read(&node, root, "p/album/stable/lyrics/one.txt").await, b"la la la");
+    let Root::Cid(root) = path.root else {
+        panic!("{path:?} is no CID")
+    };
+    assert_eq!(
+        read(&node, root, "p/album/1/lyrics/one.txt").await,
+        b"la la la"
+    );
+    assert_eq!(
+        read(&node, root, "p/album/stable/lyrics/one.txt").await,
+        b"la la la"
+    );
     node.shutdown().await;
 }
 
@@ -135,7 +147,10 @@ async fn second_publish_takes_the_next_number_and_moves_the_channel() {
     assert_eq!(product["channels"]["stable"], "2");
     let root = node.manifest().head().unwrap().unwrap().root;
     assert_eq!(read(&node, root, "p/album/1/lyrics/one.txt").await, b"la");
-    assert_eq!(read(&node, root, "p/album/stable/lyrics/one.txt").await, b"la la");
+    assert_eq!(
+        read(&node, root, "p/album/stable/lyrics/one.txt").await,
+        b"la la"
+    );
     node.shutdown().await;
 }
 
@@ -144,7 +159,10 @@ async fn same_version_twice_is_refused_and_the_first_stays() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("album");
     let node = open(&dir.path().join("data")).await;
-    let options = PublishOptions { version: Some("1.0".parse().unwrap()), ..PublishOptions::new(album()) };
+    let options = PublishOptions {
+        version: Some("1.0".parse().unwrap()),
+        ..PublishOptions::new(album())
+    };
     write_album(&folder, "la");
     let first = publish(&node, &folder, options.clone()).await;
     write_album(&folder, "la la");
@@ -153,7 +171,11 @@ async fn same_version_twice_is_refused_and_the_first_stays() {
         error,
         PublishError::Manifest(ManifestError::Conflict(Conflict::ReleaseExists { .. }))
     ));
-    let release = node.manifest().release(&album(), &"1.0".parse().unwrap()).unwrap().unwrap();
+    let release = node
+        .manifest()
+        .release(&album(), &"1.0".parse().unwrap())
+        .unwrap()
+        .unwrap();
     assert_eq!(release.root.to_string(), first.cid);
     node.shutdown().await;
 }
@@ -163,7 +185,10 @@ async fn if_changed_makes_no_second_release_of_the_same_folder() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("album");
     let node = open(&dir.path().join("data")).await;
-    let options = PublishOptions { if_changed: true, ..PublishOptions::new(album()) };
+    let options = PublishOptions {
+        if_changed: true,
+        ..PublishOptions::new(album())
+    };
     write_album(&folder, "la");
     let first = publish(&node, &folder, options.clone()).await;
     let second = publish(&node, &folder, options).await;
@@ -179,7 +204,10 @@ async fn dry_run_tells_the_root_and_stores_nothing() {
     let folder = dir.path().join("album");
     let node = open(&dir.path().join("data")).await;
     write_album(&folder, "la");
-    let options = PublishOptions { dry_run: true, ..PublishOptions::new(album()) };
+    let options = PublishOptions {
+        dry_run: true,
+        ..PublishOptions::new(album())
+    };
     let dry = publish(&node, &folder, options).await;
     assert!(!node.store().has(&dry.cid.parse().unwrap()).unwrap());
     assert!(node.manifest().product(&album()).unwrap().is_none());
@@ -199,15 +227,22 @@ async fn yanked_release_stays_downloadable_and_leaves_the_channel() {
     }
     shop_file(&node, 2, "shop.json").await;
     let seq = node.manifest().head().unwrap().unwrap().seq;
-    yank::yank(&node, &album(), &"2".parse().unwrap()).await.unwrap();
+    yank::yank(&node, &album(), &"2".parse().unwrap())
+        .await
+        .unwrap();
     let mut heads = node.heads();
-    let head = heads.wait_for(|head| head.as_ref().is_some_and(|head| head.seq > seq)).await;
+    let head = heads
+        .wait_for(|head| head.as_ref().is_some_and(|head| head.seq > seq))
+        .await;
     let root = head.unwrap().as_ref().unwrap().root;
 
     let product = read_json(&node, &root, "products/album/product.json").await;
     assert_eq!(product["channels"]["stable"], "1");
     assert!(product["versions"][0]["yanked"].is_string(), "{product}");
-    assert_eq!(read(&node, root, "p/album/2/lyrics/one.txt").await, b"la la");
+    assert_eq!(
+        read(&node, root, "p/album/2/lyrics/one.txt").await,
+        b"la la"
+    );
     node.shutdown().await;
 }
 
@@ -225,7 +260,10 @@ async fn restart_finds_releases_head_and_names_again() {
 
     let node = open(&data).await;
     assert_eq!(node.manifest().head().unwrap(), head);
-    assert_eq!(node.resolve_name(&name).await.unwrap().path, format!("/ipfs/{}", head.unwrap().root));
+    assert_eq!(
+        node.resolve_name(&name).await.unwrap().path,
+        format!("/ipfs/{}", head.unwrap().root)
+    );
     node.shutdown().await;
 }
 
@@ -235,7 +273,10 @@ async fn second_node_on_the_same_directory_is_told_who_has_it() {
     let node = open(dir.path()).await;
     let error = Node::open(dir.path(), &offline_config()).await.unwrap_err();
     assert!(matches!(&error, OpenError::Lock(_)), "{error}");
-    assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
+    assert!(
+        error.to_string().contains(&std::process::id().to_string()),
+        "{error}"
+    );
     node.shutdown().await;
 }
 

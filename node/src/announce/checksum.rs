@@ -1,9 +1,28 @@
 //! The SHA-256 of each file of a release, and the release record that holds them.
 
+use std::io::{self, BufRead, Read};
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use cid::Cid;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+
+use crate::block::{RAW, SHA2_256};
+use crate::dag::DagError;
+use crate::dag::import::{ImportError, ImportOptions, Sink, import_reader};
+use crate::dag::read::read_range;
 use crate::ids::{ProductId, Version};
-use crate::manifest::ManifestError;
-use crate::manifest::record::JobId;
+use crate::manifest::change::{Change, Op};
+use crate::manifest::record::{JobId, Release};
+use crate::manifest::{Manifest, ManifestError};
 use crate::node::Node;
+use crate::publish::FileEntry;
+use crate::shop::json::{FileJson, release_json};
+use crate::source::local::LocalSource;
+use crate::store::{PackKind, Store, StoreError};
 
 /// Why checksums could not be computed.
 #[derive(Debug, thiserror::Error)]
@@ -12,14 +31,161 @@ pub enum ChecksumError {
     /// The manifest failed.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file of the release could not be read, or the record not be stored.
+    #[error("writing the record of {product} {version} failed")]
+    Record {
+        /// The product.
+        product: ProductId,
+        /// The version.
+        version: Version,
+        /// The cause.
+        #[source]
+        source: ImportError,
+    },
 }
 
 /// Computes the checksums of a release and stores its record; the job is done with it.
 pub(super) async fn record_release(
-    _node: &Node,
-    _job: JobId,
-    _product: &ProductId,
-    _version: &Version,
+    node: &Node,
+    job: JobId,
+    product: &ProductId,
+    version: &Version,
 ) -> Result<(), ChecksumError> {
-    todo!()
+    let mut ops = vec![Op::DeleteJob(job)];
+    if let Some(release) = unrecorded(node.manifest(), product, version)? {
+        let record = write_record(node, product, version, release)
+            .await
+            .map_err(|source| ChecksumError::Record {
+                product: product.clone(),
+                version: version.clone(),
+                source,
+            })?;
+        node.commit_blocks().await?;
+        // Read again in its turn: a yank may have come meanwhile.
+        let _turn = node.publish_turn().await;
+        if let Some(mut release) = unrecorded(node.manifest(), product, version)? {
+            release.record = Some(record);
+            ops.push(Op::PutRelease(product.clone(), version.clone(), release));
+        }
+        node.manifest()
+            .commit(Change {
+                expect: Vec::new(),
+                ops,
+            })
+            .await?;
+    } else {
+        node.manifest()
+            .commit(Change {
+                expect: Vec::new(),
+                ops,
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+fn unrecorded(
+    manifest: &Manifest,
+    product: &ProductId,
+    version: &Version,
+) -> Result<Option<Release>, ManifestError> {
+    let release = manifest.release(product, version)?;
+    Ok(release.filter(|release| release.record.is_none()))
+}
+
+/// Streams file list → checksums → record, off the runtime.
+async fn write_record(
+    node: &Node,
+    product: &ProductId,
+    version: &Version,
+    release: Release,
+) -> Result<Cid, ImportError> {
+    let (product, version) = (product.clone(), version.clone());
+    let store = node.store().clone();
+    let runtime = Handle::current();
+    node.blocking(move || {
+        let list = StoredFile::open(&runtime, &store, release.file_list);
+        let files = list.lines().map(|line| {
+            let entry: FileEntry = serde_json::from_str(&line?)?;
+            let cid: Cid = entry.cid.parse().map_err(io::Error::other)?;
+            Ok(FileJson {
+                executable: entry.executable,
+                path: entry.path,
+                sha256: hex::encode(checksum(&runtime, &store, cid)?),
+                size: entry.size,
+            })
+        });
+        let sink = Sink::Store(store.clone(), PackKind::Kept);
+        let mut record = release_json(&product, &version, &release, files);
+        let options = ImportOptions::default();
+        Ok(import_reader(&sink, &mut record, &options, &(Arc::new(|_| true) as _))?.root)
+    })
+    .await
+}
+
+/// SHA-256 of a stored file. A file of one raw block has it in its CID.
+fn checksum(runtime: &Handle, store: &Store, cid: Cid) -> io::Result<[u8; 32]> {
+    if cid.codec() == RAW
+        && cid.hash().code() == SHA2_256
+        && let Ok(digest) = cid.hash().digest().try_into()
+    {
+        return Ok(digest);
+    }
+    let mut file = StoredFile::open(runtime, store, cid);
+    let mut hasher = Sha256::new();
+    loop {
+        let chunk = file.fill_buf()?;
+        if chunk.is_empty() {
+            return Ok(hasher.finalize().into());
+        }
+        hasher.update(chunk);
+        let len = chunk.len();
+        file.consume(len);
+    }
+}
+
+/// A stored file for blocking readers, block by block without a copy.
+struct StoredFile {
+    runtime: Handle,
+    blocks: BoxStream<'static, Result<Bytes, DagError>>,
+    /// What is left of the block last read.
+    rest: Bytes,
+}
+
+impl StoredFile {
+    fn open(runtime: &Handle, store: &Store, cid: Cid) -> Self {
+        let source = LocalSource::new(store.clone());
+        Self {
+            runtime: runtime.clone(),
+            blocks: read_range(&source, cid, 0..u64::MAX).boxed(),
+            rest: Bytes::new(),
+        }
+    }
+}
+
+impl BufRead for StoredFile {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.rest.is_empty() {
+            match self.runtime.block_on(self.blocks.next()) {
+                Some(block) => self.rest = block.map_err(io::Error::other)?,
+                None => break,
+            }
+        }
+        Ok(&self.rest)
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.rest.advance(len);
+    }
+}
+
+impl Read for StoredFile {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.fill_buf()?.read(buffer)?;
+        self.consume(len);
+        Ok(len)
+    }
 }

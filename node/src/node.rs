@@ -6,7 +6,6 @@ mod lock;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cid::Cid;
@@ -21,7 +20,7 @@ use crate::announce;
 use crate::fetch::{FetchOptions, Fetcher, Outside};
 use crate::ipns::Record;
 use crate::keys::{self, KeyError, Keys, Name};
-use crate::manifest::record::{Head, JobId};
+use crate::manifest::record::Head;
 use crate::manifest::{self, Manifest, ManifestError};
 use crate::name::{self, NameError, ResolvedName};
 use crate::net::provide::{self, Provider};
@@ -51,7 +50,6 @@ struct Inner {
     gateways: Vec<Url>,
     recovery: Recovery,
     publish_turn: Mutex<()>,
-    next_job: AtomicU64,
     jobs_changed: Notify,
     announced: watch::Sender<Option<Head>>,
     tasks: TaskTracker,
@@ -188,7 +186,6 @@ impl Node {
                 data_dir: data_dir.to_owned(),
                 config: config.clone(),
                 announced: watch::Sender::new(parts.manifest.head()?),
-                next_job: AtomicU64::new(next_job_id(&parts.manifest)?),
                 keys: parts.keys,
                 store: parts.store,
                 manifest: parts.manifest,
@@ -294,11 +291,6 @@ impl Node {
         self.inner.publish_turn.lock().await
     }
 
-    /// A job id that no other job has.
-    pub(crate) fn next_job_id(&self) -> JobId {
-        self.inner.next_job.fetch_add(1, Ordering::Relaxed)
-    }
-
     /// Wakes the announce worker.
     pub(crate) fn jobs_changed(&self) {
         self.inner.jobs_changed.notify_one();
@@ -348,6 +340,7 @@ impl Node {
         if let Err(error) = self.commit_blocks().await {
             tracing::error!(%error, "committing the store on shutdown failed");
         }
+        self.inner.manifest.close().await;
     }
 }
 
@@ -408,12 +401,4 @@ fn gateway_urls(configured: &[String]) -> Result<Vec<Url>, OpenError> {
             .ok_or_else(|| OpenError::Gateway { url: url.clone() })
     };
     configured.iter().map(parse).collect()
-}
-
-fn next_job_id(manifest: &Manifest) -> Result<JobId, ManifestError> {
-    let mut next = 1;
-    for job in manifest.jobs() {
-        next = next.max(job?.0 + 1);
-    }
-    Ok(next)
 }

@@ -337,8 +337,8 @@ fn release_change(
             Op::PutProduct(id.clone(), product),
             Op::PutRelease(id.clone(), version.clone(), release),
             Op::PutPin(tree.root, pin),
-            Op::PutJob(node.next_job_id(), checksum),
-            Op::PutJob(node.next_job_id(), Job::Announce),
+            Op::PutJob(node.manifest().new_job_id(), checksum),
+            Op::PutJob(node.manifest().new_job_id(), Job::Announce),
         ],
     })
 }

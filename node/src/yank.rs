@@ -59,7 +59,7 @@ pub async fn yank(
             ops: vec![
                 Op::PutProduct(id.clone(), product),
                 Op::PutRelease(id.clone(), version.clone(), release.clone()),
-                Op::PutJob(node.next_job_id(), Job::Announce),
+                Op::PutJob(node.manifest().new_job_id(), Job::Announce),
             ],
         })
         .await?;

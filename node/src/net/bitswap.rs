@@ -1,4 +1,30 @@
 //! Bitswap 1.0, 1.1 and 1.2 (specs.ipfs.tech/bitswap-protocol), client and server.
+//!
+//! ```text
+//!  swarm ── Behaviour, Handler ──── streams ───▶ reader (one task per inbound stream)
+//!              ▲                                   │ verified blocks, presences   │ wants
+//!              │ dial, disconnect                  ▼                              ▼
+//!  Session ──▶ Client (wants, sessions) ─┐       Client                Server + Ledger of the peer
+//!                                        ▼                                        ▼
+//!                          writer of wants (1 per peer)         writers of answers (3 per peer)
+//! ```
+//!
+//! - [`Behaviour`] only negotiates streams. All I/O runs in tasks outside the swarm, so a block
+//!   never waits for a DHT query nor the other way round.
+//! - The protocol that a stream negotiated decides what is written to it: 1.0 blocks without
+//!   prefix, 1.1 with it, 1.2 also HAVE and DONT_HAVE.
+//! - The client (`client.rs`) and each peer's ledger (`ledger.rs`) are sync state machines behind
+//!   short locks; no two of them are held together, and none over I/O.
+//! - A peer exists from its first connection to the end of its last; with it go its tasks, its
+//!   ledger and what it was asked. Nothing here survives a restart, nor needs to.
+//!
+//! Bounds, for each peer: 256 inbound streams, 8 MiB of messages being read, messages of 4 MiB,
+//! the configured wantlist and outbox, 960 blocks that we wait for. Over all peers: 8 messages read
+//! from the store at once, in turn. Every wait has an end: a message must arrive or leave at
+//! 16 KiB/s at least, idle streams close after a minute. The number of our own wants is bounded by
+//! those who call [`Session::fetch`](crate::source::BlockSource::fetch).
+//!
+//! `node/DESIGN.md`, "Bitswap", says why.
 
 mod behaviour;
 mod buffer;

@@ -51,7 +51,7 @@ pub struct Behaviour {
     engine: Arc<Engine>,
     commands: mpsc::Receiver<SwarmCommand>,
     /// Connections that another behaviour may still refuse.
-    pending: HashMap<ConnectionId, mpsc::Sender<StreamRequest>>,
+    pending: HashMap<ConnectionId, (Arc<Peer>, mpsc::Sender<StreamRequest>)>,
     addresses: LruCache<PeerId, Multiaddr>,
 }
 
@@ -65,18 +65,23 @@ impl Behaviour {
         }
     }
 
+    fn refused(&mut self, connection: ConnectionId) {
+        if let Some((peer, _)) = self.pending.remove(&connection) {
+            self.engine.on_connection_refused(&peer);
+        }
+    }
+
     fn handler(&mut self, connection: ConnectionId, peer: PeerId, remote: &Multiaddr) -> Handler {
         let relayed = remote.iter().any(|part| part == Protocol::P2pCircuit);
         let (sender, requests) = mpsc::channel(MAX_STREAM_REQUESTS);
-        if !relayed {
-            self.pending.insert(connection, sender);
+        let peer = (!relayed).then(|| self.engine.expect_connection(peer));
+        if let Some(peer) = &peer {
+            self.pending.insert(connection, (Arc::clone(peer), sender));
         }
         Handler {
             engine: Arc::clone(&self.engine),
-            peer_id: peer,
-            peer: None,
+            peer,
             requests,
-            relayed,
         }
     }
 }
@@ -116,7 +121,7 @@ impl NetworkBehaviour for Behaviour {
         _: PortUse,
     ) -> Result<Handler, ConnectionDenied> {
         let handler = self.handler(connection, peer, address);
-        if !handler.relayed {
+        if handler.peer.is_some() {
             self.addresses.put(peer, address.clone());
         }
         Ok(handler)
@@ -125,12 +130,9 @@ impl NetworkBehaviour for Behaviour {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(established) => {
-                if let Some(requests) = self.pending.remove(&established.connection_id) {
-                    self.engine.on_connection(
-                        established.peer_id,
-                        established.connection_id,
-                        requests,
-                    );
+                if let Some((peer, requests)) = self.pending.remove(&established.connection_id) {
+                    self.engine
+                        .on_connection(peer, established.connection_id, requests);
                 }
             }
             FromSwarm::ConnectionClosed(closed) => {
@@ -138,10 +140,10 @@ impl NetworkBehaviour for Behaviour {
                     .on_connection_closed(closed.peer_id, closed.connection_id);
             }
             FromSwarm::DialFailure(failure) => {
-                self.pending.remove(&failure.connection_id);
+                self.refused(failure.connection_id);
             }
             FromSwarm::ListenFailure(failure) => {
-                self.pending.remove(&failure.connection_id);
+                self.refused(failure.connection_id);
             }
             _ => {}
         }
@@ -178,11 +180,9 @@ impl NetworkBehaviour for Behaviour {
 #[derive(Debug)]
 pub struct Handler {
     engine: Arc<Engine>,
-    peer_id: PeerId,
-    /// Known once the connection counts as established.
+    /// `None` over a relay.
     peer: Option<Arc<Peer>>,
     requests: mpsc::Receiver<StreamRequest>,
-    relayed: bool,
 }
 
 impl ConnectionHandler for Handler {
@@ -196,7 +196,7 @@ impl ConnectionHandler for Handler {
     fn listen_protocol(&self) -> SubstreamProtocol<Upgrade, ()> {
         SubstreamProtocol::new(
             Upgrade {
-                offered: !self.relayed,
+                offered: self.peer.is_some(),
             },
             (),
         )
@@ -214,9 +214,6 @@ impl ConnectionHandler for Handler {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Upgrade, PendingStream, Infallible>> {
-        if self.peer.is_none() {
-            self.peer = self.engine.peer(&self.peer_id);
-        }
         match self.requests.poll_recv(cx) {
             Poll::Ready(Some(request)) => {
                 Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
@@ -234,15 +231,16 @@ impl ConnectionHandler for Handler {
         &mut self,
         event: ConnectionEvent<'_, Upgrade, Upgrade, (), PendingStream>,
     ) {
+        let Some(peer) = &self.peer else {
+            return;
+        };
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (mut stream, _),
                 ..
             }) => {
                 stream.ignore_for_keep_alive();
-                if let Some(peer) = self.engine.peer(&self.peer_id) {
-                    self.engine.read_stream(&peer, stream);
-                }
+                self.engine.read_stream(peer, stream);
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol,
@@ -252,9 +250,9 @@ impl ConnectionHandler for Handler {
                 drop(reply.send(protocol));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
-                tracing::debug!(peer = %self.peer_id, %error, "no bitswap stream");
+                tracing::debug!(peer = %peer.id, %error, "no bitswap stream");
                 if matches!(error, StreamUpgradeError::NegotiationFailed) {
-                    self.engine.on_unsupported(&self.peer_id);
+                    self.engine.on_unsupported(&peer.id);
                 }
             }
             _ => {}

@@ -81,35 +81,44 @@ impl Engine {
         self.peers.lock().get(id).cloned()
     }
 
-    /// A connection with a peer is established.
+    /// A connection with a peer is about to be established. Streams may arrive on it before
+    /// [`Engine::on_connection`] is called.
+    pub(super) fn expect_connection(&self, id: PeerId) -> Arc<Peer> {
+        let mut peers = self.peers.lock();
+        let peer = peers
+            .entry(id)
+            .or_insert_with(|| Peer::new(id, self.wantlist_limit, self.stop.child_token()));
+        peer.expect_connection();
+        Arc::clone(peer)
+    }
+
+    /// An expected connection with a peer is established.
     pub(super) fn on_connection(
         self: &Arc<Self>,
-        id: PeerId,
+        peer: Arc<Peer>,
         connection: ConnectionId,
         requests: mpsc::Sender<StreamRequest>,
     ) {
-        let mut is_new = false;
-        let peer = {
-            let mut peers = self.peers.lock();
-            let peer = peers.entry(id).or_insert_with(|| {
-                is_new = true;
-                Peer::new(id, self.wantlist_limit, self.stop.child_token())
-            });
-            Arc::clone(peer)
-        };
-        peer.add_connection(connection, requests);
-        if is_new {
+        if peer.add_connection(connection, requests) {
             self.with_client(|client, now| client.on_connected(peer, now));
         }
     }
 
+    /// An expected connection with a peer was refused.
+    pub(super) fn on_connection_refused(self: &Arc<Self>, peer: &Peer) {
+        self.end_peer_if(peer.id, Peer::refuse_connection);
+    }
+
     /// A connection with a peer has ended.
     pub(super) fn on_connection_closed(self: &Arc<Self>, id: PeerId, connection: ConnectionId) {
+        self.end_peer_if(id, |peer| peer.remove_connection(connection));
+    }
+
+    /// Forgets a peer when `is_last` says that its last connection is gone.
+    fn end_peer_if(self: &Arc<Self>, id: PeerId, is_last: impl FnOnce(&Peer) -> bool) {
         let gone = {
             let mut peers = self.peers.lock();
-            let was_last = peers
-                .get(&id)
-                .is_some_and(|peer| peer.remove_connection(connection));
+            let was_last = peers.get(&id).is_some_and(|peer| is_last(peer));
             if was_last { peers.remove(&id) } else { None }
         };
         if let Some(peer) = gone {
@@ -148,6 +157,11 @@ impl Engine {
             }
         }
         result
+    }
+
+    /// Runs a future; `None` when the engine stops first.
+    pub(super) async fn until_stopped<F: Future>(&self, future: F) -> Option<F::Output> {
+        self.stop.run_until_cancelled(future).await
     }
 
     /// Lets the ticker run: there is a want.

@@ -33,7 +33,7 @@ pub(super) struct Peer {
     pub(super) id: PeerId,
     /// Cancelled when the last connection has closed, or the engine stops.
     pub(super) gone: CancellationToken,
-    connections: Mutex<Vec<(ConnectionId, mpsc::Sender<StreamRequest>)>>,
+    connections: Mutex<Connections>,
     /// What the peer wants from us.
     pub(super) ledger: Mutex<Ledger>,
     /// Wakes the writer of our wants.
@@ -48,6 +48,15 @@ pub(super) struct Peer {
     connected_at: Instant,
     receive_budget: Arc<Semaphore>,
     inbound_streams: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    /// Streams may arrive on them, but another behaviour may still refuse them.
+    pending: usize,
+    established: Vec<(ConnectionId, mpsc::Sender<StreamRequest>)>,
+    /// The client was told of the peer.
+    announced: bool,
 }
 
 /// Wakes writers of one kind, which are started at the first wake.
@@ -76,21 +85,43 @@ impl Peer {
         })
     }
 
-    pub(super) fn add_connection(&self, id: ConnectionId, requests: mpsc::Sender<StreamRequest>) {
-        self.connections.lock().push((id, requests));
+    /// Expects a connection.
+    pub(super) fn expect_connection(&self) {
+        self.connections.lock().pending += 1;
     }
 
-    /// Returns whether it was the last one.
+    /// An expected connection is established. Returns whether it is the first one.
+    pub(super) fn add_connection(
+        &self,
+        id: ConnectionId,
+        requests: mpsc::Sender<StreamRequest>,
+    ) -> bool {
+        let mut connections = self.connections.lock();
+        connections.pending -= 1;
+        connections.established.push((id, requests));
+        !std::mem::replace(&mut connections.announced, true)
+    }
+
+    /// An expected connection was refused. Returns whether none is left.
+    pub(super) fn refuse_connection(&self) -> bool {
+        let mut connections = self.connections.lock();
+        connections.pending -= 1;
+        connections.pending == 0 && connections.established.is_empty()
+    }
+
+    /// A connection has closed. Returns whether none is left.
     pub(super) fn remove_connection(&self, id: ConnectionId) -> bool {
         let mut connections = self.connections.lock();
-        connections.retain(|(connection, _)| *connection != id);
-        connections.is_empty()
+        connections
+            .established
+            .retain(|(connection, _)| *connection != id);
+        connections.pending == 0 && connections.established.is_empty()
     }
 
     /// Opens a stream on the oldest connection that still gives one. `None` when the peer is gone
     /// or does not speak bitswap.
     pub(super) async fn open_stream(&self) -> Option<(Stream, ProtocolVersion)> {
-        let connections: Vec<_> = self.connections.lock().clone();
+        let connections = self.connections.lock().established.clone();
         for (_, requests) in connections {
             let (reply, stream) = oneshot::channel();
             if requests.send(reply).await.is_ok()

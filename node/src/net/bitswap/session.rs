@@ -106,15 +106,15 @@ impl BlockSource for Session {
             cid: *cid,
             waiter,
         };
-        let arrived = block.await;
-        if arrived.is_ok() {
-            // The want has ended with the block.
-            std::mem::forget(want);
-        }
-        arrived.map_err(|_| FetchError::TimedOut {
-            cid: *cid,
-            tried: "bitswap is shutting down".to_owned(),
-        })
+        let Some(Ok(block)) = engine.until_stopped(block).await else {
+            return Err(FetchError::TimedOut {
+                cid: *cid,
+                tried: "the node is shutting down".to_owned(),
+            });
+        };
+        // The want has ended with the block.
+        std::mem::forget(want);
+        Ok(block)
     }
 }
 

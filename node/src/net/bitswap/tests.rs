@@ -126,8 +126,17 @@ impl TestNode {
 
     /// Writes bytes to a bitswap stream of its own, past the engine.
     async fn write_raw(&self, to: &Self, bytes: &[u8]) -> libp2p::Stream {
-        let peer = wait_for(|| self.bitswap.engine.peer(&to.id)).await;
-        let (mut stream, _) = peer.open_stream().await.unwrap();
+        let opening = async {
+            loop {
+                if let Some(peer) = self.bitswap.engine.peer(&to.id)
+                    && let Some((stream, _)) = peer.open_stream().await
+                {
+                    return stream;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let mut stream = in_time(opening).await;
         stream.write_all(bytes).await.unwrap();
         stream.flush().await.unwrap();
         stream

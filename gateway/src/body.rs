@@ -45,6 +45,8 @@ enum Kind {
         stream: BoxStream<'static, Result<Bytes, BodyError>>,
         remaining: Option<u64>,
     },
+    /// Broken off; told once what was sent before had its chance to leave.
+    Failed(BodyError),
 }
 
 impl fmt::Debug for Body {
@@ -53,6 +55,7 @@ impl fmt::Debug for Body {
             Kind::Empty => "empty",
             Kind::Bytes(_) => "bytes",
             Kind::Stream { .. } => "stream",
+            Kind::Failed(_) => "failed",
         };
         f.debug_struct("Body")
             .field("kind", &kind)
@@ -116,21 +119,35 @@ impl http_body::Body for Body {
             Kind::Bytes(bytes) => {
                 let bytes = std::mem::take(bytes);
                 self.kind = Kind::Empty;
-                Some(Ok(bytes))
+                Some(bytes)
             }
-            Kind::Stream { stream, remaining } => ready!(poll_stream(stream, remaining, cx)),
+            Kind::Stream { stream, remaining } => {
+                match ready!(poll_stream(stream, remaining, cx)) {
+                    Some(Err(error)) => {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "a response broke off"
+                        );
+                        self.kind = Kind::Failed(error);
+                        // An error closes the connection at once, so let it be flushed before.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Some(Ok(chunk)) => Some(chunk),
+                    None => None,
+                }
+            }
+            Kind::Failed(_) => {
+                if let Some(open) = &self.open {
+                    open.broke_off();
+                }
+                let Kind::Failed(error) = std::mem::replace(&mut self.kind, Kind::Empty) else {
+                    return Poll::Ready(None);
+                };
+                return Poll::Ready(Some(Err(error)));
+            }
         };
-        if let Some(Err(error)) = &polled {
-            tracing::warn!(
-                error = error as &dyn std::error::Error,
-                "a response broke off"
-            );
-            if let Some(open) = &self.open {
-                open.broke_off();
-            }
-            self.kind = Kind::Empty;
-        }
-        Poll::Ready(polled.map(|chunk| chunk.map(Frame::data)))
+        Poll::Ready(polled.map(|chunk| Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -154,7 +171,8 @@ impl http_body::Body for Body {
             } => SizeHint::with_exact(*len),
             Kind::Stream {
                 remaining: None, ..
-            } => SizeHint::default(),
+            }
+            | Kind::Failed(_) => SizeHint::default(),
         }
     }
 }

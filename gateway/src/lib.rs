@@ -13,3 +13,6 @@ mod ipfs;
 mod metrics;
 mod routes;
 pub mod server;
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -69,14 +70,15 @@ impl Activity {
     }
 
     /// A request's header is complete. The guard lives as long as the response.
-    pub(super) fn request(self: &Arc<Self>, multiplexed: bool) -> OpenRequest {
+    pub(super) fn request(self: &Arc<Self>, version: Version) -> OpenRequest {
         self.seen_request.store(true, Ordering::Relaxed);
-        self.multiplexed.store(multiplexed, Ordering::Relaxed);
+        self.multiplexed
+            .store(version == Version::HTTP_2, Ordering::Relaxed);
         self.header_since.store(0, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
         OpenRequest {
             activity: Arc::clone(self),
-            multiplexed,
+            ends_with_connection: version < Version::HTTP_11,
         }
     }
 
@@ -137,14 +139,14 @@ impl Activity {
 #[derive(Debug)]
 pub(crate) struct OpenRequest {
     activity: Arc<Activity>,
-    multiplexed: bool,
+    ends_with_connection: bool,
 }
 
 impl OpenRequest {
-    /// The response broke off. On HTTP/1 the connection is reset when it closes, so that a client
-    /// cannot take the end of the stream for the end of the content.
+    /// The response broke off. Where the end of the connection is the end of the content (HTTP/1.0),
+    /// the connection is reset, so that the client sees an error.
     pub(crate) fn broke_off(&self) {
-        if !self.multiplexed {
+        if self.ends_with_connection {
             self.activity.reset.store(true, Ordering::Relaxed);
         }
     }
@@ -264,7 +266,7 @@ mod tests {
     #[test]
     fn kept_alive_connection_may_be_idle_longer_than_a_header_may_take() {
         let activity = Arc::new(Activity::new());
-        drop(activity.request(false));
+        drop(activity.request(Version::HTTP_11));
         assert!(matches!(after(&activity, 30), Verdict::WaitUntil(_)));
         assert_eq!(after(&activity, 61), Verdict::Idle);
     }
@@ -272,7 +274,7 @@ mod tests {
     #[test]
     fn half_a_header_on_a_kept_alive_connection_is_overdue_after_the_header_time() {
         let activity = Arc::new(Activity::new());
-        drop(activity.request(false));
+        drop(activity.request(Version::HTTP_11));
         activity.received();
         assert_eq!(after(&activity, 11), Verdict::SlowHeader);
     }
@@ -280,7 +282,7 @@ mod tests {
     #[test]
     fn client_that_takes_no_bytes_is_cut_and_one_that_takes_some_is_not() {
         let activity = Arc::new(Activity::new());
-        let _open = activity.request(false);
+        let _open = activity.request(Version::HTTP_11);
         activity.blocked();
         assert_eq!(after(&activity, 31), Verdict::SlowReader);
         activity.written();

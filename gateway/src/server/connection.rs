@@ -47,14 +47,14 @@ pub(super) async fn serve_connection<B: Backend>(
     let service = {
         let activity = Arc::clone(&activity);
         service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            let open = activity.request(request.version() == http::Version::HTTP_2);
+            let open = activity.request(request.version());
             let routes = Arc::clone(&routes);
             async move { Ok::<_, Infallible>(routes.answer(request).await.map(|b| b.guarded(open))) }
         })
     };
     let builder = builder();
     let mut connection = pin!(builder.serve_connection(io, service));
-    let mut watchdog = pin!(tokio::time::sleep(limits.header));
+    let mut watchdog = pin!(tokio::time::sleep(limits.header.min(limits.idle)));
     let mut closing = false;
     loop {
         tokio::select! {

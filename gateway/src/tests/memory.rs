@@ -1,0 +1,149 @@
+//! A backend in memory: blocks from CAR files, and the same behind a "network".
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cid::Cid;
+use duka_node::block::{Block, Multihash};
+use duka_node::keys::Name;
+use duka_node::name::{NameError, ResolvedName};
+use duka_node::source::{BlockSource, FetchError};
+use tokio::sync::Semaphore;
+
+use crate::ipfs::Backend;
+
+/// Blocks by hash.
+#[derive(Clone, Debug)]
+pub(super) struct MemorySource {
+    blocks: Arc<HashMap<Multihash, Bytes>>,
+    /// Answers only as long as there are permits: a network that can hang.
+    answers: Option<Arc<Semaphore>>,
+}
+
+/// Some blocks here, others (or none) on the network.
+#[derive(Clone, Debug)]
+pub(super) struct MemoryBackend {
+    local: MemorySource,
+    remote: Option<MemorySource>,
+    names: Arc<HashMap<Name, ResolvedName>>,
+}
+
+impl MemoryBackend {
+    pub(super) fn with_test_data() -> Self {
+        Self::without(&[])
+    }
+
+    /// The test data, except for some blocks.
+    pub(super) fn without(missing: &[&str]) -> Self {
+        let mut blocks = HashMap::new();
+        read_car(include_bytes!("../../testdata/tree.car"), &mut blocks);
+        read_car(include_bytes!("../../testdata/hamt.car"), &mut blocks);
+        for cid in missing {
+            let cid: Cid = cid.parse().unwrap();
+            blocks.remove(cid.hash()).unwrap();
+        }
+        let local = MemorySource {
+            blocks: Arc::new(blocks),
+            answers: None,
+        };
+        Self {
+            local,
+            remote: None,
+            names: Arc::default(),
+        }
+    }
+
+    /// Everything is on the network, which answers as long as `answers` has permits.
+    pub(super) fn remote(answers: Arc<Semaphore>) -> Self {
+        let mut backend = Self::with_test_data();
+        let empty = MemorySource {
+            blocks: Arc::default(),
+            answers: None,
+        };
+        let full = std::mem::replace(&mut backend.local, empty);
+        backend.remote = Some(MemorySource {
+            answers: Some(answers),
+            ..full
+        });
+        backend
+    }
+
+    /// Adds a block made by a test and returns its CID.
+    pub(super) fn add(&mut self, codec: u64, data: &'static [u8]) -> Cid {
+        let block = Block::of(codec, Bytes::from_static(data));
+        let cid = *block.cid();
+        Arc::make_mut(&mut self.local.blocks).insert(*cid.hash(), block.into_data());
+        cid
+    }
+
+    pub(super) fn add_name(&mut self, name: Name, resolved: ResolvedName) {
+        Arc::make_mut(&mut self.names).insert(name, resolved);
+    }
+}
+
+impl Backend for MemoryBackend {
+    type Source = MemorySource;
+
+    fn local(&self) -> MemorySource {
+        self.local.clone()
+    }
+
+    fn may_retrieve(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    fn remote(&self) -> MemorySource {
+        self.remote.clone().unwrap()
+    }
+
+    async fn resolve_name(&self, name: &Name) -> Result<ResolvedName, NameError> {
+        self.names
+            .get(name)
+            .cloned()
+            .ok_or_else(|| NameError::NotFound {
+                name: name.clone(),
+                tried: "memory".to_owned(),
+            })
+    }
+}
+
+impl BlockSource for MemorySource {
+    async fn fetch(&self, cid: &Cid) -> Result<Block, FetchError> {
+        if let Some(answers) = &self.answers {
+            answers.acquire().await.unwrap().forget();
+        }
+        if let Some(block) = Block::inlined(cid)? {
+            return Ok(block);
+        }
+        match self.blocks.get(cid.hash()) {
+            Some(data) => Ok(Block::new(*cid, data.clone())?),
+            None => Err(FetchError::NotFound {
+                cid: *cid,
+                tried: "not in memory".to_owned(),
+            }),
+        }
+    }
+}
+
+fn read_car(car: &'static [u8], blocks: &mut HashMap<Multihash, Bytes>) {
+    for (cid, data) in sections(car) {
+        blocks.insert(*cid.hash(), data);
+    }
+}
+
+/// The sections of a CARv1, each verified.
+pub(super) fn sections(car: &[u8]) -> Vec<(Cid, Bytes)> {
+    let (header, mut rest) = unsigned_varint::decode::usize(car).unwrap();
+    rest = &rest[header..];
+    let mut sections = Vec::new();
+    while !rest.is_empty() {
+        let (len, after) = unsigned_varint::decode::usize(rest).unwrap();
+        let (mut section, next) = after.split_at(len);
+        let cid = Cid::read_bytes(&mut section).unwrap();
+        let block = Block::new(cid, Bytes::copy_from_slice(section)).unwrap();
+        sections.push((cid, block.into_data()));
+        rest = next;
+    }
+    sections
+}

@@ -1,0 +1,183 @@
+//! Commands over a data directory, in this process and through a running node.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{Home, Output};
+
+/// A node on loopback that knows nobody.
+struct Node(Child);
+
+impl Node {
+    /// Starts `duka serve` and waits for its ready event.
+    fn start(home: &Home) -> (Self, Value) {
+        let mut child = home
+            .command()
+            .args(["--json", "serve", "--gateway", "127.0.0.1:0"])
+            .args(["--listen", "/ip4/127.0.0.1/tcp/0"])
+            .envs([
+                ("DUKA_NETWORK_BOOTSTRAP", ","),
+                ("DUKA_NETWORK_UPNP", "false"),
+            ])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let events = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        let ready = events
+            .into_iter()
+            .find(|event| event["type"] == "ready")
+            .unwrap();
+        (Self(child), ready)
+    }
+
+    /// Sends a signal and gives the exit code.
+    fn stop(mut self, signal: Signal) -> Option<i32> {
+        let pid = Pid::from_child(&self.0);
+        kill_process(pid, signal).unwrap();
+        self.0.wait().unwrap().code()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Already gone after `stop`.
+        let _killed = self.0.kill();
+        let _waited = self.0.wait();
+    }
+}
+
+fn offline(home: &Home, arguments: &[&str]) -> Output {
+    home.run(&[&["--offline"], arguments].concat())
+}
+
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+}
+
+#[test]
+fn command_without_a_shop_says_how_to_make_one() {
+    let output = Home::new().run(&["id"]);
+    assert_eq!(output.code, 3);
+    assert!(output.stderr.contains("duka init"), "{}", output.stderr);
+}
+
+#[test]
+fn init_again_keeps_the_keys() {
+    let home = Home::new();
+    let first = home.run(&["init"]);
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    assert!(first.stdout.starts_with("k51"), "{}", first.stdout);
+    assert!(
+        first.stderr.contains("Back up the shop key"),
+        "{}",
+        first.stderr
+    );
+    assert_eq!(home.run(&["init"]).stdout, first.stdout);
+}
+
+#[test]
+fn absent_cid_exits_with_3_and_text_that_is_no_cid_with_2() {
+    let home = Home::new();
+    home.run(&["init"]);
+    let absent = "bafkreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy";
+    let output = offline(&home, &["cat", absent]);
+    assert_eq!(output.code, 3, "{}", output.stderr);
+    assert!(output.stderr.contains(absent));
+    assert_eq!(offline(&home, &["cat", "notacid"]).code, 2);
+}
+
+#[test]
+fn running_node_and_this_process_print_the_same() {
+    let home = Home::new();
+    write(&home.path().join("file"), "content");
+    write(&home.path().join("other"), "x");
+    let added = home.run(&["add", "file"]).stdout;
+    home.run(&["publish", "other", "--product", "p", "--version", "1"]);
+    let commands: [&[&str]; 6] = [
+        &["pin", "ls"],
+        &["product", "list"],
+        &["product", "show", "p"],
+        &["product", "history", "p"],
+        &[
+            "cat",
+            "bafkreihnoabliopjvscf6irvpwbcxlauirzq7pnwafwt5skdekl3t3e7om",
+        ],
+        &["pin", "rm", "notacid"],
+    ];
+    let all = || {
+        commands.map(|command| {
+            let output = offline(&home, &[&["--json"], command].concat());
+            (output.code, output.stdout)
+        })
+    };
+    let alone = all();
+    let (node, _) = Node::start(&home);
+    assert_eq!(all(), alone);
+    assert_eq!(node.stop(Signal::TERM), Some(0));
+}
+
+#[test]
+fn second_process_exits_with_11_and_names_the_first() {
+    let home = Home::new();
+    let (node, _) = Node::start(&home);
+    let second = home.run(&["--json", "serve"]);
+    let last = second.last();
+    assert_eq!(second.code, 11);
+    assert_eq!(last["code"], "locked");
+    let holder = format!("process {}", node.0.id());
+    assert!(
+        last["message"].as_str().unwrap().contains(&holder),
+        "{last}"
+    );
+    assert_eq!(node.stop(Signal::INT), Some(0));
+}
+
+#[test]
+fn published_bytes_come_back_through_the_running_node() {
+    let home = Home::new();
+    let (node, ready) = Node::start(&home);
+    assert!(
+        ready["gateway"]
+            .as_str()
+            .unwrap()
+            .starts_with("http://127.0.0.1:")
+    );
+    assert!(!ready["addresses"].as_array().unwrap().is_empty());
+    let mut publish = home.command();
+    publish.args([
+        "--json",
+        "publish",
+        "-",
+        "--name",
+        "log.txt",
+        "--product",
+        "log",
+    ]);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut writer, b"from a pipe").unwrap();
+    drop(writer);
+    let published = super::finish(publish.stdin(reader));
+    assert_eq!(published.code, 0, "{}", published.stdout);
+    let cid = published.last()["cid"].as_str().unwrap().to_owned();
+    assert_eq!(home.run(&["cat", &cid]).stdout, "from a pipe");
+    assert_eq!(node.stop(Signal::TERM), Some(0));
+}
+
+#[test]
+fn price_comes_with_a_warning() {
+    let home = Home::new();
+    write(&home.path().join("file"), "content");
+    let publish = ["publish", "file", "--product", "p", "--price", "9.50USD"];
+    let output = home.run(&publish);
+    assert!(
+        output.stderr.contains("warning: the files are public"),
+        "{}",
+        output.stderr
+    );
+    assert!(home.run(&["product", "list"]).stdout.contains("9.50 USD"));
+}

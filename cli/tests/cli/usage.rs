@@ -1,0 +1,124 @@
+//! What works without a node: grammar, settings, errors.
+
+use super::{Home, finish};
+
+#[test]
+fn wrong_command_lines_exit_with_2_and_suggest_the_right_one() {
+    let home = Home::new();
+    let output = home.run(&["publsh"]);
+    assert_eq!(output.code, 2);
+    assert!(output.stderr.contains("publish"), "{}", output.stderr);
+    assert_eq!(home.run(&["publish", "x"]).code, 2);
+    assert_eq!(home.run(&["publish", "x", "--product", "No"]).code, 2);
+    assert_eq!(
+        home.run(&["publish", "x", "--product", "p", "--price", "9.50"])
+            .code,
+        2
+    );
+    assert_eq!(home.run(&["publish", "-", "--product", "p"]).code, 2);
+}
+
+#[test]
+fn wrong_command_line_with_json_ends_with_an_error_event() {
+    let output = Home::new().run(&["--json", "publsh"]);
+    let last = output.last();
+    assert_eq!(output.code, 2);
+    assert_eq!(last["type"], "error");
+    assert_eq!(last["code"], "usage");
+    assert!(
+        last["message"].as_str().unwrap().contains("publsh"),
+        "{last}"
+    );
+    assert!(last["hints"].is_array());
+}
+
+#[test]
+fn version_is_told_to_people_and_to_scripts() {
+    let home = Home::new();
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(home.run(&["--version"]).stdout, format!("duka {version}\n"));
+    let last = home.run(&["--version", "--json"]).last();
+    assert_eq!(
+        (&last["type"], &last["version"]),
+        (&"result".into(), &version.into())
+    );
+}
+
+#[test]
+fn explain_tells_where_a_value_came_from() {
+    let home = Home::new();
+    let settings = home.path().join(".config/duka/config.toml");
+    std::fs::create_dir_all(settings.parent().unwrap()).unwrap();
+    std::fs::write(&settings, "[network]\nmdns = true\nupnp = false\n").unwrap();
+    let origin = |key: &str| {
+        let mut command = home.command();
+        command.args(["--json", "--offline", "config", "explain", key]);
+        finish(command.env("DUKA_NETWORK_UPNP", "true")).last()["origin"].clone()
+    };
+    assert_eq!(origin("network.relay"), "the default");
+    assert_eq!(origin("network.mdns"), settings.to_str().unwrap());
+    assert_eq!(
+        origin("network.upnp"),
+        "the environment variable DUKA_NETWORK_UPNP"
+    );
+    assert_eq!(origin("network.offline"), "the flag --offline");
+}
+
+#[test]
+fn shown_settings_can_be_used_as_a_settings_file() {
+    let home = Home::new();
+    let shown = home.run(&["config", "show"]).stdout;
+    std::fs::write(home.path().join("all.toml"), &shown).unwrap();
+    let again = home.run(&["--config", "all.toml", "config", "show"]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert_eq!(again.stdout, shown);
+}
+
+#[test]
+fn unknown_setting_is_one_sentence_with_the_nearest_one() {
+    let home = Home::new();
+    std::fs::write(home.path().join("bad.toml"), "[network]\nlistne = []\n").unwrap();
+    let output = home.run(&["--config", "bad.toml", "config", "show"]);
+    assert_eq!(output.code, 2);
+    assert_eq!(
+        output.stderr,
+        "error: bad.toml sets \"network.listne\", which is not a setting; did you mean \
+         \"network.listen\"?\n"
+    );
+}
+
+#[test]
+fn completion_scripts_exist_for_every_shell() {
+    let home = Home::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let output = home.run(&["completion", shell]);
+        assert_eq!(output.code, 0);
+        assert!(output.stdout.contains("publish"), "{shell}");
+    }
+}
+
+#[test]
+fn colours_come_only_when_forced() {
+    let home = Home::new();
+    let plain = home.run(&["config", "explain", "nothing"]).stderr;
+    assert!(plain.starts_with("error: "), "{plain}");
+    let mut forced = home.command();
+    forced
+        .args(["config", "explain", "nothing"])
+        .env("CLICOLOR_FORCE", "1");
+    assert!(finish(&mut forced).stderr.contains('\u{1b}'));
+}
+
+#[test]
+fn closed_standard_output_is_no_failure() {
+    let home = Home::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = home.command();
+    let status = command
+        .args(["config", "show"])
+        .stdout(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+}

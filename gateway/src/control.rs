@@ -11,6 +11,7 @@
 
 pub mod client;
 pub mod event;
+pub mod executables;
 mod explain;
 pub mod failure;
 mod frame;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use duka_gateway::control::event::{Outcome, Progress};
+use duka_gateway::control::executables::executables;
 use duka_gateway::control::failure::Failure;
 use duka_gateway::control::request::{self, Request};
 use duka_node::dag::path::{self, ContentPath, Root};
@@ -128,7 +129,7 @@ async fn from_gateways(
     source: TrustlessSource,
     path: &ContentPath,
     out: &Path,
-    options: GetOptions,
+    mut options: GetOptions,
 ) -> Result<Outcome, CliError> {
     let (sender, mut progress) = mpsc::channel(16);
     let work = async {
@@ -136,6 +137,7 @@ async fn from_gateways(
         let found = path::resolve(&source, root, &segments)
             .await
             .map_err(Failure::from)?;
+        options.executables = executables(&source, root, &segments).await?;
         let on_progress: get::OnProgress = Arc::new(move |bytes, total| {
             let _reader_is_behind = sender.try_send(Progress { bytes, total });
         });

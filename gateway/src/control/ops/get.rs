@@ -10,6 +10,7 @@ use url::Url;
 
 use super::locate;
 use crate::control::event::{Outcome, Progress};
+use crate::control::executables::executables;
 use crate::control::failure::{Code, Failure};
 use crate::control::request::Get;
 use crate::control::sink::EventSink;
@@ -26,7 +27,7 @@ pub(super) async fn get(node: &Node, args: Get, sink: &EventSink) -> Result<Outc
         update: args.update,
         restart: args.restart,
         window: node.config().network.limits.window,
-        executables: Vec::new(),
+        executables: executables(&fetcher, located.root, &located.segments).await?,
     };
     let progress = sink.clone();
     let on_progress: get::OnProgress =

@@ -250,7 +250,9 @@ impl Node {
     pub fn fetcher(&self, options: FetchOptions) -> Fetcher {
         let mut gateways = self.inner.gateways.clone();
         gateways.extend(options.gateways);
-        let outside = (!options.offline).then(|| Outside {
+        // With nobody to ask a block is not found, now and not after a timeout.
+        let somebody = self.inner.network.is_some() || !gateways.is_empty();
+        let outside = (!options.offline && somebody).then(|| Outside {
             network: self.inner.network.clone(),
             gateways,
             providers: options.providers,

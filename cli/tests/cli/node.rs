@@ -103,10 +103,7 @@ fn running_node_and_this_process_print_the_same() {
         &["product", "list"],
         &["product", "show", "p"],
         &["product", "history", "p"],
-        &[
-            "cat",
-            "bafkreihnoabliopjvscf6irvpwbcxlauirzq7pnwafwt5skdekl3t3e7om",
-        ],
+        &["cat", added.trim_end()],
         &["pin", "rm", "notacid"],
     ];
     let all = || {

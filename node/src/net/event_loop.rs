@@ -442,9 +442,8 @@ impl EventLoop {
                 source,
                 ..
             } => {
-                if !dht.store_mut().accept(&record) {
-                    tracing::debug!(%source, "refused a record");
-                }
+                let kept = dht.store_mut().accept(&record);
+                tracing::debug!(%source, kept, "a peer put a record");
             }
             kad::InboundRequest::AddProvider {
                 record: Some(mut record),

@@ -1,14 +1,15 @@
 //! The task that owns the swarm: waits for a command, an event or a timer, and applies it.
 
+mod queries;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
-use libp2p::kad::store::RecordStore;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, FromSwarm, NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, autonat, identify, kad, mdns, ping, upnp};
+use libp2p::{Multiaddr, PeerId, Swarm, autonat, identify, mdns, ping, upnp};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,9 +18,8 @@ use super::PeerInfo;
 use super::address::{self, Scope};
 use super::behaviour::{Behaviour, BehaviourEvent};
 use super::bootstrap::Backoff;
-use super::dht::{Next, Pending, Queries, Query};
+use super::dht::{Queries, Query};
 use super::reachability::{Findings, Reachability};
-use super::records::Records;
 use super::records::files::RecordFiles;
 
 /// How often the routing tables are refreshed (Kubo's `RoutingTable.RefreshInterval`).
@@ -279,42 +279,6 @@ impl EventLoop {
         }
     }
 
-    fn query(&mut self, scope: Scope, query: Query) {
-        let Some(dht) = self.dht(scope) else {
-            // Dropping the query closes its channel: no result.
-            return;
-        };
-        let (id, pending) = match query {
-            Query::Providers { key, found } => {
-                (dht.get_providers(key.into()), Pending::Providers(found))
-            }
-            Query::Provide { key, done } => match dht.start_providing(key.into()) {
-                Ok(id) => (id, Pending::Provide(done)),
-                Err(error) => {
-                    done.send(Err(error.to_string())).ok();
-                    return;
-                }
-            },
-            Query::PutRecord { key, value, done } => {
-                let record = kad::Record::new(key, value);
-                match dht.put_record(record, kad::Quorum::All) {
-                    Ok(id) => (id, Pending::PutRecord(done)),
-                    Err(error) => {
-                        done.send(Err(error.to_string())).ok();
-                        return;
-                    }
-                }
-            }
-            Query::GetRecord { key, found } => {
-                (dht.get_record(key.into()), Pending::GetRecord(found))
-            }
-            Query::FindPeer { peer, found } => {
-                (dht.get_closest_peers(peer), Pending::FindPeer(peer, found))
-            }
-        };
-        self.queries.insert(scope, id, pending);
-    }
-
     fn event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.behaviour_event(event),
@@ -406,75 +370,6 @@ impl EventLoop {
                 }
             }
             _ => {}
-        }
-    }
-
-    fn dht_event(&mut self, scope: Scope, event: kad::Event) {
-        match event {
-            kad::Event::OutboundQueryProgressed {
-                id,
-                result,
-                stats,
-                step,
-            } => match self.queries.progress(scope, id, result, &stats, step.last) {
-                Next::Wait => {}
-                Next::Finish => {
-                    if let Some(mut query) = self.dht(scope).and_then(|dht| dht.query_mut(&id)) {
-                        query.finish();
-                    }
-                }
-                Next::Connect(providers, found) => {
-                    for peer in providers.into_iter().take(DIALS_PER_QUERY) {
-                        self.connect_to_provider(peer, &found);
-                    }
-                }
-            },
-            kad::Event::InboundRequest { request } => self.dht_request(scope, request),
-            _ => {}
-        }
-    }
-
-    fn dht_request(&mut self, scope: Scope, request: kad::InboundRequest) {
-        let Some(dht) = self.dht(scope) else { return };
-        match request {
-            kad::InboundRequest::PutRecord {
-                record: Some(record),
-                source,
-                ..
-            } => {
-                let kept = dht.store_mut().accept(&record);
-                tracing::debug!(%source, kept, "a peer put a record");
-            }
-            kad::InboundRequest::AddProvider {
-                record: Some(mut record),
-            } => {
-                record.addresses.retain(|address| scope.admits(address));
-                if let Err(error) = dht.store_mut().add_provider(record) {
-                    tracing::debug!(%error, "refused a provider record");
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Addresses from a query are only known while it runs, so the dial starts at once.
-    fn connect_to_provider(&mut self, peer: PeerId, found: &mpsc::Sender<PeerId>) {
-        if peer == *self.swarm.local_peer_id() {
-            return;
-        }
-        if self.peers.contains_key(&peer) {
-            found.try_send(peer).ok();
-            return;
-        }
-        match self.swarm.dial(DialOpts::peer_id(peer).build()) {
-            // A dial that is under way tells as well.
-            Ok(()) | Err(DialError::DialPeerConditionFalse(_)) => {
-                self.provider_dials
-                    .entry(peer)
-                    .or_default()
-                    .push(found.clone());
-            }
-            Err(error) => tracing::debug!(%peer, %error, "cannot dial a provider"),
         }
     }
 
@@ -623,15 +518,6 @@ impl EventLoop {
         addresses.sort();
         addresses.dedup();
         addresses
-    }
-
-    fn dht(&mut self, scope: Scope) -> Option<&mut kad::Behaviour<Records>> {
-        let behaviour = self.swarm.behaviour_mut();
-        let dht = match scope {
-            Scope::Wan => behaviour.wan.as_mut(),
-            Scope::Lan => behaviour.lan.as_mut(),
-        };
-        dht.map(super::scoped::Scoped::inner_mut)
     }
 }
 

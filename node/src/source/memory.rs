@@ -22,12 +22,6 @@ struct Inner {
 }
 
 impl MemorySource {
-    pub(crate) fn of(blocks: impl IntoIterator<Item = Block>) -> Self {
-        let source = Self::default();
-        source.extend(blocks);
-        source
-    }
-
     pub(crate) fn extend(&self, blocks: impl IntoIterator<Item = Block>) {
         let blocks = blocks.into_iter().map(|block| (*block.cid(), block));
         self.inner.lock().blocks.extend(blocks);

@@ -243,3 +243,22 @@ async fn error_in_the_blocks_ends_the_stream() {
     let results: Vec<_> = encode(cid, failing).collect().await;
     assert!(results[0].is_ok() && results[1].is_err());
 }
+
+#[test]
+fn blocks_before_a_bad_section_stay_in_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = crate::store::StoreOptions {
+        reserve: 0,
+        ..crate::store::StoreOptions::default()
+    };
+    let (store, _) = Store::open(dir.path(), options).unwrap();
+    let blocks = leaves(10);
+    let mut bytes = car(&blocks);
+    let before = car(&blocks[..7]).len();
+    bytes[before + 60] ^= 1;
+    let err = import(&store, PackKind::Kept, &mut bytes.as_slice()).unwrap_err();
+    assert!(matches!(err, CarError::Section { index: 7, .. }), "{err}");
+    for (index, block) in blocks.iter().enumerate() {
+        assert_eq!(store.has(block.cid()).unwrap(), index < 7);
+    }
+}

@@ -449,3 +449,46 @@ fn failing_reader_is_a_read_error() {
     let err = import_reader(&Sink::Discard, &mut reader, &options, &no_progress()).unwrap_err();
     assert!(matches!(err, ImportError::Read { .. }));
 }
+
+#[tokio::test]
+async fn imported_tree_is_in_the_store_and_reads_back() {
+    use futures::TryStreamExt;
+
+    use crate::dag::path::resolve;
+    use crate::dag::read::read_range;
+    use crate::dag::walk::{WalkOptions, walk};
+    use crate::source::local::LocalSource;
+    use crate::store::StoreOptions;
+
+    let dir = tempfile::tempdir().unwrap();
+    write_mixed(&dir.path().join("mixed"));
+    let options = StoreOptions {
+        reserve: 0,
+        ..StoreOptions::default()
+    };
+    let (store, _) = Store::open(&dir.path().join("blocks"), options).unwrap();
+    let sink = Sink::Store(store.clone(), PackKind::Kept);
+    let path = dir.path().join("mixed");
+    let import = || import_path(&sink, &path, &ImportOptions::default(), &no_progress()).unwrap();
+    let imported = import();
+    assert!(imported.new_bytes >= 1_100_000);
+    assert_eq!(import().new_bytes, 0);
+
+    let source = LocalSource::new(store);
+    let walked: Vec<_> = walk(&source, imported.root, WalkOptions::default())
+        .try_collect()
+        .await
+        .unwrap();
+    let total: usize = walked.iter().map(|block| block.data().len()).sum();
+    assert_eq!(imported.new_bytes, total as u64);
+    for file in &imported.files {
+        let segments: Vec<String> = file.path.split('/').map(str::to_owned).collect();
+        let found = resolve(&source, imported.root, &segments).await.unwrap();
+        assert_eq!(found.cid, file.cid);
+        let pieces: Vec<_> = read_range(&source, found.cid, 0..file.size)
+            .try_collect()
+            .await
+            .unwrap();
+        assert_eq!(pieces.concat(), fs::read(path.join(&file.path)).unwrap());
+    }
+}

@@ -170,7 +170,7 @@ mod tests {
             let help = command.get_long_about().map(ToString::to_string);
             let examples = help.iter().flat_map(|text| text.lines());
             let examples = examples
-                .filter(|line| line.trim_start().starts_with("duka "))
+                .filter(|line| line.starts_with("    ") && line.contains("duka "))
                 .count();
             assert!(
                 examples >= 3,

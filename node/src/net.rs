@@ -180,9 +180,12 @@ impl Network {
         for address in &announce {
             swarm.add_external_address(address::without_peer(address));
         }
+        // All before the first listens: a wildcard of IPv6 would meet our own one of IPv4.
+        for address in &listen {
+            check_port(address)?;
+        }
         let mut listeners = HashMap::new();
         for address in listen {
-            check_port(&address)?;
             let id = swarm
                 .listen_on(address.clone())
                 .map_err(|error| listen_error(&address, error))?;

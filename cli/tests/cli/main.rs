@@ -1,5 +1,7 @@
 //! The command line, driven as a user does: the real binary, a home of its own, a clean environment.
 
+#![allow(clippy::unwrap_used, reason = "tests, and the helpers of tests")]
+
 mod node;
 mod usage;
 

@@ -128,7 +128,7 @@ async fn next_head(node: &Node, done: Vec<JobId>) -> Result<(), AnnounceError> {
         .await?;
 
     tracing::info!(seq = head.seq, root = %head.root, "new head");
-    node.provide_soon(head.root);
+    node.offer(head.root);
     node.head_changed(head);
     tell(node, &records).await;
     Ok(())

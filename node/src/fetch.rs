@@ -85,18 +85,30 @@ impl Fetcher {
         }
     }
 
-    /// The block, and whether it came from outside and is not stored yet.
-    async fn obtain(&self, cid: &Cid) -> Result<(Block, bool), FetchError> {
+    /// The block, not stored yet when it comes from outside.
+    async fn obtain(&self, cid: &Cid) -> Result<Obtained, FetchError> {
         if let Some(block) = Block::inlined(cid)? {
-            return Ok((block, false));
+            return Ok(Obtained {
+                block,
+                from_outside: false,
+            });
         }
         if self.store.has(cid)?
             && let Some(block) = self.store.read(cid).await?
         {
-            return Ok((block, false));
+            return Ok(Obtained {
+                block,
+                from_outside: false,
+            });
         }
         match &self.session {
-            Some(session) => Ok((session.fetch(cid).await?, true)),
+            Some(session) => {
+                let block = session.fetch(cid).await?;
+                Ok(Obtained {
+                    block,
+                    from_outside: true,
+                })
+            }
             None => Err(FetchError::NotFound {
                 cid: *cid,
                 tried: "not in the local store, and the network was not asked".to_owned(),
@@ -104,19 +116,35 @@ impl Fetcher {
         }
     }
 
+    /// Whether the block is where this request wants it.
+    fn holds(&self, cid: &Cid) -> Result<bool, FetchError> {
+        Ok(self.store.holds(self.kind, cid)?)
+    }
+
+    /// Stores blocks where this request wants them, and offers them to peers that wait for them.
     async fn put(&self, blocks: Vec<Block>) -> Result<(), FetchError> {
         let (store, kind) = (self.store.clone(), self.kind);
+        let cids: Vec<Cid> = blocks.iter().map(|block| *block.cid()).collect();
         let put = tokio::task::spawn_blocking(move || store.put(kind, &blocks));
         crate::node::joined(put).await?;
+        if let Some(session) = &self.session {
+            session.notify(&cids);
+        }
         Ok(())
     }
+}
+
+/// A block, and whether it came from outside.
+struct Obtained {
+    block: Block,
+    from_outside: bool,
 }
 
 impl BlockSource for Fetcher {
     /// What comes from outside is stored before it is yielded (not durable before the next commit).
     async fn fetch(&self, cid: &Cid) -> Result<Block, FetchError> {
-        let (block, from_outside) = self.obtain(cid).await?;
-        if from_outside {
+        let Obtained { block, .. } = self.obtain(cid).await?;
+        if !self.holds(cid)? {
             self.put(vec![block.clone()]).await?;
         }
         Ok(block)
@@ -155,7 +183,7 @@ pub fn fetch_dag(
             while in_flight.len() < window.max(1)
                 && let Some(cid) = todo.pop_front()
             {
-                if let Some(len) = stored_leaf(&fetcher.store, &cid)? {
+                if let Some(len) = stored_leaf(&fetcher, &cid)? {
                     progress.blocks += 1;
                     progress.bytes += len;
                     continue;
@@ -166,7 +194,7 @@ pub fn fetch_dag(
             let Some(obtained) = in_flight.next().await else {
                 break;
             };
-            let (block, from_outside) = obtained?;
+            let Obtained { block, from_outside } = obtained?;
             let below = links(&block)?;
             if *block.cid() == root {
                 progress.total = claimed_total(&block);
@@ -182,6 +210,8 @@ pub fn fetch_dag(
             progress.bytes += len;
             if from_outside {
                 progress.fetched += len;
+            }
+            if !fetcher.holds(block.cid())? {
                 unstored.push(block);
             }
             if unstored.len() >= PUT_BATCH || in_flight.is_empty() {
@@ -194,10 +224,10 @@ pub fn fetch_dag(
     }
 }
 
-/// Length of a leaf that is in the store already, so that it need not be read.
-fn stored_leaf(store: &Store, cid: &Cid) -> Result<Option<u64>, FetchError> {
-    if cid.codec() == RAW {
-        Ok(store.block_len(cid)?.map(u64::from))
+/// Length of a leaf that is where this request wants it already, so that it need not be read.
+fn stored_leaf(fetcher: &Fetcher, cid: &Cid) -> Result<Option<u64>, FetchError> {
+    if cid.codec() == RAW && fetcher.holds(cid)? {
+        Ok(fetcher.store.block_len(cid)?.map(u64::from))
     } else {
         Ok(None)
     }

@@ -256,6 +256,9 @@ async fn arrive<S: BlockSource>(
     Ok((item, Arrived::Fetched(node, len)))
 }
 
+/// CID, file, and which bytes of it (offset and length), `None` for all.
+type Reusable = (Cid, PathBuf, Option<(u64, u64)>);
+
 impl Item {
     fn cid(&self) -> &Cid {
         match self {
@@ -263,8 +266,8 @@ impl Item {
         }
     }
 
-    /// What to look for on this disk: CID, file, and which bytes of it, `None` for all.
-    fn reusable(&self) -> Option<(Cid, PathBuf, Option<(u64, u64)>)> {
+    /// What to look for on this disk.
+    fn reusable(&self) -> Option<Reusable> {
         match self {
             Self::Node { cid, path, .. } => Some((*cid, path.clone(), None)),
             Self::Shard { .. } => None,

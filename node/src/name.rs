@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use crate::dag::path::{ContentPath, Root};
 use crate::ipns::{self, Record, RecordError};
@@ -76,9 +77,8 @@ pub(crate) async fn resolve(node: &Node, name: &Name) -> Result<ResolvedName, Na
     let mut max_age = age_limit(&record);
     let mut value = record.value.clone();
     for _ in 0..MAX_NAMES {
-        let next = match ContentPath::parse(&value) {
-            Ok(path) => path,
-            Err(_) => return Err(RecordError::Malformed("its value is not a path").into()),
+        let Ok(next) = ContentPath::parse(&value) else {
+            return Err(RecordError::Malformed("its value is not a path").into());
         };
         let Root::Name(next_name) = &next.root else {
             return Ok(ResolvedName {
@@ -171,11 +171,11 @@ async fn ask(node: &Node, name: &Name) -> Option<Record> {
         }
     };
     let from_gateways = async {
-        if node.network().is_none() || node.gateways().is_empty() {
+        let Some(gateways) = node.gateways() else {
             return Vec::new();
-        }
-        let gateways = TrustlessSource::new(node.gateways().to_vec(), GATEWAY_TIMEOUT);
-        gateways.ipns_record(name).await
+        };
+        let answers = timeout(GATEWAY_TIMEOUT, gateways.ipns_record(name)).await;
+        answers.unwrap_or_default()
     };
     let (from_network, from_gateways) = tokio::join!(from_network, from_gateways);
     let now = Timestamp::now();
@@ -243,7 +243,10 @@ fn join(value: &str, segments: &[String]) -> String {
 }
 
 fn tried(node: &Node) -> String {
-    match (node.network(), node.gateways().len()) {
+    match (
+        node.network(),
+        node.gateways().map_or(0, TrustlessSource::count),
+    ) {
         (None, _) => "the network was not asked".to_owned(),
         (Some(_), 0) => "the DHT was asked".to_owned(),
         (Some(_), count) => format!("the DHT and {count} gateways were asked"),

@@ -25,6 +25,7 @@ use crate::manifest::{self, Manifest, ManifestError};
 use crate::name::{self, NameError, ResolvedName};
 use crate::net::provide::{self, Provider};
 use crate::net::{NetError, Network, republish};
+use crate::source::trustless::TrustlessSource;
 use crate::store::{self, Store, StoreError, StoreOptions};
 
 pub use lock::{DirectoryLock, LockError};
@@ -47,7 +48,8 @@ struct Inner {
     manifest: Manifest,
     network: Option<Network>,
     provider: Option<Provider>,
-    gateways: Vec<Url>,
+    gateway_urls: Vec<Url>,
+    gateways: Option<TrustlessSource>,
     recovery: Recovery,
     publish_turn: Mutex<()>,
     jobs_changed: Notify,
@@ -146,7 +148,14 @@ impl Node {
     /// # Errors
     /// [`OpenError::NotInitialised`] before [`init`]; [`OpenError::Lock`] names who has it.
     pub async fn open(data_dir: &Path, config: &Config) -> Result<Self, OpenError> {
-        let gateways = gateway_urls(&config.gateway.upstreams)?;
+        let gateway_urls = if config.network.offline {
+            Vec::new()
+        } else {
+            gateway_urls(&config.gateway.upstreams)?
+        };
+        let timeout = config.network.limits.block_timeout;
+        let gateways =
+            (!gateway_urls.is_empty()).then(|| TrustlessSource::new(gateway_urls.clone(), timeout));
         let parts = open_parts(data_dir.to_owned(), config.clone()).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let network = if config.network.offline {
@@ -191,6 +200,7 @@ impl Node {
                 manifest: parts.manifest,
                 network,
                 provider,
+                gateway_urls,
                 gateways,
                 recovery: parts.recovery,
                 publish_turn: Mutex::new(()),
@@ -248,10 +258,9 @@ impl Node {
 
     /// A source for one request.
     pub fn fetcher(&self, options: FetchOptions) -> Fetcher {
-        let mut gateways = self.inner.gateways.clone();
-        gateways.extend(options.gateways);
+        let gateways = self.gateways_and(options.gateways);
         // With nobody to ask a block is not found, now and not after a timeout.
-        let somebody = self.inner.network.is_some() || !gateways.is_empty();
+        let somebody = self.inner.network.is_some() || gateways.is_some();
         let outside = (!options.offline && somebody).then(|| Outside {
             network: self.inner.network.clone(),
             gateways,
@@ -283,9 +292,21 @@ impl Node {
         self.inner.announced.subscribe()
     }
 
-    /// Trustless gateways from the configuration.
-    pub(crate) fn gateways(&self) -> &[Url] {
-        &self.inner.gateways
+    /// The configured trustless gateways, unless offline.
+    pub(crate) fn gateways(&self) -> Option<&TrustlessSource> {
+        self.inner.gateways.as_ref()
+    }
+
+    /// The configured gateways share one source for all requests, so that connections are reused
+    /// and one that lied is not asked again; further ones get a source of their own.
+    fn gateways_and(&self, further: Vec<Url>) -> Option<TrustlessSource> {
+        if further.is_empty() {
+            return self.inner.gateways.clone();
+        }
+        let mut urls = self.inner.gateway_urls.clone();
+        urls.extend(further);
+        let timeout = self.inner.config.network.limits.block_timeout;
+        Some(TrustlessSource::new(urls, timeout))
     }
 
     /// Held by the one publish, yank or channel change that reads and then commits.
@@ -303,8 +324,12 @@ impl Node {
         self.inner.jobs_changed.notified().await;
     }
 
-    /// Tells the DHT about a new tree, before what is announced in turn.
-    pub(crate) fn provide_soon(&self, root: Cid) {
+    /// Offers a new tree: to the peers that wait for its root, and by the DHT before what is
+    /// announced in turn.
+    pub fn offer(&self, root: Cid) {
+        if let Some(network) = &self.inner.network {
+            network.bitswap().notify(&[root]);
+        }
         if let Some(provider) = &self.inner.provider {
             provider.soon(root);
         }
@@ -342,7 +367,9 @@ impl Node {
         if let Err(error) = self.commit_blocks().await {
             tracing::error!(%error, "committing the store on shutdown failed");
         }
-        self.inner.manifest.close().await;
+        if let Err(error) = self.inner.manifest.close().await {
+            tracing::error!(%error, "closing the manifest failed");
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::manifest::change::{Change, Expect, Op};
 use crate::manifest::record::Pin;
 use crate::node::Node;
 use crate::source::{BlockSource, FetchError};
-use crate::store::StoreError;
+use crate::store::{PackKind, StoreError};
 
 /// What to pin, and how.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct PinRequest {
     pub recursive: bool,
     /// A label.
     pub name: Option<String>,
-    /// Where missing blocks come from.
+    /// Where missing blocks come from; they go into kept packs in any case.
     pub fetch: FetchOptions,
 }
 
@@ -60,7 +60,7 @@ pub fn add(
     let node = node.clone();
     async_stream::try_stream! {
         let PinRequest { cid, recursive, name, fetch } = request;
-        let fetcher = node.fetcher(fetch);
+        let fetcher = node.fetcher(FetchOptions { kind: PackKind::Kept, ..fetch });
         if recursive {
             let window = node.config().network.limits.window;
             let mut progress = std::pin::pin!(fetch_dag(fetcher, cid, window));
@@ -74,6 +74,7 @@ pub fn add(
         let pin = Pin { recursive, name, created: Timestamp::now() };
         let change = Change { expect: Vec::new(), ops: vec![Op::PutPin(cid, pin)] };
         node.manifest().commit(change).await?;
+        node.offer(cid);
     }
 }
 

@@ -193,7 +193,7 @@ pub async fn publish(
         let change = release_change(node, &options, &tree, texts, &releases, &version)?;
         node.manifest().commit(change).await?;
         node.jobs_changed();
-        node.provide_soon(tree.root);
+        node.offer(tree.root);
     }
     Ok(Published {
         product: options.product,

@@ -567,8 +567,9 @@ impl Store {
         Ok(())
     }
 
-    /// Whether a `put` into packs of `kind` may leave the block out.
-    fn holds(&self, kind: PackKind, cid: &Cid) -> Result<bool, StoreError> {
+    /// Whether a `put` into packs of `kind` may leave the block out: a kept block counts as cached,
+    /// a cached one does not count as kept. Index only.
+    pub fn holds(&self, kind: PackKind, cid: &Cid) -> Result<bool, StoreError> {
         Ok(match kind {
             PackKind::Cache => self.has(cid)?,
             PackKind::Kept => {

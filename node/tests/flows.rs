@@ -1,5 +1,6 @@
 //! The flows over a real data directory, without a network: publish → head → names, pin, yank,
 //! restart.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::sync::Arc;

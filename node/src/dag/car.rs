@@ -127,7 +127,7 @@ pub fn import_into(sink: &Sink, reader: &mut (dyn Read + Send)) -> Result<CarSum
         result
     };
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(&worker)).collect();
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
         let read = read_batches(&mut sections, sender, &failed, &mut summary);
         let stored = threads.into_iter().filter_map(|thread| {
             thread

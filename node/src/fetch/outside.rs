@@ -10,7 +10,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use url::Url;
 
 use crate::block::Block;
 use crate::net::Network;
@@ -29,7 +28,7 @@ const SEARCH_AGAIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Outside {
     pub(crate) network: Option<Network>,
-    pub(crate) gateways: Vec<Url>,
+    pub(crate) gateways: Option<TrustlessSource>,
     pub(crate) providers: Vec<PeerId>,
     pub(crate) timeout: Duration,
     pub(crate) tasks: TaskTracker,
@@ -40,7 +39,6 @@ pub(crate) struct Outside {
 pub(super) struct Session {
     peers: Option<Peers>,
     gateways: Option<TrustlessSource>,
-    gateway_count: usize,
     timeout: Duration,
     /// When the last block arrived, whoever asked for it.
     progress: watch::Sender<Instant>,
@@ -70,8 +68,7 @@ impl Session {
                 search: OnceLock::new(),
                 tasks,
             }),
-            gateway_count: gateways.len(),
-            gateways: (!gateways.is_empty()).then(|| TrustlessSource::new(gateways, timeout)),
+            gateways,
             timeout,
             progress: watch::Sender::new(Instant::now()),
         }
@@ -80,8 +77,8 @@ impl Session {
     /// The first good answer of peers and gateways.
     pub(super) async fn fetch(&self, cid: &Cid) -> Result<Block, FetchError> {
         let block = tokio::select! {
-            block = self.from_peers(cid) => block?,
-            block = self.from_gateways(cid) => block?,
+            block = self.ask_peers(cid) => block?,
+            block = self.ask_gateways(cid) => block?,
             () = self.stalled() => {
                 return Err(FetchError::TimedOut { cid: *cid, tried: self.tried() });
             }
@@ -90,7 +87,14 @@ impl Session {
         Ok(block)
     }
 
-    async fn from_peers(&self, cid: &Cid) -> Result<Block, FetchError> {
+    /// Offers blocks that are now in the store to the peers that wait for them.
+    pub(super) fn notify(&self, cids: &[Cid]) {
+        if let Some(peers) = &self.peers {
+            peers.network.bitswap().notify(cids);
+        }
+    }
+
+    async fn ask_peers(&self, cid: &Cid) -> Result<Block, FetchError> {
         let Some(peers) = &self.peers else {
             return pending().await;
         };
@@ -99,7 +103,7 @@ impl Session {
     }
 
     /// Peers go first. A gateway's failure counts only where there are no peers to wait for.
-    async fn from_gateways(&self, cid: &Cid) -> Result<Block, FetchError> {
+    async fn ask_gateways(&self, cid: &Cid) -> Result<Block, FetchError> {
         let Some(gateways) = &self.gateways else {
             return pending().await;
         };
@@ -140,7 +144,7 @@ impl Session {
                 1 => "1 peer was asked".to_owned(),
                 count => format!("{count} peers were asked"),
             });
-        let gateways = match self.gateway_count {
+        let gateways = match self.gateways.as_ref().map_or(0, TrustlessSource::count) {
             0 => None,
             1 => Some("1 gateway was asked".to_owned()),
             count => Some(format!("{count} gateways were asked")),

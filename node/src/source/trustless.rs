@@ -96,6 +96,11 @@ impl TrustlessSource {
         }
     }
 
+    /// How many gateways it was made with.
+    pub fn count(&self) -> usize {
+        self.gateways.len()
+    }
+
     /// The signed record of a name, as gateways have it: not verified here.
     ///
     /// # Cancel safety

@@ -1,6 +1,6 @@
 //! Buffers for direct I/O: their memory starts at a multiple of 4 KiB.
 
-use super::layout::ALIGN;
+use super::layout::PAGE_LEN;
 
 /// Bytes in one buffer: large enough that one write keeps the disk busy.
 pub(super) const BUFFER_LEN: usize = 4 << 20;
@@ -16,7 +16,7 @@ pub(super) struct Buffer {
 
 impl Buffer {
     pub(super) fn new() -> Self {
-        let align = ALIGN as usize;
+        let align = PAGE_LEN;
         let memory = vec![0; BUFFER_LEN + align];
         let skip = memory.as_ptr().align_offset(align);
         Self {

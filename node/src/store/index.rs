@@ -350,7 +350,9 @@ fn filter_is_sound(descriptor: &Descriptor, fingerprints: usize) -> bool {
     let segment = u64::from(descriptor.segment_length);
     descriptor.segment_length.is_power_of_two()
         && descriptor.segment_length_mask == descriptor.segment_length - 1
-        && descriptor.segment_count_length % descriptor.segment_length == 0
+        && descriptor
+            .segment_count_length
+            .is_multiple_of(descriptor.segment_length)
         && u64::from(descriptor.segment_count_length) + 2 * segment <= fingerprints as u64
 }
 

@@ -14,7 +14,9 @@ use super::PackKind;
 use crate::block::{self, RAW};
 
 /// Packs are written in multiples of this, at multiples of this.
-pub(super) const ALIGN: u64 = 4096;
+pub(super) const ALIGN: u64 = PAGE_LEN as u64;
+/// [`ALIGN`] as the length of a buffer.
+pub(super) const PAGE_LEN: usize = 4096;
 /// Newest pack format known here.
 pub(super) const FORMAT: u32 = 1;
 /// `{"roots": [], "version": 1}` in DAG-CBOR, with its length before it.
@@ -245,7 +247,7 @@ pub(super) fn first_page(pack: PackId, salt: [u8; 16]) -> Vec<u8> {
 
 /// Reads what [`first_page`] wrote.
 pub(super) fn read_first_page(file: &File, pack: PackId) -> io::Result<Header> {
-    let mut page = [0; ALIGN as usize];
+    let mut page = [0; PAGE_LEN];
     if !read_full(file, &mut page, 0)? || !page.starts_with(&CAR_HEADER) {
         return Ok(Header::Damaged);
     }
@@ -410,8 +412,8 @@ mod tests {
 
         #[test]
         fn any_bytes_are_parsed_without_panic(bytes: Vec<u8>) {
-            drop(parse_section(&bytes));
-            drop(Footer::decode(&bytes));
+            let _section = parse_section(&bytes);
+            let _footer = Footer::decode(&bytes);
         }
     }
 }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::StoreError;
 use super::layout::{
-    ALIGN, CAR_HEADER, Entry, Footer, Header, MAX_SECTION, PackId, back_pointer, parse_section,
-    read_first_page, read_full,
+    ALIGN, CAR_HEADER, Entry, Footer, Header, MAX_SECTION, PAGE_LEN, PackId, back_pointer,
+    parse_section, read_first_page, read_full,
 };
 use crate::block::Block;
 
@@ -129,7 +129,7 @@ fn last_before(file: &File, first: &Footer, end: u64) -> io::Result<Option<(Foot
         if !read_full(file, window, low)? {
             return Ok(None);
         }
-        for (page, bytes) in window.chunks_exact(ALIGN as usize).enumerate().rev() {
+        for (page, bytes) in window.chunks_exact(PAGE_LEN).enumerate().rev() {
             let at = low + (page as u64 + 1) * ALIGN;
             if at < end
                 && back_pointer(&bytes[bytes.len() - 16..]).is_some()

@@ -26,7 +26,7 @@ fn block(seed: u32, len: usize) -> Block {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        *byte = (state >> 32) as u8;
+        *byte = state.to_le_bytes()[4];
     }
     bytes.extend_from_slice(&seed.to_le_bytes());
     Block::of(RAW, Bytes::from(bytes))

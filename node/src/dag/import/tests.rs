@@ -33,7 +33,7 @@ impl Read for Words {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let len = out.len().min(usize::try_from(self.left).unwrap());
         let (head, tail) = out[..len].as_chunks_mut::<8>();
-        if self.at % 8 != 0 || (head.is_empty() && !tail.is_empty()) {
+        if !self.at.is_multiple_of(8) || (head.is_empty() && !tail.is_empty()) {
             for byte in &mut out[..len] {
                 let word = (self.at / 8)
                     .wrapping_mul(0x9e37_79b9_7f4a_7c15)

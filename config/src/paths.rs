@@ -63,15 +63,15 @@ mod tests {
 
     #[test]
     fn xdg_variables_win_over_home() {
-        let found = paths(&[("HOME", "/home/a"), ("XDG_DATA_HOME", "/data")]).unwrap();
+        let found = paths(&[("HOME", "/users/a"), ("XDG_DATA_HOME", "/data")]).unwrap();
         assert_eq!(found.data, PathBuf::from("/data/duka"));
-        assert!(found.settings.starts_with("/home/a"));
+        assert!(found.settings.starts_with("/users/a"));
     }
 
     #[test]
     fn relative_xdg_variable_is_ignored() {
-        let found = paths(&[("HOME", "/home/a"), ("XDG_DATA_HOME", "data")]).unwrap();
-        assert!(found.data.starts_with("/home/a"));
+        let found = paths(&[("HOME", "/users/a"), ("XDG_DATA_HOME", "data")]).unwrap();
+        assert!(found.data.starts_with("/users/a"));
     }
 
     #[test]

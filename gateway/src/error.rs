@@ -203,7 +203,9 @@ fn dag_status(error: &DagError) -> StatusCode {
         DagError::Limit { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         DagError::Fetch(FetchError::NotFound { .. }) => StatusCode::NOT_FOUND,
         DagError::Fetch(FetchError::TimedOut { .. }) => StatusCode::GATEWAY_TIMEOUT,
-        DagError::Fetch(FetchError::Lied { .. }) => StatusCode::BAD_GATEWAY,
+        DagError::Fetch(FetchError::Lied { .. } | FetchError::Failed { .. }) => {
+            StatusCode::BAD_GATEWAY
+        }
         DagError::Fetch(FetchError::Busy { .. }) => StatusCode::TOO_MANY_REQUESTS,
         DagError::Fetch(FetchError::Block(_)) => StatusCode::BAD_REQUEST,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -219,9 +221,9 @@ fn dag_advice(error: &DagError) -> &'static str {
         DagError::Fetch(FetchError::NotFound { .. }) => {
             "Try another gateway, or ask whoever gave you the link whether a node still has it."
         }
-        DagError::Fetch(FetchError::TimedOut { .. } | FetchError::Busy { .. }) => {
-            "Try again in a minute."
-        }
+        DagError::Fetch(
+            FetchError::TimedOut { .. } | FetchError::Failed { .. } | FetchError::Busy { .. },
+        ) => "Try again in a minute.",
         DagError::Fetch(FetchError::Lied { .. }) => {
             "Nothing wrong was passed on. Try again: another source may have the content."
         }

@@ -181,7 +181,7 @@ mod tests {
         let cid = cid_of(RAW, b"hello world");
         assert_eq!(
             cid.to_string(),
-            "bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
+            "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
         );
     }
 

@@ -45,6 +45,14 @@ pub enum FetchError {
         /// Where it was looked for, in words.
         tried: String,
     },
+    /// Those that were asked could not answer now: the connection failed, or broke off.
+    #[error("block {cid} could not be fetched now ({tried})")]
+    Failed {
+        /// The block.
+        cid: Cid,
+        /// Where it was looked for, in words.
+        tried: String,
+    },
     /// A source answered with bytes that are not the block.
     #[error("{source_name} sent bytes that are not the block asked for")]
     Lied {

@@ -52,7 +52,9 @@ impl Explain for FetchError {
                 Code::NotFound,
                 Some("check the CID; `duka swarm connect ADDR` or --gateway URL add places to ask"),
             ),
-            Self::TimedOut { .. } => (Code::Temporary, Some("try again, or add --gateway URL")),
+            Self::TimedOut { .. } | Self::Failed { .. } => {
+                (Code::Temporary, Some("try again, or add --gateway URL"))
+            }
             Self::Lied { .. } => (Code::Corrupt, Some("ask another gateway or peer")),
             Self::Busy { .. } => (Code::Limit, Some("try again in a moment")),
             Self::Block(_) => (Code::Corrupt, None),

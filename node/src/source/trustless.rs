@@ -58,6 +58,8 @@ struct Gateway {
 #[derive(Debug)]
 enum Refusal {
     NotFound,
+    /// It did not answer as a gateway should, or the connection failed.
+    Failed,
     TimedOut,
     Lied(BlockError),
 }
@@ -158,7 +160,8 @@ impl TrustlessSource {
                     retries += 1;
                     tokio::time::sleep(retry_after(&response).min(self.timeout)).await;
                 }
-                _ => return Err(Refusal::NotFound),
+                StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Refusal::NotFound),
+                _ => return Err(Refusal::Failed),
             }
         };
 
@@ -166,13 +169,13 @@ impl TrustlessSource {
         if let Some(len) = response.content_length() {
             let len = usize::try_from(len).unwrap_or(usize::MAX);
             if len > most {
-                return Err(Refusal::NotFound);
+                return Err(Refusal::Failed);
             }
             body.reserve(len);
         }
         while let Some(chunk) = self.progress(response.chunk()).await? {
             if body.len() + chunk.len() > most {
-                return Err(Refusal::NotFound);
+                return Err(Refusal::Failed);
             }
             body.extend_from_slice(&chunk);
         }
@@ -189,7 +192,7 @@ impl TrustlessSource {
             Ok(Err(error)) if error.is_timeout() => Err(Refusal::TimedOut),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a gateway failed");
-                Err(Refusal::NotFound)
+                Err(Refusal::Failed)
             }
             Err(_) => Err(Refusal::TimedOut),
         }
@@ -225,12 +228,14 @@ impl BlockSource for TrustlessSource {
                     });
                 }
                 (Err(Refusal::TimedOut), _) => worst = Refusal::TimedOut,
+                (Err(Refusal::Failed), Refusal::NotFound) => worst = Refusal::Failed,
                 (Err(_), _) => {}
             }
         }
         let tried = self.tried();
         Err(match worst {
             Refusal::TimedOut => FetchError::TimedOut { cid: *cid, tried },
+            Refusal::Failed => FetchError::Failed { cid: *cid, tried },
             _ => FetchError::NotFound { cid: *cid, tried },
         })
     }

@@ -70,7 +70,7 @@ fn curl_gets_files_pages_listings_and_ranges() {
     );
     assert_eq!(
         whole.header("x-ipfs-path"),
-        format!("/ipfs/{root}/music%20files/big.bin")
+        format!("/ipfs/{root}/music files/big.bin")
     );
 
     let etag = whole.header("etag");

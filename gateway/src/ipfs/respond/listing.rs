@@ -249,7 +249,7 @@ mod tests {
             name: name.as_bytes().to_vec(),
             tsize: 1536,
         };
-        rows(&mut html, "/ipfs/root/%C4%85/", vec![link]).unwrap();
+        rows(&mut html, "/ipfs/cid/%C4%85/", vec![link]).unwrap();
         html
     }
 
@@ -257,7 +257,7 @@ mod tests {
     fn links_are_escaped_in_upper_case_and_the_file_name_twice() {
         let html = row("file-źł.txt");
         assert!(
-            html.contains("<a href=\"/ipfs/root/%C4%85/file-%C5%BA%C5%82.txt\">file-źł.txt</a>"),
+            html.contains("<a href=\"/ipfs/cid/%C4%85/file-%C5%BA%C5%82.txt\">file-źł.txt</a>"),
             "{html}"
         );
         assert!(

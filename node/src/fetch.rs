@@ -19,7 +19,7 @@ use crate::block::{Block, RAW};
 use crate::dag::DagError;
 use crate::dag::links::links;
 use crate::source::{BlockSource, FetchError};
-use crate::store::{PackKind, Store};
+use crate::store::{PackKind, Store, StoreError};
 
 pub(crate) use outside::Outside;
 use outside::Session;
@@ -93,27 +93,37 @@ impl Fetcher {
                 from_outside: false,
             });
         }
-        if self.store.has(cid)?
-            && let Some(block) = self.store.read(cid).await?
-        {
-            return Ok(Obtained {
-                block,
-                from_outside: false,
-            });
-        }
-        match &self.session {
-            Some(session) => {
-                let block = session.fetch(cid).await?;
-                Ok(Obtained {
-                    block,
-                    from_outside: true,
-                })
-            }
-            None => Err(FetchError::NotFound {
+        let Some(session) = &self.session else {
+            let not_found = FetchError::NotFound {
                 cid: *cid,
                 tried: "not in the local store, and the network was not asked".to_owned(),
-            }),
+            };
+            return self.stored(cid).await?.ok_or(not_found);
+        };
+        if self.store.has(cid)? {
+            match self.stored(cid).await {
+                // Others may have what is damaged here.
+                Ok(None) | Err(StoreError::Corrupt { .. }) => {}
+                Ok(Some(obtained)) => return Ok(obtained),
+                Err(error) => return Err(error.into()),
+            }
         }
+        match session.fetch(cid).await {
+            Ok(block) => Ok(Obtained {
+                block,
+                from_outside: true,
+            }),
+            // That it is damaged here says more than that nobody else has it.
+            Err(error) => self.stored(cid).await?.ok_or(error),
+        }
+    }
+
+    async fn stored(&self, cid: &Cid) -> Result<Option<Obtained>, StoreError> {
+        let block = self.store.read(cid).await?;
+        Ok(block.map(|block| Obtained {
+            block,
+            from_outside: false,
+        }))
     }
 
     /// Whether the block is where this request wants it.

@@ -1,5 +1,8 @@
 //! FSCK: are the packs whole, and does every pinned DAG and release have all its blocks?
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
@@ -20,7 +23,7 @@ pub struct Report {
     pub blocks: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Blocks whose bytes do not match.
+    /// Blocks of which no copy matches.
     pub damaged: Vec<Cid>,
     /// Blocks that a pin or release needs and the store does not have: (root, block).
     pub missing: Vec<(Cid, Cid)>,
@@ -64,6 +67,7 @@ fn check_blocks(
 ) -> Result<(), StoreError> {
     report.packs = store.stats()?.packs;
     let mut failed = None;
+    let mut damaged = Vec::new();
     store.for_each_block(&mut |stored| {
         let whole = match stored.block {
             Ok(block) => Block::new(stored.cid, block.into_data()).is_ok(),
@@ -74,14 +78,32 @@ fn check_blocks(
             }
         };
         if !whole {
-            report.damaged.push(stored.cid);
+            damaged.push(stored.cid);
         }
         report.blocks += 1;
         report.bytes += u64::from(stored.len);
         progress(u64::from(stored.len));
         ControlFlow::Continue(())
     })?;
-    failed.map_or(Ok(()), Err)
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let mut seen = HashSet::new();
+    for cid in damaged {
+        if seen.insert(cid) && !has_whole_copy(store, &cid)? {
+            report.damaged.push(cid);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a damaged block was put again since.
+fn has_whole_copy(store: &Store, cid: &Cid) -> Result<bool, StoreError> {
+    match store.get(cid) {
+        Ok(Some(block)) => Ok(Block::new(*cid, block.into_data()).is_ok()),
+        Ok(None) | Err(StoreError::Corrupt { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// A DAG that must be here.
@@ -132,13 +154,16 @@ fn roots(manifest: &Manifest) -> Result<Vec<Root>, ManifestError> {
 }
 
 fn check_roots(store: &Store, roots: &[Root], report: &mut Report) -> Result<(), StoreError> {
+    // The store counts them as absent, but they are named already.
+    let damaged: HashSet<Cid> = report.damaged.iter().copied().collect();
+    let is_missing = |cid: &Cid| Ok::<_, StoreError>(!damaged.contains(cid) && !store.has(cid)?);
     // A block below two roots is named under the first.
     let mut seen = HashSet::new();
     for root in roots {
         let mut waiting = vec![root.cid];
         while let Some(cid) = waiting.pop() {
             if !root.recursive {
-                if !store.has(&cid)? {
+                if is_missing(&cid)? {
                     report.missing.push((root.cid, cid));
                 }
                 continue;
@@ -147,7 +172,7 @@ fn check_roots(store: &Store, roots: &[Root], report: &mut Report) -> Result<(),
                 continue;
             }
             if cid.codec() == RAW {
-                if !store.has(&cid)? {
+                if is_missing(&cid)? {
                     report.missing.push((root.cid, cid));
                 }
                 continue;

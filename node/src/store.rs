@@ -2,13 +2,17 @@
 //!
 //! [`Store::put`] appends to the newest pack of a kind through a writer thread; [`Store::commit`]
 //! closes the commit with a footer and syncs. A crash loses nothing that a `commit` covered: the next
-//! open cuts the pack after the last footer whose blocks are whole. Full packs are sealed and get an
-//! index file. `node/DESIGN.md` has the byte layout.
+//! open cuts the pack after the last whole footer. Full packs are sealed and get an index file. A
+//! block that is found damaged counts as absent, so that it can be put again. `node/DESIGN.md` has
+//! the byte layout.
 
 mod append;
 mod buffer;
 mod catalog;
+mod commit;
+mod damage;
 mod disk;
+mod error;
 mod index;
 mod layout;
 mod open;
@@ -28,16 +32,15 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use cid::Cid;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use self::append::{Appender, Shared};
 use self::catalog::{Catalog, Located};
+use self::commit::Commits;
 use self::disk::{Disk, FileSystem};
+pub use self::error::StoreError;
 use self::recover::{Trust, recover};
 use crate::block::{Block, IDENTITY, MAX_BLOCK_LEN};
-
-/// After a sync of more bytes than this, the pack notes how far it is durable.
-const CHECKPOINT_BYTES: u64 = 16 << 20;
 
 /// Which packs a block belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,6 +108,8 @@ pub struct Store {
 pub struct Recovery {
     /// Bytes of unacknowledged tail that were cut off.
     pub truncated_bytes: u64,
+    /// Blocks of the last commits whose bytes do not match: damaged since, or never acknowledged.
+    pub damaged_blocks: usize,
     /// Index files that were rebuilt from their pack.
     pub rebuilt_indexes: usize,
 }
@@ -143,81 +148,6 @@ pub struct StoredBlock {
     pub block: Result<Block, StoreError>,
 }
 
-/// Why the store failed.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The disk is full or under the reserve: nothing more is written until there is room.
-    #[error("the disk holding {} has no room for more blocks", path.display())]
-    Full {
-        /// The store's directory.
-        path: PathBuf,
-    },
-    /// A stored block does not match its checksum.
-    #[error("block {cid} is damaged in {} at byte {offset}", pack.display())]
-    Corrupt {
-        /// The block.
-        cid: Cid,
-        /// The pack file.
-        pack: PathBuf,
-        /// Where, in bytes from the start of the file.
-        offset: u64,
-    },
-    /// An index file is damaged; [`Store::rebuild_indexes`] makes it anew from its pack.
-    #[error("the index {} is damaged", path.display())]
-    CorruptIndex {
-        /// The index file.
-        path: PathBuf,
-    },
-    /// Written by a newer duka.
-    #[error("{} was written by a newer duka (format {found}; this one knows {known})", path.display())]
-    TooNew {
-        /// The file.
-        path: PathBuf,
-        /// Its format version.
-        found: u32,
-        /// The newest known here.
-        known: u32,
-    },
-    /// The block is longer than any peer would take.
-    #[error("block {cid} has {len} bytes, more than a block may have")]
-    TooLarge {
-        /// The block.
-        cid: Cid,
-        /// Its length in bytes.
-        len: usize,
-    },
-    /// Reading or writing failed. After a failed write or sync the store refuses all writes.
-    #[error("{action} {} failed", path.display())]
-    Io {
-        /// What was being done: `writing`, `syncing`, `reading`.
-        action: &'static str,
-        /// To which file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: Arc<io::Error>,
-    },
-}
-
-impl StoreError {
-    fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io {
-            action,
-            path: path.to_owned(),
-            source: Arc::new(source),
-        }
-    }
-
-    fn too_new(path: &Path, found: u32) -> Self {
-        Self::TooNew {
-            path: path.to_owned(),
-            found,
-            known: layout::FORMAT,
-        }
-    }
-}
-
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
@@ -226,24 +156,12 @@ struct Inner {
     writer: Option<JoinHandle<()>>,
 }
 
-/// Rounds of commits: callers that come while a round runs share the next one.
-#[derive(Debug, Default)]
-struct Commits {
-    state: Mutex<Rounds>,
-    ended: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Rounds {
-    begun: u64,
-    running: bool,
-    /// Everything put before the start of this round is durable.
-    durable: u64,
-    failed: Option<(u64, StoreError)>,
-}
-
 impl Drop for Inner {
     fn drop(&mut self) {
+        // The next open need not check what was committed.
+        for appender in &mut self.appenders {
+            appender.get_mut().checkpoint(&self.shared);
+        }
         self.shared.queue.close();
         if let Some(writer) = self.writer.take() {
             // Its panics end up in the queue.
@@ -306,28 +224,42 @@ impl Store {
         Ok((store, recovery))
     }
 
-    /// Whether the block is here: index only, no data is read. Identity CIDs always are.
+    /// Whether the block is here and not known to be damaged: index only, no data is read. Identity
+    /// CIDs always are.
     pub fn has(&self, cid: &Cid) -> Result<bool, StoreError> {
-        Ok(cid.hash().code() == IDENTITY || self.locate(cid)?.is_some())
+        Ok(cid.hash().code() == IDENTITY || self.locate_whole(cid)?.is_some())
     }
 
-    /// Length of the block in bytes, from the index.
+    /// Length of the block in bytes, from the index; `None` where [`Store::has`] is `false`.
     pub fn block_len(&self, cid: &Cid) -> Result<Option<u32>, StoreError> {
         if cid.hash().code() == IDENTITY {
             return Ok(u32::try_from(cid.hash().digest().len()).ok());
         }
-        Ok(self.locate(cid)?.map(|located| located.place.len))
+        Ok(self.locate_whole(cid)?.map(|located| located.place.len))
     }
 
     /// Reads a block and checks its CRC. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when no copy of it is whole. From then on it counts as absent.
     pub fn get(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
         if let Ok(Some(inlined)) = Block::inlined(cid) {
             return Ok(Some(inlined));
         }
-        match self.locate(cid)? {
-            Some(located) => self.load(cid, located).map(Some),
-            None => Ok(None),
+        let mut corrupt = None;
+        while let Some(located) = self.locate(cid)? {
+            if let Some(error) = corrupt
+                && located.damaged
+            {
+                return Err(error);
+            }
+            match self.load(cid, located) {
+                // It is known as damaged now: another copy may be whole.
+                Err(error @ StoreError::Corrupt { .. }) => corrupt = Some(error),
+                loaded => return loaded.map(Some),
+            }
         }
+        Ok(None)
     }
 
     /// [`Store::get`] off the async runtime.
@@ -378,7 +310,7 @@ impl Store {
         let mut appender = self.inner.appenders[kind.slot()].lock();
         for block in missing {
             // Another caller, or the same batch, may have put it since.
-            if appender.contains(block.cid().hash()) {
+            if appender.contains(shared, block.cid().hash()) {
                 continue;
             }
             shared.queue.admit()?;
@@ -391,67 +323,13 @@ impl Store {
     /// Makes everything that was put before this call durable. Concurrent calls share one sync.
     /// Blocking.
     pub fn commit(&self) -> Result<(), StoreError> {
-        let Commits { state, ended } = &self.inner.commits;
-        let mut rounds = state.lock();
-        // A round that already runs may have passed over what was just put.
-        let wanted = rounds.begun + 1;
-        loop {
-            if rounds.durable >= wanted {
-                return Ok(());
-            }
-            if let Some((round, error)) = &rounds.failed
-                && *round >= wanted
-            {
-                return Err(error.clone());
-            }
-            if !rounds.running {
-                break;
-            }
-            ended.wait(&mut rounds);
-        }
-        rounds.running = true;
-        rounds.begun += 1;
-        let round = rounds.begun;
-        drop(rounds);
-
-        let done = self.commit_round();
-
-        let mut rounds = state.lock();
-        rounds.running = false;
-        match &done {
-            Ok(()) => rounds.durable = round,
-            Err(error) => rounds.failed = Some((round, error.clone())),
-        }
-        ended.notify_all();
-        done
-    }
-
-    fn commit_round(&self) -> Result<(), StoreError> {
-        let shared = &self.inner.shared;
-        let closed: Vec<_> = self
-            .inner
-            .appenders
-            .iter()
-            .filter_map(|appender| appender.lock().finish_commit(shared))
-            .collect();
-        shared.queue.flush()?;
-        for (pack, end) in closed {
-            let before = pack.synced();
-            if before >= end {
-                continue;
-            }
-            if let Err(source) = shared.disk.sync_data(&pack.file()) {
-                let error = StoreError::io("syncing", &pack.path, source);
-                return Err(shared.queue.fail(error));
-            }
-            pack.set_synced(end);
-            if end - before > CHECKPOINT_BYTES {
-                self.inner.appenders[pack.id.kind.slot()]
-                    .lock()
-                    .checkpoint(shared, pack.id);
-            }
-        }
-        Ok(())
+        let Inner {
+            shared,
+            appenders,
+            commits,
+            ..
+        } = &*self.inner;
+        commits.wait(commits.want(), || commit::run_round(shared, appenders))
     }
 
     /// Calls `visit` with every committed block, pack by pack in file order. Blocks that were put
@@ -481,6 +359,7 @@ impl Store {
                         crc: entry.crc,
                     },
                     data: None,
+                    damaged: false,
                 };
                 let stored = StoredBlock {
                     cid: entry.cid,
@@ -574,20 +453,28 @@ impl Store {
             PackKind::Cache => self.has(cid)?,
             PackKind::Kept => {
                 let catalog = &self.inner.shared.catalog;
+                let whole = |located: Located| !located.damaged;
                 cid.hash().code() == IDENTITY
-                    || catalog.locate(PackKind::Kept, cid.hash())?.is_some()
+                    || catalog.locate(kind, cid.hash())?.is_some_and(whole)
             }
         })
     }
 
+    /// The copy to read: one that is known to be damaged only when there is no other.
     fn locate(&self, cid: &Cid) -> Result<Option<Located>, StoreError> {
+        let mut damaged = None;
         for kind in PackKind::ALL {
-            let located = self.inner.shared.catalog.locate(kind, cid.hash())?;
-            if located.is_some() {
-                return Ok(located);
+            match self.inner.shared.catalog.locate(kind, cid.hash())? {
+                Some(located) if located.damaged => damaged = damaged.or(Some(located)),
+                Some(located) => return Ok(Some(located)),
+                None => {}
             }
         }
-        Ok(None)
+        Ok(damaged)
+    }
+
+    fn locate_whole(&self, cid: &Cid) -> Result<Option<Located>, StoreError> {
+        Ok(self.locate(cid)?.filter(|located| !located.damaged))
     }
 
     fn load(&self, cid: &Cid, located: Located) -> Result<Block, StoreError> {
@@ -602,6 +489,7 @@ impl Store {
                     .and_then(|file| read_bytes(&file, place.offset, place.len))
                     .map_err(|source| StoreError::io("reading", &path, source))?;
                 if data.len() != place.len as usize || crc32fast::hash(&data) != place.crc {
+                    catalog.damage.note(located.pack, place.offset);
                     return Err(StoreError::Corrupt {
                         cid: *cid,
                         pack: path,

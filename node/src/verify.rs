@@ -38,3 +38,55 @@ pub fn verify(path: &Path, cid: &Cid, progress: &OnProgress) -> Result<Verdict, 
         bytes: imported.bytes,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_verified_under_the_profile_of_its_cid() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("album");
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("song"), "la la").unwrap();
+        std::fs::write(folder.join(".hidden"), "counts").unwrap();
+        for profile in [Profile::UnixfsV0_2015, Profile::UnixfsV1_2025] {
+            std::fs::write(folder.join("song"), "la la").unwrap();
+            let options = ImportOptions {
+                profile,
+                hidden: true,
+                ..ImportOptions::default()
+            };
+            let progress: OnProgress = Arc::new(|_| true);
+            let root = import_path(&Sink::Discard, &folder, &options, &progress)
+                .unwrap()
+                .root;
+            let verdict = verify(&folder, &root, &progress).unwrap();
+            assert_eq!((verdict.matches, verdict.found), (true, root));
+            assert_eq!(verdict.bytes, 11);
+
+            std::fs::write(folder.join("song"), "la lu").unwrap();
+            let verdict = verify(&folder, &root, &progress).unwrap();
+            assert!(!verdict.matches);
+            assert_ne!(verdict.found, root);
+            assert_eq!(verdict.found.version(), root.version());
+        }
+    }
+
+    #[test]
+    fn cids_that_kubo_gives_to_a_file_match() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "hello\n").unwrap();
+        for cid in [
+            "QmZULkCELmmk5XNfCgTnCyFgAVxBRBXyDHGGMVoLFLiXEN",
+            "bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am",
+        ] {
+            let progress: OnProgress = Arc::new(|_| true);
+            let verdict = verify(&file, &cid.parse().unwrap(), &progress).unwrap();
+            assert!(verdict.matches, "{cid}: {}", verdict.found);
+        }
+    }
+}

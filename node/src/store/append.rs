@@ -44,6 +44,8 @@ struct Tail {
     start: u64,
     commit: u64,
     entries: Vec<Entry>,
+    /// A footer says that all blocks of closed commits were synced.
+    noted: bool,
 }
 
 impl Appender {
@@ -60,8 +62,8 @@ impl Appender {
         id.number + 1 == self.next_number
     }
 
-    /// Goes on with a pack of an earlier run.
-    pub(super) fn resume(&mut self, pack: Arc<OpenPack>, next_commit: u64) {
+    /// Goes on with a pack of an earlier run, all of which was synced; `noted` when it says so.
+    pub(super) fn resume(&mut self, pack: Arc<OpenPack>, next_commit: u64, noted: bool) {
         let end = pack.len();
         self.tail = Some(Tail {
             pack,
@@ -70,14 +72,17 @@ impl Appender {
             start: end,
             commit: next_commit,
             entries: Vec::new(),
+            noted,
         });
     }
 
-    /// Whether the newest pack has the block.
-    pub(super) fn contains(&self, key: &Multihash) -> bool {
-        self.tail
-            .as_ref()
-            .is_some_and(|tail| tail.pack.contains(key))
+    /// Whether the newest pack has the block, not known to be damaged.
+    pub(super) fn contains(&self, shared: &Shared, key: &Multihash) -> bool {
+        let damage = &shared.catalog.damage;
+        self.tail.as_ref().is_some_and(|tail| {
+            let found = tail.pack.find(key);
+            found.is_some_and(|(place, _)| !damage.contains(tail.pack.id, place.offset))
+        })
     }
 
     /// Appends a block, which can be read at once.
@@ -105,12 +110,13 @@ impl Appender {
         (tail.start > tail.pack.synced()).then(|| (Arc::clone(&tail.pack), tail.start))
     }
 
-    /// Notes in the pack, without a sync, how far it is known to be durable: the next open need not
-    /// check what lies before.
-    pub(super) fn checkpoint(&mut self, shared: &Shared, pack: PackId) {
+    /// Notes in the pack, without a sync, that all its commits are durable, when they are and it
+    /// does not say so yet: the next open need not check them.
+    pub(super) fn checkpoint(&mut self, shared: &Shared) {
         if let Some(tail) = &mut self.tail
-            && tail.pack.id == pack
             && tail.entries.is_empty()
+            && !tail.noted
+            && tail.pack.synced() >= tail.start
         {
             tail.footer(shared, false);
             tail.flush(shared);
@@ -149,6 +155,7 @@ impl Tail {
             start: ALIGN,
             commit: 1,
             entries: Vec::new(),
+            noted: true,
         };
         tail.write(shared, &first_page(id, salt));
         Ok(tail)
@@ -181,13 +188,16 @@ impl Tail {
     }
 
     fn footer(&mut self, shared: &Shared, sealed: bool) {
+        let durable_to = self.pack.synced();
+        let only_notes = self.entries.is_empty();
+        self.noted = only_notes && (self.noted || durable_to >= self.start);
         let footer = Footer {
             pack: self.pack.id,
             salt: self.pack.salt,
             commit: self.commit,
             start: self.start,
             section: self.position(),
-            durable_to: self.pack.synced(),
+            durable_to,
             sealed,
             entries: std::mem::take(&mut self.entries),
         };

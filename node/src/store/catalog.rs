@@ -11,6 +11,7 @@ use bytes::Bytes;
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 
+use super::damage::Damage;
 use super::index::{PackIndex, Place};
 use super::layout::PackId;
 use super::open::OpenPack;
@@ -27,11 +28,14 @@ pub(super) struct Located {
     pub(super) place: Place,
     /// Its bytes, while they have not reached the file.
     pub(super) data: Option<Bytes>,
+    /// Its bytes in the file are known not to match.
+    pub(super) damaged: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Catalog {
     dir: PathBuf,
+    pub(super) damage: Damage,
     packs: RwLock<Packs>,
     files: Mutex<LruCache<PathBuf, Arc<File>>>,
 }
@@ -46,6 +50,7 @@ impl Catalog {
     pub(super) fn new(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
+            damage: Damage::new(dir),
             packs: RwLock::default(),
             files: Mutex::new(LruCache::new(OPEN_FILES)),
         }
@@ -76,7 +81,8 @@ impl Catalog {
         self.packs.read().sealed.values().cloned().collect()
     }
 
-    /// Looks `key` up in the packs of `kind`, newest first.
+    /// Looks `key` up in the packs of `kind`, newest first; a copy that is known to be damaged is
+    /// the answer only when there is no other.
     pub(super) fn locate(
         &self,
         kind: PackKind,
@@ -86,16 +92,17 @@ impl Catalog {
             kind,
             number: u64::MAX,
         };
+        let mut damaged = None;
         // The candidates are collected first, so that no file is read under the lock.
         let candidates: Vec<_> = {
             let packs = self.packs.read();
             for pack in packs.open.range(of_kind.clone()).rev().map(|(_, p)| p) {
                 if let Some((place, data)) = pack.find(key) {
-                    return Ok(Some(Located {
-                        pack: pack.id,
-                        place,
-                        data,
-                    }));
+                    let located = self.located(pack.id, place, data);
+                    if !located.damaged {
+                        return Ok(Some(located));
+                    }
+                    damaged = damaged.or(Some(located));
                 }
             }
             packs
@@ -117,14 +124,23 @@ impl Catalog {
                     _ => StoreError::io("reading", &path, source),
                 })?;
             if let Some(place) = found {
-                return Ok(Some(Located {
-                    pack: index.id,
-                    place,
-                    data: None,
-                }));
+                let located = self.located(index.id, place, None);
+                if !located.damaged {
+                    return Ok(Some(located));
+                }
+                damaged = damaged.or(Some(located));
             }
         }
-        Ok(None)
+        Ok(damaged)
+    }
+
+    fn located(&self, pack: PackId, place: Place, data: Option<Bytes>) -> Located {
+        Located {
+            pack,
+            place,
+            data,
+            damaged: self.damage.contains(pack, place.offset),
+        }
     }
 
     /// A handle for reading, kept open for the next reader.

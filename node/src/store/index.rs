@@ -3,6 +3,7 @@
 //! In memory: the filter and a fan-out table over the first byte of the digest. A look-up that
 //! passes the filter reads one bucket. Everything here can be rebuilt from the pack.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -164,21 +165,19 @@ pub(super) fn write(
     }
 }
 
-/// The places of a list of footer entries; of two blocks with one multihash the first.
+/// The places of a list of footer entries in file order. Of two blocks with one multihash the last:
+/// it was put because the one before was damaged.
 pub(super) fn places(entries: &[Entry]) -> Vec<(Multihash, Place)> {
-    let mut seen = std::collections::HashSet::with_capacity(entries.len());
-    entries
-        .iter()
-        .filter(|entry| seen.insert(*entry.cid.hash()))
-        .map(|entry| {
-            let place = Place {
-                offset: entry.offset,
-                len: entry.len,
-                crc: entry.crc,
-            };
-            (*entry.cid.hash(), place)
-        })
-        .collect()
+    let mut newest = HashMap::with_capacity(entries.len());
+    for entry in entries {
+        let place = Place {
+            offset: entry.offset,
+            len: entry.len,
+            crc: entry.crc,
+        };
+        newest.insert(*entry.cid.hash(), place);
+    }
+    newest.into_iter().collect()
 }
 
 fn encode(id: PackId, pack_len: u64, entries: &[(Multihash, Place)]) -> Vec<u8> {

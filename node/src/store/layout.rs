@@ -52,6 +52,10 @@ impl PackId {
         dir.join(format!("{}-{:08}.idx", self.kind.name(), self.number))
     }
 
+    pub(super) fn damage_path(self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}-{:08}.bad", self.kind.name(), self.number))
+    }
+
     /// The id and extension of a file name, `None` for files that are not the store's.
     pub(super) fn from_file_name(name: &str) -> Option<(Self, &str)> {
         let (stem, extension) = name.split_once('.')?;

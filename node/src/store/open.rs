@@ -80,7 +80,9 @@ impl OpenPack {
     pub(super) fn insert(&self, key: Multihash, place: Place, data: Bytes) {
         let mut blocks = self.blocks.write();
         blocks.bytes += u64::from(place.len);
-        blocks.places.insert(key, place);
+        if let Some(damaged) = blocks.places.insert(key, place) {
+            blocks.bytes -= u64::from(damaged.len);
+        }
         blocks.pending.insert(key, data);
         let end = place.offset + u64::from(place.len);
         blocks.order.push_back((end, key));
@@ -95,10 +97,6 @@ impl OpenPack {
         {
             blocks.pending.remove(&key);
         }
-    }
-
-    pub(super) fn contains(&self, key: &Multihash) -> bool {
-        self.blocks.read().places.contains_key(key)
     }
 
     /// Where the block lies, and its bytes while they are in memory.

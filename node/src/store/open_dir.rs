@@ -47,6 +47,7 @@ pub(super) fn open_dir(
             let path = id.index_path(dir);
             match PackIndex::load(&path, id) {
                 Ok(index) if index.pack_len <= pack_len => {
+                    load_damage(catalog, id, index.pack_len);
                     catalog.seal(index);
                     continue;
                 }
@@ -72,9 +73,9 @@ pub(super) fn open_dir(
             found,
             &mut recovery,
             catalog,
-            |pack, commit| {
+            |pack, found| {
                 if newest && !known_sealed {
-                    appender.resume(pack, commit);
+                    appender.resume(pack, found.next_commit, found.noted);
                     true
                 } else {
                     false
@@ -93,7 +94,7 @@ fn open_pack(
     found: Found,
     recovery: &mut Recovery,
     catalog: &Catalog,
-    resume: impl FnOnce(Arc<OpenPack>, u64) -> bool,
+    resume: impl FnOnce(Arc<OpenPack>, &Found) -> bool,
 ) -> Result<(), StoreError> {
     let path = id.pack_path(dir);
     if found.torn > 0 {
@@ -112,12 +113,18 @@ fn open_pack(
     file.sync_all()
         .map_err(|source| StoreError::io("syncing", &path, source))?;
 
+    load_damage(catalog, id, found.end);
+    for offset in &found.damaged {
+        catalog.damage.note(id, *offset);
+    }
+    recovery.damaged_blocks += found.damaged.len();
+
     let file = disk::open_direct(&path, false)
         .map_err(|source| StoreError::io("opening", &path, source))?;
     let pack = OpenPack::new(id, path, found.salt, file, found.end, &found.entries);
     let pack = Arc::new(pack);
     catalog.add_open(Arc::clone(&pack));
-    if resume(pack, found.next_commit) {
+    if resume(pack, &found) {
         return Ok(());
     }
     // Without room for the index the pack is served from memory, and indexed at the next open.
@@ -130,9 +137,19 @@ fn open_pack(
     Ok(())
 }
 
+/// Without the notes of earlier runs the damage is found again.
+fn load_damage(catalog: &Catalog, id: PackId, end: u64) {
+    if let Err(error) = catalog.damage.load(id, end) {
+        let path = id.damage_path(catalog.dir());
+        tracing::warn!(path = %path.display(), %error, "cannot read which blocks are damaged");
+    }
+}
+
 /// Nothing could be read from the pack. An empty file goes, anything else is kept under another name.
 fn set_aside(dir: &Path, id: PackId, pack_len: u64) -> Result<(), StoreError> {
     let path = id.pack_path(dir);
+    // Its number may be given to another pack.
+    drop(std::fs::remove_file(id.damage_path(dir)));
     let done = if pack_len == 0 {
         std::fs::remove_file(&path)
     } else {

@@ -18,7 +18,12 @@ use crate::block::Block;
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) salt: [u8; 16],
+    /// In file order.
     pub(super) entries: Vec<Entry>,
+    /// Offsets of those that were checked and do not match.
+    pub(super) damaged: Vec<u64>,
+    /// The last footer says that all blocks were synced.
+    pub(super) noted: bool,
     /// End of the last good footer: the pack goes on here, if it goes on.
     pub(super) end: u64,
     /// Number of the next commit.
@@ -32,8 +37,7 @@ pub(super) struct Found {
 /// Which commits of a pack are believed without reading their blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// Those that a footer says were synced. The others are checked block by block, and the pack
-    /// ends before the first bad one: nobody was promised it.
+    /// Those that a footer says were synced. The blocks of the others are checked.
     Synced,
     /// All: the pack was synced as a whole before it got its index.
     All,
@@ -64,18 +68,16 @@ fn recover_known(file: &File, first: &Footer, len: u64, trust: Trust) -> io::Res
     let mut found = Found {
         salt: first.salt,
         entries: Vec::new(),
+        damaged: Vec::new(),
+        noted: true,
         end: ALIGN,
         next_commit: 1,
         sealed: false,
         torn: 0,
     };
     for (footer, end) in chain {
-        let unknown = end > durable_to;
         if footer.start != found.end {
-            // The footers in between are damaged. What was synced is found by its hashes.
-            if unknown {
-                break;
-            }
+            // The footers in between are damaged: their blocks are found by their hashes.
             scan(
                 file,
                 footer.pack,
@@ -84,8 +86,11 @@ fn recover_known(file: &File, first: &Footer, len: u64, trust: Trust) -> io::Res
                 &mut found.entries,
             )?;
         }
-        if unknown && !all_match(file, &footer.entries)? {
-            break;
+        if end > durable_to && !footer.entries.is_empty() {
+            // Whether its sync was acknowledged is not known: a block that does not match may have
+            // been whole then, so the commit stays and the block is named.
+            found.noted = false;
+            check(file, &footer.entries, &mut found.damaged)?;
         }
         found.entries.extend(footer.entries);
         found.end = end;
@@ -148,15 +153,15 @@ fn belongs(footer: &Footer, first: &Footer) -> bool {
     footer.pack == first.pack && footer.salt == first.salt && footer.start >= ALIGN
 }
 
-fn all_match(file: &File, entries: &[Entry]) -> io::Result<bool> {
+fn check(file: &File, entries: &[Entry], damaged: &mut Vec<u64>) -> io::Result<()> {
     let mut buffer = Vec::new();
     for entry in entries {
         buffer.resize(entry.len as usize, 0);
         if !read_full(file, &mut buffer, entry.offset)? || crc32fast::hash(&buffer) != entry.crc {
-            return Ok(false);
+            damaged.push(entry.offset);
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 /// A pack whose first page is damaged: its blocks are found by their hashes, and it is not written
@@ -165,6 +170,8 @@ fn salvage(file: &File, id: PackId, len: u64) -> io::Result<Option<Found>> {
     let mut found = Found {
         salt: [0; 16],
         entries: Vec::new(),
+        damaged: Vec::new(),
+        noted: true,
         end: len,
         next_commit: 0,
         sealed: true,

@@ -49,7 +49,7 @@ fn flip(path: &Path, at: u64) {
 
 #[test]
 fn a_damaged_block_is_never_handed_out_and_fsck_names_it() {
-    let duka = Duka::new().unwrap();
+    let duka = Duka::with(&impatient()).unwrap();
     let (good, bad) = (
         files::random_bytes(60, 500_000),
         files::random_bytes(61, 500_000),

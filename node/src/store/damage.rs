@@ -1,0 +1,128 @@
+//! Which stored blocks are known not to match their checksum.
+//!
+//! They count as absent, so that a `put` stores them anew. Noted in a file beside the pack, because
+//! neither an index nor a footer that says "synced" is checked again at the next open. The file is
+//! a hint: without it the damage is found again by the next read.
+
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use parking_lot::RwLock;
+
+use super::layout::{Fields, PackId};
+
+/// Newest format of a record known here.
+const FORMAT: u32 = 1;
+const RECORD_LEN: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct Damage {
+    dir: PathBuf,
+    /// Pack, and offset of the block's bytes in it.
+    places: RwLock<BTreeSet<(PackId, u64)>>,
+}
+
+impl Damage {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            places: RwLock::default(),
+        }
+    }
+
+    pub(super) fn contains(&self, pack: PackId, offset: u64) -> bool {
+        self.places.read().contains(&(pack, offset))
+    }
+
+    /// Notes that the block at `offset` of `pack` does not match its checksum.
+    pub(super) fn note(&self, pack: PackId, offset: u64) {
+        let mut places = self.places.write();
+        if !places.insert((pack, offset)) {
+            return;
+        }
+        let path = pack.damage_path(&self.dir);
+        tracing::error!(pack = %pack.pack_path(&self.dir).display(), offset, "a block is damaged");
+        let noted = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(&record(offset)));
+        if let Err(error) = noted {
+            tracing::warn!(path = %path.display(), %error, "cannot note a damaged block");
+        }
+    }
+
+    /// Takes over what earlier runs noted of a pack that ends at `end`. What lay behind was cut off
+    /// and is forgotten: other blocks may come there.
+    pub(super) fn load(&self, pack: PackId, end: u64) -> io::Result<()> {
+        let path = pack.damage_path(&self.dir);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let offsets: Vec<u64> = bytes
+            .chunks_exact(RECORD_LEN)
+            .filter_map(parse)
+            .filter(|offset| *offset < end)
+            .collect();
+        if offsets.len() * RECORD_LEN != bytes.len() {
+            let kept: Vec<u8> = offsets.iter().flat_map(|offset| record(*offset)).collect();
+            std::fs::write(&path, kept)?;
+        }
+        let places = offsets.into_iter().map(|offset| (pack, offset));
+        self.places.write().extend(places);
+        Ok(())
+    }
+}
+
+fn record(offset: u64) -> [u8; RECORD_LEN] {
+    let mut record = [0; RECORD_LEN];
+    record[..8].copy_from_slice(&offset.to_le_bytes());
+    record[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+    let crc = crc32fast::hash(&record[..12]);
+    record[12..].copy_from_slice(&crc.to_le_bytes());
+    record
+}
+
+fn parse(record: &[u8]) -> Option<u64> {
+    let crc = crc32fast::hash(record.get(..12)?);
+    let mut fields = Fields(record);
+    let offset = fields.u64()?;
+    (fields.u32()? == FORMAT && fields.u32()? == crc).then_some(offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::PackKind;
+    use super::*;
+
+    const PACK: PackId = PackId {
+        kind: PackKind::Kept,
+        number: 4,
+    };
+
+    #[test]
+    fn notes_are_there_after_reopen_except_behind_a_cut_and_torn_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let damage = Damage::new(dir.path());
+        for offset in [5_000, 9_000, 5_000] {
+            damage.note(PACK, offset);
+        }
+        let path = PACK.damage_path(dir.path());
+        let mut bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes.len(), 32);
+        bytes.extend([7; 5]);
+        std::fs::write(&path, bytes).unwrap();
+
+        for _ in 0..2 {
+            let damage = Damage::new(dir.path());
+            damage.load(PACK, 9_000).unwrap();
+            assert!(damage.contains(PACK, 5_000));
+            assert!(!damage.contains(PACK, 9_000));
+            assert_eq!(std::fs::read(&path).unwrap().len(), 16);
+        }
+    }
+}

@@ -251,3 +251,100 @@ fn claimed_total(root: &Block) -> Option<u64> {
         .fold(0u64, |sum, link| sum.saturating_add(link.tsize));
     Some(below.saturating_add(root.data().len() as u64))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::source::trustless::TrustlessSource;
+    use crate::store::StoreOptions;
+
+    /// A store whose only block is damaged on disk, and that block as it was.
+    fn damaged_store(dir: &Path) -> (Store, Block) {
+        let options = StoreOptions {
+            reserve: 0,
+            ..StoreOptions::default()
+        };
+        let (store, _) = Store::open(dir, options).unwrap();
+        let block = Block::of(RAW, vec![7; 5_000].into());
+        store
+            .put(PackKind::Kept, std::slice::from_ref(&block))
+            .unwrap();
+        store.commit().unwrap();
+        let pack = std::fs::OpenOptions::new()
+            .write(true)
+            .open(dir.join("packs/kept-00000001.car"))
+            .unwrap();
+        pack.write_all_at(&[8], 4_096 + 2_000).unwrap();
+        (store, block)
+    }
+
+    /// A trustless gateway that answers each connection once, with `body` or 404.
+    async fn gateway(body: Option<Block>) -> TrustlessSource {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(stream.read_u8().await.unwrap());
+                }
+                let (status, body) = match &body {
+                    Some(block) => ("200 OK", &block.data()[..]),
+                    None => ("404 Not Found", &[][..]),
+                };
+                let len = body.len();
+                let head = format!(
+                    "HTTP/1.1 {status}\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n"
+                );
+                stream.write_all(head.as_bytes()).await.unwrap();
+                stream.write_all(body).await.unwrap();
+            }
+        });
+        TrustlessSource::new(vec![url.parse().unwrap()], Duration::from_secs(20))
+    }
+
+    fn online(store: &Store, gateways: TrustlessSource) -> Fetcher {
+        let outside = Outside {
+            network: None,
+            gateways: Some(gateways),
+            providers: Vec::new(),
+            timeout: Duration::from_secs(20),
+            tasks: TaskTracker::new(),
+        };
+        Fetcher::new(store.clone(), PackKind::Kept, Some(outside))
+    }
+
+    fn is_corrupt(fetched: &Result<Block, FetchError>) -> bool {
+        matches!(fetched, Err(FetchError::Store(StoreError::Corrupt { .. })))
+    }
+
+    #[tokio::test]
+    async fn a_damaged_block_is_healed_from_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, block) = damaged_store(dir.path());
+        let fetcher = online(&store, gateway(Some(block.clone())).await);
+        assert_eq!(fetcher.fetch(block.cid()).await.unwrap(), block);
+        assert!(store.has(block.cid()).unwrap());
+        assert_eq!(store.get(block.cid()).unwrap(), Some(block));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_block_that_nobody_else_has_is_called_damaged_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, block) = damaged_store(dir.path());
+        let offline = Fetcher::new(store.clone(), PackKind::Kept, None);
+        assert!(is_corrupt(&offline.fetch(block.cid()).await));
+        assert!(is_corrupt(&offline.fetch(block.cid()).await));
+        let fetcher = online(&store, gateway(None).await);
+        assert!(is_corrupt(&fetcher.fetch(block.cid()).await));
+        assert!(is_corrupt(&fetcher.fetch(block.cid()).await));
+    }
+}

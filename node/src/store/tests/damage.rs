@@ -1,0 +1,218 @@
+//! Flipped bytes: what they harm, and how it heals.
+
+use std::collections::HashSet;
+
+use super::*;
+
+fn assert_damaged(store: &Store, block: &Block) {
+    let cid = block.cid();
+    assert!(matches!(store.get(cid), Err(StoreError::Corrupt { .. })));
+    assert!(!store.has(cid).unwrap());
+    assert!(!store.holds(PackKind::Kept, cid).unwrap());
+    assert_eq!(store.block_len(cid).unwrap(), None);
+}
+
+/// Offset of the block's bytes in the first kept pack.
+fn offset_of(dir: &Path, block: &Block) -> u64 {
+    let bytes = std::fs::read(pack_path(dir, "kept-00000001.car")).unwrap();
+    let mut windows = bytes.windows(block.data().len());
+    windows.position(|window| window == block.data()).unwrap() as u64
+}
+
+#[test]
+fn a_damaged_block_of_the_last_commit_is_named_and_healed_by_putting_it_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), &SMALL);
+    let blocks: Vec<_> = (0..3).map(|i| block(i, 5_000)).collect();
+    for block in &blocks {
+        store
+            .put(PackKind::Kept, std::slice::from_ref(block))
+            .unwrap();
+        store.commit().unwrap();
+    }
+    let dir = crashed(dir.path());
+    drop(store);
+    let path = pack_path(dir.path(), "kept-00000001.car");
+    flip(&path, offset_of(dir.path(), &blocks[2]) + 2_500);
+
+    let (store, recovery) = open(dir.path(), &SMALL);
+    assert_eq!(recovery.truncated_bytes, 0);
+    assert_eq!(recovery.damaged_blocks, 1);
+    assert_damaged(&store, &blocks[2]);
+    assert_holds(&store, &blocks[..2]);
+    drop(store);
+
+    // The next open has nothing to check, and knows it all the same.
+    let (store, recovery) = open(dir.path(), &SMALL);
+    assert_eq!(recovery.damaged_blocks, 0);
+    assert_damaged(&store, &blocks[2]);
+    let len = blocks[2].data().len() as u64;
+    assert_eq!(store.put(PackKind::Kept, &blocks).unwrap(), len);
+    assert_holds(&store, &blocks);
+    assert_eq!(store.stats().unwrap().kept_blocks, 3);
+    store.commit().unwrap();
+    drop(store);
+
+    let (store, _) = open(dir.path(), &SMALL);
+    assert_holds(&store, &blocks);
+    assert_eq!(store.put(PackKind::Kept, &blocks).unwrap(), 0);
+    // The pack is sealed and gets its index, which is then lost.
+    let more: Vec<_> = (10..30).map(|i| block(i, 5_000)).collect();
+    store.put(PackKind::Kept, &more).unwrap();
+    store.commit().unwrap();
+    let index = pack_path(dir.path(), "kept-00000001.idx");
+    assert!(index.exists());
+    assert_holds(&store, &blocks);
+    drop(store);
+    assert_holds(&open(dir.path(), &SMALL).0, &blocks);
+    std::fs::remove_file(index).unwrap();
+    let (store, recovery) = open(dir.path(), &SMALL);
+    assert_eq!(recovery.rebuilt_indexes, 1);
+    assert_holds(&store, &blocks);
+    assert_holds(&store, &more);
+}
+
+#[test]
+fn a_damaged_block_of_a_sealed_pack_is_healed_into_a_newer_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), &SMALL);
+    let blocks: Vec<_> = (0..60).map(|i| block(i, 3_000)).collect();
+    store.put(PackKind::Kept, &blocks).unwrap();
+    store.commit().unwrap();
+    let path = pack_path(dir.path(), "kept-00000001.car");
+    flip(&path, offset_of(dir.path(), &blocks[1]));
+    assert!(store.has(blocks[1].cid()).unwrap(), "not read yet");
+    assert_damaged(&store, &blocks[1]);
+    drop(store);
+
+    let (store, _) = open(dir.path(), &SMALL);
+    assert_damaged(&store, &blocks[1]);
+    store.put(PackKind::Kept, &blocks).unwrap();
+    store.commit().unwrap();
+    assert_holds(&store, &blocks);
+    drop(store);
+    assert_holds(&open(dir.path(), &SMALL).0, &blocks);
+}
+
+#[test]
+fn a_cached_copy_is_read_in_place_of_a_damaged_kept_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), &LARGE);
+    let one = [block(1, 5_000)];
+    store.put(PackKind::Cache, &one).unwrap();
+    store.put(PackKind::Kept, &one).unwrap();
+    store.commit().unwrap();
+    let path = pack_path(dir.path(), "kept-00000001.car");
+    flip(&path, offset_of(dir.path(), &one[0]));
+    assert_holds(&store, &one);
+    assert!(!store.holds(PackKind::Kept, one[0].cid()).unwrap());
+}
+
+#[test]
+fn after_a_clean_close_nothing_is_checked_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), &LARGE);
+    let one = block(1, 5_000);
+    store
+        .put(PackKind::Kept, std::slice::from_ref(&one))
+        .unwrap();
+    store.commit().unwrap();
+    drop(store);
+    let path = pack_path(dir.path(), "kept-00000001.car");
+    let len = std::fs::metadata(&path).unwrap().len();
+    // Only a check could notice.
+    flip(&path, offset_of(dir.path(), &one));
+    let (store, recovery) = open(dir.path(), &LARGE);
+    assert_eq!(recovery.damaged_blocks, 0);
+    drop(store);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), len, "noted once");
+}
+
+#[test]
+fn a_damaged_footer_in_front_of_the_note_of_a_clean_close_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), &LARGE);
+    let blocks = [block(1, 5_000), block(2, 5_000)];
+    store.put(PackKind::Kept, &blocks).unwrap();
+    store.commit().unwrap();
+    let path = pack_path(dir.path(), "kept-00000001.car");
+    let end = std::fs::metadata(&path).unwrap().len();
+    drop(store);
+    flip(&path, end - 1);
+    let (store, recovery) = open(dir.path(), &LARGE);
+    assert_eq!(recovery.truncated_bytes, 0);
+    assert_holds(&store, &blocks);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Bytes flipped in any blocks, and anything after the last commit, harm nothing else.
+    #[test]
+    fn damage_after_acknowledged_commits_harms_only_the_blocks_it_hits(
+        lens in proptest::collection::vec(1usize..9_000, 1..12),
+        flips in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..6),
+        tail in proptest::collection::vec(any::<u8>(), 0..9_000),
+        clean: bool,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path(), &LARGE);
+        let blocks: Vec<_> = (0..).zip(&lens).map(|(i, len)| block(i, *len)).collect();
+        for batch in blocks.chunks(3) {
+            store.put(PackKind::Kept, batch).unwrap();
+            store.commit().unwrap();
+        }
+        let crashed = crashed(dir.path());
+        drop(store);
+        let dir = if clean { dir } else { crashed };
+        let path = pack_path(dir.path(), "kept-00000001.car");
+        let mut hit = HashSet::new();
+        for (which, at) in flips {
+            let block = &blocks[which.index(blocks.len())];
+            if hit.insert(*block.cid()) {
+                flip(&path, offset_of(dir.path(), block) + at.index(block.data().len()) as u64);
+            }
+        }
+        let end = std::fs::metadata(&path).unwrap().len();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&tail, end).unwrap();
+
+        let (store, recovery) = open(dir.path(), &LARGE);
+        prop_assert_eq!(recovery.truncated_bytes, tail.len() as u64);
+        for block in &blocks {
+            match store.get(block.cid()) {
+                Err(StoreError::Corrupt { .. }) => prop_assert!(hit.contains(block.cid())),
+                got => prop_assert_eq!(got.unwrap(), Some(block.clone())),
+            }
+        }
+        store.put(PackKind::Kept, &blocks).unwrap();
+        store.commit().unwrap();
+        drop(store);
+        assert_holds(&open(dir.path(), &LARGE).0, &blocks);
+    }
+
+    /// One flipped byte anywhere after a clean close, footers and headers included.
+    #[test]
+    fn one_flipped_byte_harms_at_most_one_block(at: prop::sample::Index) {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path(), &LARGE);
+        let blocks: Vec<_> = (0..6).map(|i| block(i, 1_500)).collect();
+        for batch in blocks.chunks(2) {
+            store.put(PackKind::Kept, batch).unwrap();
+            store.commit().unwrap();
+        }
+        drop(store);
+        let path = pack_path(dir.path(), "kept-00000001.car");
+        let len = std::fs::metadata(&path).unwrap().len();
+        flip(&path, at.index(usize::try_from(len).unwrap()) as u64);
+        let (store, _) = open(dir.path(), &LARGE);
+        let mut harmed = 0;
+        for block in &blocks {
+            match store.get(block.cid()) {
+                Err(StoreError::Corrupt { .. }) => harmed += 1,
+                got => prop_assert_eq!(got.unwrap(), Some(block.clone())),
+            }
+        }
+        prop_assert!(harmed <= 1);
+    }
+}

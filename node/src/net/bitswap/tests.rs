@@ -342,10 +342,12 @@ async fn flood_of_wants_is_bounded() {
         .iter()
         .map(|block| message::WantEntry::want(*block.cid(), message::WantKind::Block))
         .collect();
+    // Kept open until the end: a stream that is dropped is reset, and what is on its way is lost.
+    let mut streams = Vec::new();
     for chunk in entries.chunks(2000) {
         let message =
             message::OutgoingMessage::wantlist(chunk, false, message::ProtocolVersion::V1_2);
-        drop(flooder.write_raw(&a, &encoded(&message)).await);
+        streams.push(flooder.write_raw(&a, &encoded(&message)).await);
     }
     let held = || a.bitswap.engine.server.waiting_count();
     wait_for(|| (held() == limit).then_some(())).await;

@@ -20,9 +20,6 @@ use context::Context;
 use error::CliError;
 use ui::Ui;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Runs the command line.
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

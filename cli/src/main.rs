@@ -1,4 +1,8 @@
 //! The `duka` command line.
+#![allow(
+    rustdoc::invalid_rust_codeblocks,
+    reason = "the doc of a command is its help, with examples for a shell"
+)]
 
 mod args;
 mod commands;

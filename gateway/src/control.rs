@@ -6,7 +6,7 @@
 //!
 //! On the socket ([`server`], [`client`]): `POST /control` whose body is the request as one line of
 //! JSON, then the bytes of standard input, if the operation reads them. The answer is one JSON line
-//! an event; a line of type `data` is followed by as many raw bytes as it says ([`frame`]). Files
+//! an event; a line of type `data` is followed by as many raw bytes as it says (`frame`). Files
 //! travel as absolute paths: client and node run on one machine as one user.
 
 pub mod client;

@@ -2,7 +2,7 @@
 //!
 //! One task per connection. What a client may cost is bounded here: connections in all, time for a
 //! request's header, idle time, and time without progress while a response is being written (see
-//! [`connection`]). [`Server::run`] returns once every connection has ended or the drain time is
+//! `connection`). [`Server::run`] returns once every connection has ended or the drain time is
 //! over.
 
 mod activity;

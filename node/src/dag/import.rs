@@ -1,7 +1,7 @@
 //! Files and folders into UnixFS DAGs: chunk, hash in parallel, build, store.
 //!
-//! The tree is walked first ([`plan`]); then one worker per core reads, hashes and stores
-//! ([`work`]); then the folders are built from the leaves up. Memory is bounded by the workers'
+//! The tree is walked first (`plan`); then one worker per core reads, hashes and stores
+//! (`work`); then the folders are built from the leaves up. Memory is bounded by the workers'
 //! batches, 64 MiB in all, plus a few hundred bytes per file of the tree.
 
 mod batch;

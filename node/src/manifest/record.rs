@@ -3,7 +3,7 @@
 //! of other people may have up to 10 KiB.)
 //!
 //! To change a record: keep its old shape in a module `v1`, add `V2` to its `Stored…` enum with a
-//! conversion from the old shape, and raise [`super::frame::FORMAT`].
+//! conversion from the old shape, and raise `frame::FORMAT`.
 
 use std::collections::BTreeMap;
 

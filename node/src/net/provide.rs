@@ -2,8 +2,8 @@
 //! the files and directories below them, but not the chunks of files.
 //!
 //! A round goes over all roots in the order of their CIDs. How far it came is in the manifest, so
-//! a restart goes on there. What was just published goes first. At most [`PARALLEL`] records are
-//! under way, [`SPACING`] apart.
+//! a restart goes on there. What was just published goes first. At most `PARALLEL` records are
+//! under way, `SPACING` apart.
 
 mod entries;
 

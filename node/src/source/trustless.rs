@@ -476,7 +476,7 @@ mod tests {
         let wanted = block("content");
         let endless = gateway(Manner::Endless, std::slice::from_ref(&wanted)).await;
         let refused = source(&[&endless]).fetch(wanted.cid()).await;
-        assert!(matches!(refused, Err(FetchError::NotFound { .. })));
+        assert!(matches!(refused, Err(FetchError::Failed { .. })));
     }
 
     #[tokio::test]
@@ -491,6 +491,6 @@ mod tests {
         let wanted = block("content");
         let away = gateway(Manner::RedirectsAway, std::slice::from_ref(&wanted)).await;
         let refused = source(&[&away]).fetch(wanted.cid()).await;
-        assert!(matches!(refused, Err(FetchError::NotFound { .. })));
+        assert!(matches!(refused, Err(FetchError::Failed { .. })));
     }
 }

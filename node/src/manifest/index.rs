@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use cid::Cid;
 
@@ -19,6 +21,10 @@ use crate::ids::{ProductId, Version};
 
 /// Memory for sled's pages, in bytes.
 const CACHE_CAPACITY: u64 = 32 << 20;
+/// How long sled's threads get to let go of its lock.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// Pause between two looks at the lock.
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// Key prefixes. A product id never holds `/`, so `<product>/` selects exactly one product.
 pub(super) mod key {
@@ -117,25 +123,43 @@ pub(super) struct Index {
     db: sled::Db,
 }
 
+/// Opens sled once its own lock is free. The manifest's lock keeps other processes out, so who holds
+/// sled's can only be threads of sled that finish after the last handle was dropped; they tell
+/// nobody when they do.
+fn open_unlocked(dir: &Path) -> Result<sled::Db, OpenFailure> {
+    let config = sled::Config::new()
+        .path(dir)
+        .cache_capacity(CACHE_CAPACITY)
+        .flush_every_ms(None);
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        // sled 0.34 panics on some damaged files.
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()))
+            .map_err(|_| OpenFailure::Broken("sled panicked while opening".to_owned()))?;
+        match opened {
+            Ok(db) => return Ok(db),
+            Err(error) if !is_locked(&error) => {
+                return Err(OpenFailure::Broken(error.to_string()));
+            }
+            Err(_) if Instant::now() >= deadline => {
+                let path = dir.to_owned();
+                return Err(OpenFailure::Refused(ManifestError::Locked { path }));
+            }
+            Err(_) => thread::sleep(LOCK_POLL),
+        }
+    }
+}
+
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(io) if io.to_string().contains("could not acquire lock"))
+}
+
 impl Index {
     /// Opens or makes the index in `dir`.
     pub(super) fn open(dir: &Path) -> Result<Self, OpenFailure> {
-        let config = sled::Config::new()
-            .path(dir)
-            .cache_capacity(CACHE_CAPACITY)
-            .flush_every_ms(None);
-        // sled 0.34 panics on some damaged files.
-        let db = catch_unwind(AssertUnwindSafe(|| config.open()))
-            .map_err(|_| OpenFailure::Broken("sled panicked while opening".to_owned()))?
-            .map_err(|error| match error {
-                sled::Error::Io(io) if io.to_string().contains("could not acquire lock") => {
-                    OpenFailure::Refused(ManifestError::Locked {
-                        path: dir.to_owned(),
-                    })
-                }
-                error => OpenFailure::Broken(error.to_string()),
-            })?;
-        let index = Self { db };
+        let index = Self {
+            db: open_unlocked(dir)?,
+        };
         match index.number(key::FORMAT) {
             Ok(Some(found)) if found > u64::from(FORMAT) => {
                 Err(OpenFailure::Refused(ManifestError::TooNew {

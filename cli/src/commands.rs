@@ -28,7 +28,7 @@ use serde_json::json;
 use crate::args::Command;
 use crate::context::Context;
 use crate::error::CliError;
-use crate::ui::Ui;
+use crate::ui::{Ui, count};
 
 /// Runs a command to its end.
 pub(crate) async fn run(command: Command, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
@@ -95,19 +95,19 @@ fn row(item: &Item) -> String {
             format!("{cid}\t{mode}\t{}", or_dash(name))
         }
         Item::Product(product) => format!(
-            "{}\t{}\t{}\t{} releases",
+            "{}\t{}\t{}\t{}",
             product.product,
             product.title,
             product.price.as_deref().unwrap_or("free"),
-            product.releases
+            count(product.releases, "release")
         ),
         Item::Release(release) => {
             let yanked = release.yanked.as_ref();
             format!(
-                "{}\t{}\t{} files\t{}\t{}{}",
+                "{}\t{}\t{}\t{}\t{}{}",
                 release.version,
                 release.cid,
-                release.files,
+                count(release.files, "file"),
                 crate::ui::size(release.bytes),
                 release.issued,
                 yanked.map_or_else(String::new, |time| format!("\tyanked {time}"))

@@ -6,9 +6,17 @@ use tracing_subscriber::fmt;
 
 use crate::error::CliError;
 
+/// libp2p warns whenever a DHT has no peers, which the one of the local network mostly has not.
+const EXPECTED: &str = "libp2p_kad=error";
+
 /// Starts logging for the whole process.
 pub(crate) fn start(config: &LogConfig) -> Result<(), CliError> {
-    let filter = EnvFilter::try_new(&config.level).map_err(|error| {
+    let quieter = format!("warn,{EXPECTED}");
+    let directives = match config.level.as_str() {
+        "warn" => &quieter,
+        chosen => chosen,
+    };
+    let filter = EnvFilter::try_new(directives).map_err(|error| {
         CliError::usage(format!(
             "{:?} says nothing about what to log: {error}",
             config.level

@@ -16,7 +16,8 @@ mod ui;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use duka_config::Environment;
 
 use args::Cli;
@@ -30,6 +31,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
+    // Variables such as DUKA_DATA_DIR count as arguments for clap, which then finds no fault.
+    if cli.command.is_none() && !cli.global.version {
+        return usage(&Cli::command().error(ErrorKind::MissingSubcommand, "a command is missing"));
+    }
     let mut ui = Ui::new(&cli.global);
     let result = Context::load(
         &cli.global,
@@ -70,7 +75,10 @@ fn usage(error: &clap::Error) -> ExitCode {
     let wants_json = std::env::args_os().any(|arg| arg == "--json");
     if error.use_stderr() && wants_json {
         let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default();
+        // The first paragraph: what is wrong, and with which arguments.
+        let lines = text.lines().map(str::trim);
+        let said: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+        let message = said.join(" ");
         let message = message.trim_start_matches("error: ");
         Ui::json().fail(&CliError::usage(message).hint("`duka help` shows the commands"));
         return ExitCode::from(error::USAGE);

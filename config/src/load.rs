@@ -90,7 +90,15 @@ pub enum ConfigError {
         /// What is wrong there.
         reason: String,
     },
-    /// There is no such key.
+    /// There is no setting of this name to look up.
+    #[error("{key:?} is not a setting{}", suggest(nearest.as_deref()))]
+    NoSuchKey {
+        /// The key.
+        key: String,
+        /// The valid key that is most like it.
+        nearest: Option<String>,
+    },
+    /// A value is given for a key that is not there.
     #[error("{origin} sets {key:?}, which is not a setting{}", suggest(nearest.as_deref()))]
     UnknownKey {
         /// The key.
@@ -178,11 +186,10 @@ impl Loaded {
     /// What a key means, its value and where that came from.
     ///
     /// # Errors
-    /// [`ConfigError::UnknownKey`] when there is no such key.
+    /// [`ConfigError::NoSuchKey`] when there is no such key.
     pub fn explain(&self, key: &str) -> Result<Explained, ConfigError> {
-        let unknown = || ConfigError::UnknownKey {
+        let unknown = || ConfigError::NoSuchKey {
             key: key.to_owned(),
-            origin: Origin::Flag("config explain".to_owned()),
             nearest: nearest(key, &self.keys()),
         };
         let default = self.layers.first().and_then(|layer| layer.get(key));

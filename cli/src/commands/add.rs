@@ -9,7 +9,7 @@ use duka_gateway::control::request::{self, Request};
 use super::import::{ImportArgs, source};
 use crate::context::Context;
 use crate::error::CliError;
-use crate::ui::{Ui, size};
+use crate::ui::{Ui, count, size};
 
 /// Add a file or a folder without making it a product
 ///
@@ -65,8 +65,8 @@ pub(crate) async fn run(args: Add, cx: &Context, ui: &mut Ui) -> Result<(), CliE
         else {
             return Ok(());
         };
-        let (bytes, new) = (size(*bytes), size(*new_bytes));
-        ui.note(format!("added {files} files, {bytes}, {new} new"))?;
+        let (files, bytes, new) = (count(*files, "file"), size(*bytes), size(*new_bytes));
+        ui.note(format!("added {files}, {bytes}, {new} new"))?;
         ui.line(cid)
     })
 }

@@ -9,7 +9,7 @@ use duka_gateway::control::request::Request;
 use super::import::absolute;
 use crate::context::Context;
 use crate::error::CliError;
-use crate::ui::{Ui, size};
+use crate::ui::{Ui, count, size};
 
 /// Trees in CAR files
 #[derive(Debug, Subcommand)]
@@ -60,16 +60,19 @@ pub(crate) async fn run(args: Car, cx: &Context, ui: &mut Ui) -> Result<(), CliE
     };
     let outcome = cx.run(ui, request, None, super::row).await?;
     ui.outcome(&outcome, |ui| match &outcome {
-        Outcome::CarImport { blocks, bytes, .. } => {
-            ui.note(format!("read {blocks} blocks, {}", size(*bytes)))
-        }
+        Outcome::CarImport { blocks, bytes, .. } => ui.note(format!(
+            "read {}, {}",
+            count(*blocks, "block"),
+            size(*bytes)
+        )),
         Outcome::CarExport {
             file,
             blocks,
             bytes,
             ..
         } => ui.note(format!(
-            "wrote {blocks} blocks, {}, to {file}",
+            "wrote {}, {}, to {file}",
+            count(*blocks, "block"),
             size(*bytes)
         )),
         _ => Ok(()),

@@ -6,7 +6,7 @@ use duka_gateway::control::request::Request;
 
 use crate::context::Context;
 use crate::error::CliError;
-use crate::ui::{Ui, size};
+use crate::ui::{Ui, count, size};
 
 /// Check that every stored block is whole and that no pin lacks a block
 ///
@@ -34,10 +34,13 @@ pub(crate) async fn run(args: Fsck, cx: &Context, ui: &mut Ui) -> Result<(), Cli
             bytes,
             rebuilt_indexes,
         } => {
-            let bytes = size(*bytes);
-            ui.line(format!("whole: {packs} packs, {blocks} blocks, {bytes}"))?;
+            let (packs, blocks) = (count(*packs, "pack"), count(*blocks, "block"));
+            ui.line(format!("whole: {packs}, {blocks}, {}", size(*bytes)))?;
             if *rebuilt_indexes > 0 {
-                ui.line(format!("made {rebuilt_indexes} index files anew"))?;
+                ui.line(format!(
+                    "made {} anew",
+                    count(*rebuilt_indexes, "index file")
+                ))?;
             }
             Ok(())
         }

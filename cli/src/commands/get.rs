@@ -19,7 +19,7 @@ use crate::context::{Context, Signals};
 use crate::error::CliError;
 use crate::gateways;
 use crate::reference::Reference;
-use crate::ui::{Ui, size};
+use crate::ui::{Ui, count, size};
 
 /// Download a file or a folder; every block is verified
 ///
@@ -102,7 +102,8 @@ pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliE
             return Ok(());
         };
         ui.note(format!(
-            "{files} files, {}: {} fetched, {} were here",
+            "{}, {}: {} fetched, {} were here",
+            count(*files, "file"),
             size(*bytes),
             size(*fetched),
             size(*reused)

@@ -62,6 +62,15 @@ pub(crate) fn source(
     Ok((Source::Path(absolute(path)?), None))
 }
 
+/// Fails when nothing is at the path, before any work is done for it.
+pub(crate) fn readable(path: &Path) -> Result<(), CliError> {
+    let what = format!("cannot read {}", path.display());
+    match std::fs::metadata(path) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(CliError::io(&what, &error)),
+    }
+}
+
 /// The path as the node needs it, whatever its working directory is.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CliError> {
     let what = format!("{} cannot be used", path.display());

@@ -6,7 +6,7 @@ use duka_gateway::control::request::Request;
 
 use crate::context::Context;
 use crate::error::CliError;
-use crate::ui::{Ui, size};
+use crate::ui::{Ui, count, size};
 
 /// What is kept
 #[derive(Debug, Subcommand)]
@@ -60,9 +60,10 @@ pub(crate) async fn run(args: Pin, cx: &Context, ui: &mut Ui) -> Result<(), CliE
             bytes,
             fetched,
         } => {
-            let (bytes, fetched) = (size(*bytes), size(*fetched));
+            let (blocks, bytes) = (count(*blocks, "block"), size(*bytes));
             ui.note(format!(
-                "pinned {blocks} blocks, {bytes}, {fetched} fetched"
+                "pinned {blocks}, {bytes}, {} fetched",
+                size(*fetched)
             ))?;
             ui.line(cid)
         }

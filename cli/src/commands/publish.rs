@@ -1,6 +1,6 @@
 //! `duka publish`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use duka_gateway::control::event::Outcome;
@@ -8,10 +8,10 @@ use duka_gateway::control::request::{self, Request};
 use duka_node::ids::{ProductId, Version};
 use duka_node::manifest::record::Price;
 
-use super::import::{ImportArgs, absolute, source};
+use super::import::{ImportArgs, absolute, readable, source};
 use crate::context::Context;
 use crate::error::CliError;
-use crate::ui::{Ui, size};
+use crate::ui::{Ui, count, size};
 
 /// Publish a file or a folder as a new version of a product
 ///
@@ -71,6 +71,13 @@ pub(crate) struct Publish {
     import: ImportArgs,
 }
 
+/// A file that goes with the release; looked for before the import, which may take hours.
+fn extra(path: &Path) -> Result<PathBuf, CliError> {
+    let path = absolute(path)?;
+    readable(&path)?;
+    Ok(path)
+}
+
 /// Publishes.
 pub(crate) async fn run(args: Publish, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
     if args.price.is_some() {
@@ -80,7 +87,7 @@ pub(crate) async fn run(args: Publish, cx: &Context, ui: &mut Ui) -> Result<(), 
         )?;
     }
     let (source, input) = source(&args.path, args.name)?;
-    let file = |path: Option<PathBuf>| path.as_deref().map(absolute).transpose();
+    let file = |path: Option<PathBuf>| path.as_deref().map(extra).transpose();
     let request = Request::Publish(request::Publish {
         source,
         product: args.product,
@@ -105,10 +112,10 @@ pub(crate) async fn run(args: Publish, cx: &Context, ui: &mut Ui) -> Result<(), 
             (false, false) => "unchanged:",
         };
         ui.note(format!(
-            "{done} {} {}: {} files, {}, {} new, in {:.2} s",
+            "{done} {} {}: {}, {}, {} new, in {:.2} s",
             published.product,
             published.version,
-            published.files,
+            count(published.files, "file"),
             size(published.bytes),
             size(published.new_bytes),
             published.duration_seconds

@@ -16,12 +16,12 @@ use duka_node::node;
 use duka_node::publish::Published;
 use serde_json::json;
 
-use super::import::absolute;
+use super::import::{absolute, readable};
 use super::listen::ListenArgs;
 use super::serving::Serving;
 use crate::context::{Context, Signals, back_up};
 use crate::error::CliError;
-use crate::ui::{Ui, size};
+use crate::ui::{Ui, count, size};
 
 /// Time for the shop's head to be built; the links work later if that takes longer.
 const HEAD_LIMIT: Duration = Duration::from_secs(60);
@@ -48,6 +48,8 @@ pub(crate) struct Up {
 pub(crate) async fn run(args: Up, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
     let mut signals = Signals::new()?;
     let folder = absolute(&args.folder)?;
+    // Before anything is made: a mistyped name leaves no shop behind.
+    readable(&folder)?;
     let product = product_of(&folder)?;
     let made = node::init(&cx.data_dir).map_err(Failure::from)?;
     let config = with_free_ports(cx, ui)?;
@@ -155,10 +157,10 @@ async fn print_links(ui: &mut Ui, serving: &Serving, made: &Published) -> Result
         "already published"
     };
     ui.note(format!(
-        "{said}: {} {}, {} files, {}, in {:.2} s",
+        "{said}: {} {}, {}, {}, in {:.2} s",
         made.product,
         made.version,
-        made.files,
+        count(made.files, "file"),
         size(made.bytes),
         made.duration_seconds
     ))?;

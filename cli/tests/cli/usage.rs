@@ -33,6 +33,67 @@ fn wrong_command_line_with_json_ends_with_an_error_event() {
 }
 
 #[test]
+fn missing_arguments_are_named_with_json_too() {
+    let last = Home::new().run(&["--json", "publish", "x"]).last();
+    let message = last["message"].as_str().unwrap();
+    assert!(message.contains("--product <ID>"), "{message}");
+}
+
+#[test]
+fn no_command_is_a_wrong_command_line_whatever_the_environment() {
+    let home = Home::new();
+    let output = finish(home.command().env("DUKA_DATA_DIR", "data"));
+    assert_eq!(output.code, 2);
+    assert!(output.stderr.contains("Usage: duka"), "{}", output.stderr);
+    assert!(output.stdout.is_empty(), "{}", output.stdout);
+    let last = home.run(&["--json"]).last();
+    assert_eq!(last["code"], "usage");
+}
+
+#[test]
+fn unknown_key_to_explain_is_one_sentence_with_the_nearest_one() {
+    let output = Home::new().run(&["config", "explain", "network.listne"]);
+    assert_eq!(output.code, 3);
+    assert_eq!(
+        output.stderr.lines().next(),
+        Some("error: \"network.listne\" is not a setting; did you mean \"network.listen\"?")
+    );
+}
+
+#[test]
+fn mistyped_paths_make_no_shop_and_store_nothing() {
+    let home = Home::new();
+    std::fs::write(home.path().join("a"), "a").unwrap();
+    for command in [
+        &["up", "missing"][..],
+        &["publish", "a", "--product", "p", "--notes", "missing"],
+        &["publish", "a", "--product", "p", "--cover", "missing"],
+    ] {
+        let mut run = home.command();
+        let output = finish(run.args(["--data-dir", "data"]).args(command));
+        assert_eq!(output.code, 3, "{}", output.stderr);
+        assert!(output.stderr.contains("missing"), "{}", output.stderr);
+        assert!(!home.path().join("data").exists(), "{command:?}");
+    }
+}
+
+#[test]
+fn car_export_into_a_missing_folder_is_not_found() {
+    let home = Home::new();
+    std::fs::write(home.path().join("a"), "a").unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = home.command();
+        finish(
+            command
+                .args(["--data-dir", "data", "--offline"])
+                .args(arguments),
+        )
+    };
+    let cid = run(&["add", "a"]).stdout;
+    assert_eq!(run(&["car", "export", cid.trim(), "none/a.car"]).code, 3);
+}
+
+#[test]
 fn version_is_told_to_people_and_to_scripts() {
     let home = Home::new();
     let version = env!("CARGO_PKG_VERSION");

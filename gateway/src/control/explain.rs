@@ -184,7 +184,7 @@ impl Explain for CarError {
                     "get the file again; the whole blocks before that place are stored, not pinned",
                 ),
             ),
-            Self::Io(source) => (of_io(source), None),
+            Self::Io(source) | Self::Write { source, .. } => (of_io(source), None),
             Self::Store(error) => error.explain(),
             Self::Dag(error) => error.explain(),
             _ => (Code::Other, None),

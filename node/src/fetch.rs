@@ -133,6 +133,9 @@ impl Fetcher {
 
     /// Stores blocks where this request wants them, and offers them to peers that wait for them.
     async fn put(&self, blocks: Vec<Block>) -> Result<(), FetchError> {
+        if blocks.is_empty() {
+            return Ok(());
+        }
         let (store, kind) = (self.store.clone(), self.kind);
         let cids: Vec<Cid> = blocks.iter().map(|block| *block.cid()).collect();
         let put = tokio::task::spawn_blocking(move || store.put(kind, &blocks));
@@ -183,6 +186,7 @@ pub fn fetch_dag(
     root: Cid,
     window: usize,
 ) -> impl Stream<Item = Result<Progress, DagError>> + Send {
+    let window = window.max(1);
     async_stream::try_stream! {
         let mut progress = Progress::default();
         let mut seen = HashSet::from([root]);
@@ -190,7 +194,10 @@ pub fn fetch_dag(
         let mut in_flight = FuturesUnordered::new();
         let mut unstored = Vec::with_capacity(PUT_BATCH);
         loop {
-            while in_flight.len() < window.max(1)
+            // Refilled a quarter at a time, so that wants travel together.
+            let refill = in_flight.len() <= window - window / 4;
+            while refill
+                && in_flight.len() < window
                 && let Some(cid) = todo.pop_front()
             {
                 if let Some(len) = stored_leaf(&fetcher, &cid)? {

@@ -179,7 +179,8 @@ impl Node {
                 parts.manifest.clone(),
                 config.network.reprovide_interval,
             );
-            let names = [&parts.keys.shop, &parts.keys.publishing].map(keys::name_of);
+            let names = [&parts.keys.shop, &parts.keys.publishing, &parts.keys.peer];
+            let names = names.map(keys::name_of);
             let (network, manifest) = (network.clone(), parts.manifest.clone());
             tasks.spawn(worker.run(stop.clone()));
             tasks.spawn(republish::run(

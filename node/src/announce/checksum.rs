@@ -55,35 +55,27 @@ pub(super) async fn record_release(
     version: &Version,
 ) -> Result<(), ChecksumError> {
     let mut ops = vec![Op::DeleteJob(job)];
-    if let Some(release) = unrecorded(node.manifest(), product, version)? {
-        let record = write_record(node, product, version, release)
-            .await
-            .map_err(|source| ChecksumError::Record {
-                product: product.clone(),
-                version: version.clone(),
-                source,
-            })?;
-        node.commit_blocks().await?;
-        // Read again in its turn: a yank may have come meanwhile.
-        let _turn = node.publish_turn().await;
-        if let Some(mut release) = unrecorded(node.manifest(), product, version)? {
-            release.record = Some(record);
-            ops.push(Op::PutRelease(product.clone(), version.clone(), release));
-        }
-        node.manifest()
-            .commit(Change {
-                expect: Vec::new(),
-                ops,
-            })
-            .await?;
-    } else {
-        node.manifest()
-            .commit(Change {
-                expect: Vec::new(),
-                ops,
-            })
-            .await?;
+    let record = match unrecorded(node.manifest(), product, version)? {
+        Some(release) => Some(
+            write_record(node, product, version, release)
+                .await
+                .map_err(|source| ChecksumError::Record {
+                    product: product.clone(),
+                    version: version.clone(),
+                    source,
+                })?,
+        ),
+        None => None,
+    };
+    node.commit_blocks().await?;
+    // Read again in its turn: a yank may have come meanwhile.
+    let _turn = node.publish_turn().await;
+    if let Some(mut release) = unrecorded(node.manifest(), product, version)? {
+        release.record = record;
+        ops.push(Op::PutRelease(product.clone(), version.clone(), release));
     }
+    let expect = Vec::new();
+    node.manifest().commit(Change { expect, ops }).await?;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use futures::stream::{FuturesUnordered, Stream};
 use libp2p::PeerId;
 
 use crate::block::{Block, RAW};
+use crate::blocking::blocking;
 use crate::dag::DagError;
 use crate::dag::links::links;
 use crate::source::{BlockSource, FetchError};
@@ -138,8 +139,7 @@ impl Fetcher {
         }
         let (store, kind) = (self.store.clone(), self.kind);
         let cids: Vec<Cid> = blocks.iter().map(|block| *block.cid()).collect();
-        let put = tokio::task::spawn_blocking(move || store.put(kind, &blocks));
-        crate::node::joined(put).await?;
+        blocking(move || store.put(kind, &blocks)).await?;
         if let Some(session) = &self.session {
             session.notify(&cids);
         }

@@ -20,6 +20,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
 use self::part::Part;
+use crate::blocking::blocking;
 use crate::dag::DagError;
 use crate::dag::hamt::prefix_len;
 use crate::dag::unixfs::{self, FileNode, Link, Metadata, ShardNode, UnixFs};
@@ -526,21 +527,5 @@ fn file_name(name: &[u8]) -> Result<&OsStr, GetError> {
 fn bad_name(name: &[u8]) -> GetError {
     GetError::Name {
         name: String::from_utf8_lossy(name).into_owned(),
-    }
-}
-
-/// File work, off the async runtime.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, GetError> + Send + 'static,
-) -> Result<T, GetError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(GetError::Write {
-                path: PathBuf::new(),
-                source: std::io::Error::other("the runtime is stopping"),
-            }),
-        },
     }
 }

@@ -14,6 +14,7 @@
 
 pub mod announce;
 pub mod block;
+pub mod blocking;
 pub mod dag;
 pub mod fetch;
 pub mod fsck;

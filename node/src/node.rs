@@ -11,12 +11,12 @@ use std::time::Duration;
 use cid::Cid;
 use duka_config::Config;
 use tokio::sync::{Mutex, MutexGuard, Notify, watch};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::announce;
+use crate::blocking::{blocking, joined};
 use crate::fetch::{FetchOptions, Fetcher, Outside};
 use crate::ipns::Record;
 use crate::keys::{self, KeyError, Keys, Name};
@@ -383,7 +383,7 @@ struct Parts {
 }
 
 async fn open_parts(data_dir: PathBuf, config: Config) -> Result<Parts, OpenError> {
-    let opened = tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let keys_dir = keys_dir(&data_dir);
         if !keys::exist(&keys_dir) {
             return Err(OpenError::NotInitialised { data_dir });
@@ -407,20 +407,8 @@ async fn open_parts(data_dir: PathBuf, config: Config) -> Result<Parts, OpenErro
             manifest,
             recovery,
         })
-    });
-    joined(opened).await
-}
-
-/// The value of a blocking task. A panic in it goes on here; a task that the ending runtime never
-/// ran keeps its caller waiting, which ends with the runtime too.
-pub(crate) async fn joined<T>(task: JoinHandle<T>) -> T {
-    match task.await {
-        Ok(value) => value,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => std::future::pending().await,
-        },
-    }
+    })
+    .await
 }
 
 fn gateway_urls(configured: &[String]) -> Result<Vec<Url>, OpenError> {

@@ -41,6 +41,7 @@ use self::disk::{Disk, FileSystem};
 pub use self::error::StoreError;
 use self::recover::{Trust, recover};
 use crate::block::{Block, IDENTITY, MAX_BLOCK_LEN};
+use crate::blocking::blocking;
 
 /// Which packs a block belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -266,17 +267,7 @@ impl Store {
     pub async fn read(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
         let store = self.clone();
         let cid = *cid;
-        match tokio::task::spawn_blocking(move || store.get(&cid)).await {
-            Ok(read) => read,
-            Err(error) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(StoreError::io(
-                    "reading",
-                    self.inner.shared.catalog.dir(),
-                    io::Error::other("the runtime is stopping"),
-                )),
-            },
-        }
+        blocking(move || store.get(&cid)).await
     }
 
     /// Appends blocks that are not here yet; they can be read at once but are not durable until

@@ -24,6 +24,7 @@ use super::DagError;
 use super::import::Sink;
 use super::walk::{WalkOptions, walk};
 use crate::block::{Block, IDENTITY};
+use crate::blocking::blocking;
 use crate::source::BlockSource;
 use crate::store::{PackKind, Store, StoreError};
 
@@ -306,15 +307,6 @@ pub async fn export<S: BlockSource + Clone>(
 
 /// Pieces that are written in one go, when they are there.
 const WRITE_PIECES: usize = 64;
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(err) => Err(io::Error::other(err)),
-    }
-}
 
 /// A file beside its target until it is whole.
 struct CarFile {

@@ -14,7 +14,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use cid::Cid;
 use jiff::Timestamp;
 use libp2p::kad::store::{Error, RecordStore};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
@@ -25,8 +24,6 @@ use sha2::{Digest, Sha256};
 use crate::ipns;
 use crate::keys::Name;
 
-/// Codec of a CID that names a key (multicodec `libp2p-key`).
-const LIBP2P_KEY: u64 = 0x72;
 /// Providers kept of one key: what an answer carries.
 const PROVIDERS_PER_KEY: usize = 20;
 /// Addresses kept of one provider.
@@ -413,8 +410,7 @@ pub(super) fn key_of_name(name: &Name) -> RecordKey {
 
 /// The name that a DHT key is for; `None` for every other kind of key.
 fn name_of_key(key: &[u8]) -> Option<Name> {
-    let multihash = cid::multihash::Multihash::from_bytes(key.strip_prefix(b"/ipns/")?).ok()?;
-    Cid::new_v1(LIBP2P_KEY, multihash).to_string().parse().ok()
+    Name::from_bytes(key.strip_prefix(b"/ipns/")?).ok()
 }
 
 fn unix_now() -> u64 {

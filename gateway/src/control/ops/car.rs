@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use duka_node::blocking::blocking;
 use duka_node::dag::car::{self, CarError, CarSummary};
 use duka_node::fetch::FetchOptions;
 use duka_node::node::Node;
 use duka_node::store::PackKind;
 
-use super::content::{blocking, pin_stored};
+use super::content::pin_stored;
 use super::resolve;
 use crate::control::event::{Item, Outcome};
 use crate::control::explain::of_io;

@@ -2,6 +2,7 @@
 
 use cid::Cid;
 use duka_node::block::RAW;
+use duka_node::blocking::blocking;
 use duka_node::dag::import::{ImportError, Imported, Sink, import_path, import_reader};
 use duka_node::dag::read;
 use duka_node::dag::unixfs::{Link, UnixFs};
@@ -163,16 +164,4 @@ pub(super) async fn pin_stored(node: &Node, cid: Cid) -> Result<(), Failure> {
 /// Standard input, which the command line sends along.
 pub(super) fn stdin(input: Option<Input>) -> Result<Input, Failure> {
     input.ok_or_else(|| Failure::new(Code::Usage, "nothing was sent as standard input"))
-}
-
-/// Runs blocking work off the runtime; a panic in it goes on here.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is ending, and the caller with it.
-            Err(_) => std::future::pending().await,
-        },
-    }
 }

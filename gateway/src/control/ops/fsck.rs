@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use duka_node::blocking::blocking;
 use duka_node::fsck::{self, Report};
 use duka_node::node::Node;
 
-use super::content::blocking;
 use crate::control::event::{Item, Outcome, Progress};
 use crate::control::failure::{Code, Failure};
 use crate::control::sink::EventSink;

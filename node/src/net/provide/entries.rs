@@ -3,14 +3,12 @@
 
 use cid::Cid;
 
+use crate::block::RAW;
 use crate::dag::unixfs::{self, UnixFs};
 use crate::manifest::{Manifest, ManifestError};
 use crate::store::{Store, StoreError};
 
 use super::ProvideError;
-
-/// Codec of a CID whose block is the bytes of a whole file.
-const RAW: u64 = 0x55;
 
 /// Walks depth first, the root before what is below it. The order is always the same, since a tree
 /// never changes. Blocks that are not here are passed over with what is below them.

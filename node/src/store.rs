@@ -2,7 +2,7 @@
 //!
 //! [`Store::put`] appends to the newest pack of a kind through a writer thread; [`Store::commit`]
 //! closes the commit with a footer and syncs. A crash loses nothing that a `commit` covered: the next
-//! open cuts the pack after the last whole footer. Full packs are sealed and get an index file. A
+//! open cuts the pack after the last whole footer and the whole blocks behind it. Full packs are sealed and get an index file. A
 //! block that is found damaged counts as absent, so that it can be put again. `node/DESIGN.md` has
 //! the byte layout.
 
@@ -109,6 +109,9 @@ pub struct Store {
 pub struct Recovery {
     /// Bytes of unacknowledged tail that were cut off.
     pub truncated_bytes: u64,
+    /// Whole blocks behind the last footer of a pack, which were kept: the footer that lists them
+    /// was never written, or is damaged.
+    pub unlisted_blocks: usize,
     /// Blocks of the last commits whose bytes do not match: damaged since, or never acknowledged.
     pub damaged_blocks: usize,
     /// Index files that were rebuilt from their pack.

@@ -101,6 +101,11 @@ fn open_pack(
         tracing::warn!(pack = %path.display(), bytes = found.torn, "cut an unfinished commit off");
         recovery.truncated_bytes += found.torn;
     }
+    if found.unlisted > 0 {
+        let blocks = found.unlisted;
+        tracing::warn!(pack = %path.display(), blocks, "kept whole blocks behind the last footer");
+        recovery.unlisted_blocks += blocks;
+    }
     // Synced even when nothing was cut: what the last run wrote may still be on its way.
     let file = OpenOptions::new()
         .write(true)

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::StoreError;
 use super::layout::{
-    ALIGN, CAR_HEADER, Entry, Footer, Header, MAX_SECTION, PAGE_LEN, PackId, back_pointer,
-    parse_section, read_first_page, read_full,
+    ALIGN, CAR_HEADER, Entry, Footer, Header, PAGE_LEN, PackId, back_pointer, parse_section,
+    read_first_page, read_full,
 };
 use crate::block::Block;
 
@@ -24,7 +24,9 @@ pub(super) struct Found {
     pub(super) damaged: Vec<u64>,
     /// The last footer says that all blocks were synced.
     pub(super) noted: bool,
-    /// End of the last good footer: the pack goes on here, if it goes on.
+    /// Whole blocks behind the last good footer.
+    pub(super) unlisted: usize,
+    /// End of the last good footer, or of the last whole block behind it.
     pub(super) end: u64,
     /// Number of the next commit.
     pub(super) next_commit: u64,
@@ -70,6 +72,7 @@ fn recover_known(file: &File, first: &Footer, len: u64, trust: Trust) -> io::Res
         entries: Vec::new(),
         damaged: Vec::new(),
         noted: true,
+        unlisted: 0,
         end: ALIGN,
         next_commit: 1,
         sealed: false,
@@ -97,9 +100,16 @@ fn recover_known(file: &File, first: &Footer, len: u64, trust: Trust) -> io::Res
         found.next_commit = footer.commit + 1;
         found.sealed = footer.sealed;
     }
-    if trust == Trust::All && found.end < len {
-        scan(file, first.pack, found.end, len, &mut found.entries)?;
-        found.end = len;
+    let listed = found.entries.len();
+    scan(file, first.pack, found.end, len, &mut found.entries)?;
+    if trust == Trust::All {
+        found.end = found.end.max(len);
+    } else if let Some(last) = found.entries.get(listed..).and_then(<[Entry]>::last) {
+        // They may have been acknowledged by a footer that is damaged now. The next commit could not
+        // start at a page without writing one of theirs again, so the pack ends here.
+        found.unlisted = found.entries.len() - listed;
+        found.end = last.offset + u64::from(last.len);
+        found.sealed = true;
     }
     found.torn = len - found.end.min(len);
     Ok(found)
@@ -172,52 +182,80 @@ fn salvage(file: &File, id: PackId, len: u64) -> io::Result<Option<Found>> {
         entries: Vec::new(),
         damaged: Vec::new(),
         noted: true,
+        unlisted: 0,
         end: len,
         next_commit: 0,
         sealed: true,
         torn: 0,
     };
     scan(file, id, CAR_HEADER.len() as u64, len, &mut found.entries)?;
-    if found.entries.is_empty() {
-        // The first page itself may be lost: the first commit starts behind it.
-        scan(file, id, ALIGN, len, &mut found.entries)?;
-    }
     Ok((!found.entries.is_empty()).then_some(found))
 }
 
-/// Reads the sections from `from` to `to`, keeping the blocks whose hash is right. Stops where no
-/// section can be read.
+/// A section, by what its bytes are.
+enum Section {
+    /// A block whose hash is right.
+    Block(Entry),
+    Footer,
+    Damaged,
+}
+
+/// Reads the sections from `from` to `to`, keeping the blocks whose hash is right. Where no section
+/// can be read it goes on at the next page: a commit may start there.
 fn scan(file: &File, id: PackId, from: u64, to: u64, entries: &mut Vec<Entry>) -> io::Result<()> {
-    const MOST_HEADER: u64 = 128;
     let mut at = from;
+    // Behind a whole section the length of a damaged one is believed; anywhere else it may be noise.
+    let mut in_step = true;
     while at < to {
-        let mut head = vec![0; usize::try_from(MOST_HEADER.min(to - at)).unwrap_or(0)];
-        if !read_full(file, &mut head, at)? {
-            break;
+        match read_section(file, id, at, to)? {
+            Some((section, end)) if in_step || !matches!(section, Section::Damaged) => {
+                if let Section::Block(entry) = section {
+                    entries.push(entry);
+                }
+                in_step = true;
+                at = end;
+            }
+            _ => {
+                in_step = false;
+                at = (at + 1).next_multiple_of(ALIGN);
+            }
         }
-        let Some((cid, data)) = parse_section(&head) else {
-            break;
-        };
-        let offset = at + data.start as u64;
-        let end = at + data.end as u64;
-        if end > to || data.end as u64 > MAX_SECTION + MOST_HEADER {
-            break;
-        }
-        let mut bytes = vec![0; data.len()];
-        if !read_full(file, &mut bytes, offset)? {
-            break;
-        }
-        let crc = crc32fast::hash(&bytes);
-        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        if !Footer::is_footer(id, at, &bytes) && Block::new(cid, Bytes::from(bytes)).is_ok() {
-            entries.push(Entry {
-                cid,
-                offset,
-                len,
-                crc,
-            });
-        }
-        at = end;
     }
     Ok(())
+}
+
+/// The section that starts at `at`, and its end; `None` where there is none that ends by `to`.
+fn read_section(file: &File, id: PackId, at: u64, to: u64) -> io::Result<Option<(Section, u64)>> {
+    const MOST_HEADER: u64 = 128;
+    let mut head = vec![0; usize::try_from(MOST_HEADER.min(to - at)).unwrap_or(0)];
+    if !read_full(file, &mut head, at)? {
+        return Ok(None);
+    }
+    let Some((cid, data)) = parse_section(&head) else {
+        return Ok(None);
+    };
+    let offset = at + data.start as u64;
+    let end = at + data.end as u64;
+    if end > to {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; data.len()];
+    if !read_full(file, &mut bytes, offset)? {
+        return Ok(None);
+    }
+    let crc = crc32fast::hash(&bytes);
+    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    let section = if Footer::is_footer(id, at, &bytes) {
+        Section::Footer
+    } else if Block::new(cid, Bytes::from(bytes)).is_ok() {
+        Section::Block(Entry {
+            cid,
+            offset,
+            len,
+            crc,
+        })
+    } else {
+        Section::Damaged
+    };
+    Ok(Some((section, end)))
 }

@@ -154,16 +154,29 @@ fn every_cut_of_an_unfinished_commit_leaves_the_acknowledged_blocks() {
     let whole = std::fs::read(&path).unwrap();
     drop(store);
 
-    for cut in (usize::try_from(durable).unwrap()..whole.len()).step_by(512) {
+    let ends: Vec<_> = torn
+        .iter()
+        .map(|block| {
+            let mut windows = whole.windows(block.data().len());
+            let at = windows.position(|window| window == block.data());
+            at.unwrap() + block.data().len()
+        })
+        .collect();
+    let durable = usize::try_from(durable).unwrap();
+    for cut in (durable..whole.len()).step_by(512) {
         // A crash leaves the file short, or long with zeros where nothing was written.
         let mut zeros = whole[..cut].to_vec();
         zeros.resize(whole.len(), 0);
+        let kept = ends.iter().filter(|end| **end <= cut).count();
+        let end = ends[..kept].last().copied().unwrap_or(durable);
         for bytes in [&whole[..cut], &zeros] {
             std::fs::write(&path, bytes).unwrap();
             let (store, recovery) = open(dir.path(), &LARGE);
             assert_holds(&store, &acknowledged);
-            assert_eq!(recovery.truncated_bytes, bytes.len() as u64 - durable);
-            assert!(!store.has(torn[0].cid()).unwrap());
+            assert_holds(&store, &torn[..kept]);
+            assert_eq!(recovery.unlisted_blocks, kept);
+            assert_eq!(recovery.truncated_bytes, (bytes.len() - end) as u64);
+            assert!(torn[kept..].iter().all(|b| !store.has(b.cid()).unwrap()));
             // The store goes on from there.
             store.put(PackKind::Kept, &torn).unwrap();
             store.commit().unwrap();
@@ -171,6 +184,9 @@ fn every_cut_of_an_unfinished_commit_leaves_the_acknowledged_blocks() {
             let (store, _) = open(dir.path(), &LARGE);
             assert_holds(&store, &acknowledged);
             assert_holds(&store, &torn);
+            drop(store);
+            std::fs::remove_dir_all(dir.path().join("packs")).unwrap();
+            std::fs::create_dir(dir.path().join("packs")).unwrap();
         }
     }
 }
@@ -297,8 +313,10 @@ fn a_copied_footer_inside_a_block_is_no_footer() {
     let mut bytes = vec![0; 4096 - 38];
     bytes.extend(std::fs::read(&path).unwrap());
     let copy = Block::of(RAW, Bytes::from(bytes));
-    let durable = std::fs::metadata(&path).unwrap().len();
-    store.put(PackKind::Kept, &[copy]).unwrap();
+    let copy_end = std::fs::metadata(&path).unwrap().len() + 38 + copy.data().len() as u64;
+    store
+        .put(PackKind::Kept, std::slice::from_ref(&copy))
+        .unwrap();
     store.commit().unwrap();
     let dir = crashed(dir.path());
     drop(store);
@@ -306,8 +324,9 @@ fn a_copied_footer_inside_a_block_is_no_footer() {
     let end = std::fs::metadata(&path).unwrap().len();
     flip(&path, end - 1);
     let (store, recovery) = open(dir.path(), &LARGE);
-    assert_eq!(recovery.truncated_bytes, end - durable);
-    assert_holds(&store, &[real]);
+    assert_eq!(recovery.truncated_bytes, end - copy_end);
+    assert_eq!(recovery.unlisted_blocks, 1, "not those inside of it");
+    assert_holds(&store, &[real, copy]);
 }
 
 #[test]

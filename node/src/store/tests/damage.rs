@@ -144,6 +144,49 @@ fn a_damaged_footer_in_front_of_the_note_of_a_clean_close_loses_nothing() {
     assert_holds(&store, &blocks);
 }
 
+#[test]
+fn acknowledged_blocks_behind_the_last_whole_footer_are_kept() {
+    let footer_magic = |window: &[u8]| window == b"dukafoot";
+    // A damaged footer is one whose checksum is wrong, or one that cannot even be found.
+    let wrong = |bytes: &mut [u8], at: usize| bytes[at + 20] ^= 1;
+    let gone = |bytes: &mut [u8], at: usize| bytes[at - 38..at + 80].fill(0);
+    let damages: [&dyn Fn(&mut [u8], usize); 2] = [&wrong, &gone];
+    for (damage, footers) in damages.iter().flat_map(|d| [(d, 1), (d, 2), (d, 3)]) {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path(), &LARGE);
+        let blocks: Vec<_> = (0..6).map(|i| block(i, 5_000)).collect();
+        for batch in blocks.chunks(2) {
+            store.put(PackKind::Kept, batch).unwrap();
+            store.commit().unwrap();
+        }
+        let dir = crashed(dir.path());
+        drop(store);
+        let path = pack_path(dir.path(), "kept-00000001.car");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at: Vec<_> = (0..bytes.len() - 8)
+            .filter(|at| footer_magic(&bytes[*at..at + 8]))
+            .collect();
+        assert_eq!(at.len(), 4, "the first page, and one for each commit");
+        for at in &at[4 - footers..] {
+            damage(&mut bytes, *at);
+        }
+        std::fs::write(&path, bytes).unwrap();
+
+        let (store, recovery) = open(dir.path(), &LARGE);
+        assert_eq!(recovery.unlisted_blocks, 2 * footers);
+        assert_holds(&store, &blocks);
+        let more = [block(10, 5_000)];
+        store.put(PackKind::Kept, &more).unwrap();
+        store.commit().unwrap();
+        let dir = crashed(dir.path());
+        drop(store);
+        std::fs::remove_file(pack_path(dir.path(), "kept-00000001.idx")).unwrap();
+        let (store, _) = open(dir.path(), &LARGE);
+        assert_holds(&store, &blocks);
+        assert_holds(&store, &more);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 

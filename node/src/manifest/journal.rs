@@ -2,12 +2,18 @@
 //! next one is written, so only the very last entry of the newest file can be torn by a crash.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::change::{Op, Payload};
 use super::frame::{self, FileKind, FrameReader, HEADER_LEN, Next};
 use super::{ManifestError, files, io_error};
+
+/// Longest change, in bytes: one fits into an entry together with as many bytes of others.
+pub(super) const MAX_CHANGE_LEN: usize = frame::MAX_PAYLOAD_LEN / 2 - (1 << 10);
+/// How errors call what an entry holds.
+const CHANGE: &str = "change";
 
 /// The journal file that is written.
 #[derive(Debug)]
@@ -132,14 +138,42 @@ pub(super) fn decode(payload: &[u8], path: &Path, offset: u64) -> Result<Vec<Op>
 
 /// The bytes of an entry.
 pub(super) fn encode(sequence: u64, ops: Vec<Op>) -> Result<Vec<u8>, ManifestError> {
-    let kind = "change";
-    let payload = serde_ipld_dagcbor::to_vec(&Payload::V1(ops))
-        .map_err(|_| ManifestError::Record { kind })?;
-    frame::encode_entry(sequence, &payload).ok_or(ManifestError::TooLarge {
-        kind,
-        len: payload.len(),
-        limit: frame::MAX_PAYLOAD_LEN,
-    })
+    let payload = serde_ipld_dagcbor::to_vec(&Payload::V1(ops)).map_err(|_| not_encoded())?;
+    frame::encode_entry(sequence, &payload)
+        .ok_or_else(|| too_large(payload.len(), frame::MAX_PAYLOAD_LEN))
+}
+
+/// Bytes that `ops` take in an entry, at most [`MAX_CHANGE_LEN`].
+pub(super) fn len_of(ops: &[Op]) -> Result<usize, ManifestError> {
+    let mut counter = Counter(0);
+    serde_ipld_dagcbor::to_writer(&mut counter, &ops).map_err(|_| not_encoded())?;
+    if counter.0 > MAX_CHANGE_LEN {
+        return Err(too_large(counter.0, MAX_CHANGE_LEN));
+    }
+    Ok(counter.0)
+}
+
+/// Counts what is written.
+struct Counter(usize);
+
+impl io::Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn not_encoded() -> ManifestError {
+    ManifestError::Record { kind: CHANGE }
+}
+
+fn too_large(len: usize, limit: usize) -> ManifestError {
+    let kind = CHANGE;
+    ManifestError::TooLarge { kind, len, limit }
 }
 
 impl Journal {

@@ -62,12 +62,20 @@ impl Writer {
         while let Some(first) = requests.blocking_recv() {
             let mut next = Some(first);
             let mut close = None;
+            let mut bytes = 0;
             while let Some(request) = next {
                 match request {
-                    Request::Commit(change, reply) => group.push((change, reply)),
+                    Request::Commit(change, reply) => match journal::len_of(&change.ops) {
+                        Ok(len) => {
+                            bytes += len;
+                            group.push((change, reply));
+                        }
+                        Err(error) => answer(reply, Err(error)),
+                    },
                     Request::Close(reply) => close = Some(reply),
                 }
-                let more = close.is_none() && group.len() < MAX_GROUP;
+                let full = group.len() >= MAX_GROUP || bytes >= journal::MAX_CHANGE_LEN;
+                let more = close.is_none() && !full;
                 next = more.then(|| requests.try_recv().ok()).flatten();
             }
             self.commit(std::mem::take(&mut group));

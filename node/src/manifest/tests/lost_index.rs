@@ -1,0 +1,110 @@
+//! The index is rebuilt from journal and checkpoint.
+
+use super::*;
+
+#[test]
+fn damaged_index_is_set_aside_and_rebuilt() {
+    let (dir, _) = three_entries();
+    fs::write(index_path(dir.path()).join("conf"), [0xA5; 100]).unwrap();
+    let (manifest, recovery) = open(dir.path());
+    assert_eq!(states(&manifest).len(), 3);
+    let aside = recovery.rebuilt_from.expect("it was rebuilt");
+    assert_eq!(
+        fs::read(aside.join("conf")).unwrap(),
+        [0xA5; 100],
+        "kept as it was"
+    );
+    assert_eq!(recovery.replayed, 3);
+}
+
+#[test]
+fn overwritten_index_loses_nothing() {
+    for garbage in [vec![0xA5; 300_000], vec![0; 300_000], Vec::new()] {
+        let (dir, _) = three_entries();
+        fs::write(index_path(dir.path()).join("db"), garbage).unwrap();
+        let (manifest, _) = open(dir.path());
+        assert_eq!(states(&manifest).len(), 3);
+    }
+}
+
+#[test]
+fn record_that_does_not_decode_makes_the_index_be_rebuilt() {
+    let (dir, _) = three_entries();
+    let (manifest, _) = open(dir.path());
+    let root = cid_of(RAW, b"root");
+    manifest
+        .commit_blocking(change(vec![Op::PutPin(root, pin())]))
+        .unwrap();
+    let bad = index::Writes::from([(key::pin(&root), Some(b"bad".to_vec()))]);
+    manifest.inner.index.apply(bad).unwrap();
+    drop(manifest);
+    let (manifest, recovery) = open(dir.path());
+    assert!(recovery.rebuilt_from.is_some());
+    assert_eq!(manifest.pin(&root).unwrap(), Some(pin()));
+}
+
+#[test]
+fn checkpoint_and_journal_rebuild_a_lost_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ManifestOptions {
+        journal_limit: 2_000,
+        ..OPTIONS
+    };
+    let (manifest, _) = Manifest::open_with(dir.path(), options).unwrap();
+    let mut expected = States::new();
+    for n in 0..100u8 {
+        let key = format!("k{}", n % 30);
+        manifest
+            .commit_blocking(put(key.clone(), &[n; 50]))
+            .unwrap();
+        expected.insert(key, vec![n; 50]);
+    }
+    manifest
+        .commit_blocking(change(vec![
+            Op::PutProduct(id("album"), product("Album")),
+            Op::PutRelease(id("album"), version("1"), release(1)),
+        ]))
+        .unwrap();
+    let counts = manifest.counts().unwrap();
+    drop(manifest);
+    let listing = Listing::read(dir.path()).unwrap();
+    assert_eq!((listing.journals.len(), listing.checkpoints.len()), (1, 1));
+    assert!(listing.journals[0] > 1, "the journal is bounded");
+
+    fs::remove_dir_all(index_path(dir.path())).unwrap();
+    let (manifest, _) = Manifest::open_with(dir.path(), options).unwrap();
+    assert_eq!(states(&manifest), expected);
+    assert_eq!(manifest.counts().unwrap(), counts);
+    drop(manifest);
+
+    fs::remove_dir_all(index_path(dir.path())).unwrap();
+    let checkpoint = checkpoint_path(dir.path(), listing.checkpoints[0]);
+    let whole = fs::read(&checkpoint).unwrap();
+    fs::write(&checkpoint, &whole[..whole.len() - 1]).unwrap();
+    let error = Manifest::open_with(dir.path(), options).unwrap_err();
+    assert!(matches!(error, ManifestError::Corrupt { .. }), "{error:?}");
+}
+
+#[test]
+fn index_older_than_the_journal_is_rebuilt_from_the_checkpoint() {
+    let (dir, _) = three_entries();
+    let old = tempfile::tempdir().unwrap();
+    fs::rename(index_path(dir.path()), old.path().join("index")).unwrap();
+    let (manifest, _) = open(dir.path());
+    for n in 0..1_100u32 {
+        manifest
+            .commit_blocking(put("n", &n.to_be_bytes()))
+            .unwrap();
+    }
+    close(manifest);
+    assert_eq!(Listing::read(dir.path()).unwrap().checkpoints, [1_103]);
+    fs::remove_dir_all(index_path(dir.path())).unwrap();
+    fs::rename(old.path().join("index"), index_path(dir.path())).unwrap();
+
+    let (manifest, recovery) = open(dir.path());
+    assert!(recovery.rebuilt_from.is_some());
+    assert_eq!(
+        manifest.state("n").unwrap(),
+        Some(1_099u32.to_be_bytes().to_vec())
+    );
+}

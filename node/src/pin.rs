@@ -7,9 +7,10 @@ use jiff::Timestamp;
 
 use crate::dag::DagError;
 use crate::fetch::{FetchOptions, Progress, fetch_dag};
+use crate::ids::{ProductId, Version};
 use crate::manifest::ManifestError;
 use crate::manifest::change::{Change, Expect, Op};
-use crate::manifest::record::Pin;
+use crate::manifest::record::{Pin, Release};
 use crate::node::Node;
 use crate::source::{BlockSource, FetchError};
 use crate::store::{PackKind, StoreError};
@@ -27,7 +28,7 @@ pub struct PinRequest {
     pub fetch: FetchOptions,
 }
 
-/// Why nothing was pinned.
+/// Why nothing was pinned, or the pin stays.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PinError {
@@ -40,6 +41,16 @@ pub enum PinError {
     /// The manifest refused or failed.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The shop offers it.
+    #[error("{cid} stays pinned: it is {product} {version}, which the shop offers")]
+    Offered {
+        /// What is pinned.
+        cid: Cid,
+        /// The product.
+        product: ProductId,
+        /// The version.
+        version: Version,
+    },
 }
 
 impl From<FetchError> for PinError {
@@ -60,6 +71,8 @@ pub fn add(
     let node = node.clone();
     async_stream::try_stream! {
         let PinRequest { cid, recursive, name, fetch } = request;
+        let mut temp_pin = node.manifest().temp_pins().begin();
+        temp_pin.hold(cid);
         let fetcher = node.fetcher(FetchOptions { kind: PackKind::Kept, ..fetch });
         if recursive {
             let window = node.config().network.limits.window;
@@ -71,22 +84,86 @@ pub fn add(
             fetcher.fetch(&cid).await?;
         }
         node.commit_blocks().await?;
-        let pin = Pin { recursive, name, created: Timestamp::now() };
+        let _turn = node.publish_turn().await;
+        let pin = merged(&node, cid, recursive, name).await?;
         let change = Change { expect: Vec::new(), ops: vec![Op::PutPin(cid, pin)] };
         node.manifest().commit(change).await?;
         node.offer(cid);
     }
 }
 
+/// The new pin, with what the one that is there must keep: a whole DAG stays pinned as a whole, a
+/// label stays unless there is a new one, and that of a release stays in any case.
+async fn merged(
+    node: &Node,
+    cid: Cid,
+    recursive: bool,
+    name: Option<String>,
+) -> Result<Pin, ManifestError> {
+    let created = Timestamp::now();
+    let Some(known) = node.manifest().pin(&cid)? else {
+        return Ok(Pin {
+            recursive,
+            name,
+            created,
+        });
+    };
+    let name = match name {
+        Some(name) if find_release(node, cid, |_| true).await?.is_none() => Some(name),
+        _ => known.name,
+    };
+    Ok(Pin {
+        recursive: recursive || known.recursive,
+        name,
+        created,
+    })
+}
+
 /// Removes a pin. Its blocks stay until GC.
 ///
 /// # Errors
-/// [`ManifestError::Conflict`] when it is not pinned.
-pub async fn remove(node: &Node, cid: Cid) -> Result<(), ManifestError> {
+/// [`PinError::Offered`] for the root of a release that is not yanked; [`ManifestError::Conflict`]
+/// when it is not pinned.
+///
+/// # Cancel safety
+/// A dropped future leaves the pin either there or removed.
+pub async fn remove(node: &Node, cid: Cid) -> Result<(), PinError> {
+    let _turn = node.publish_turn().await;
+    let offered = |release: &Release| release.yanked.is_none();
+    if let Some((product, version)) = find_release(node, cid, offered).await? {
+        return Err(PinError::Offered {
+            cid,
+            product,
+            version,
+        });
+    }
     let change = Change {
         expect: vec![Expect::Pinned(cid)],
         ops: vec![Op::DeletePin(cid)],
     };
     node.manifest().commit(change).await?;
     Ok(())
+}
+
+/// A release with this root for which `wanted` holds. Reads all releases, off the runtime: pins are
+/// seldom changed by hand, and a publish should not pay for an index of roots.
+async fn find_release(
+    node: &Node,
+    root: Cid,
+    wanted: impl Fn(&Release) -> bool + Send + 'static,
+) -> Result<Option<(ProductId, Version)>, ManifestError> {
+    let manifest = node.manifest().clone();
+    node.blocking(move || {
+        for row in manifest.products() {
+            let (product, _) = row?;
+            for row in manifest.releases(&product) {
+                let (version, release) = row?;
+                if release.root == root && wanted(&release) {
+                    return Ok(Some((product, version)));
+                }
+            }
+        }
+        Ok(None)
+    })
+    .await
 }

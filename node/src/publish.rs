@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dag::import::{self, ImportError, ImportOptions, Imported, OnProgress, Profile, Sink};
 use crate::ids::{Channel, ProductId, Version};
-use crate::manifest::change::{Change, Expect, Op};
+use crate::manifest::change::{Change, Conflict, Expect, Op};
 use crate::manifest::record::{Job, Pin, Price, Product, Release};
 use crate::manifest::{Manifest, ManifestError};
 use crate::node::Node;
@@ -174,13 +174,21 @@ pub async fn publish(
 ) -> Result<Published, PublishError> {
     let started = Instant::now();
     texts::check(&source, &options)?;
+    if !options.if_changed {
+        check_new(node.manifest(), &options)?;
+    }
 
+    let mut temp_pin = node.manifest().temp_pins().begin();
     let tree = import_tree(node, source, &options, progress).await?;
+    temp_pin.hold(tree.root);
 
     // From here on one publish at a time: what is read from the manifest holds until the commit.
     let _turn = node.publish_turn().await;
     let releases = Releases::read(node.manifest(), &options.product)?;
     let unchanged = releases.newest_is(&tree) && options.if_changed;
+    if !unchanged {
+        check_new(node.manifest(), &options)?;
+    }
     let version = match (&options.version, &releases.newest) {
         (_, Some((newest, _))) if unchanged => newest.clone(),
         (Some(version), _) => version.clone(),
@@ -190,7 +198,7 @@ pub async fn publish(
     if released {
         let texts = texts::import(node, &options, &tree.files).await?;
         node.commit_blocks().await?;
-        let change = release_change(node, &options, &tree, texts, &releases, &version)?;
+        let change = release_change(node, &options, &tree, texts, &version)?;
         node.manifest().commit(change).await?;
         node.jobs_changed();
         node.offer(tree.root);
@@ -205,6 +213,20 @@ pub async fn publish(
         duration_seconds: started.elapsed().as_secs_f64(),
         released,
     })
+}
+
+/// Refuses a version that is there already: before the import, which may take hours, and after it.
+fn check_new(manifest: &Manifest, options: &PublishOptions) -> Result<(), ManifestError> {
+    let product = &options.product;
+    match &options.version {
+        Some(version) if manifest.release(product, version)?.is_some() => {
+            Err(ManifestError::Conflict(Conflict::ReleaseExists {
+                product: product.clone(),
+                version: version.clone(),
+            }))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Imports the source off the runtime. A dry run stores nothing.
@@ -267,12 +289,6 @@ impl Releases {
             .parse()
             .expect("a whole number is a valid version")
     }
-
-    fn next_number(&self) -> u64 {
-        self.newest
-            .as_ref()
-            .map_or(1, |(_, release)| release.number + 1)
-    }
 }
 
 /// The one manifest commit that makes the release visible.
@@ -281,7 +297,6 @@ fn release_change(
     options: &PublishOptions,
     tree: &Imported,
     texts: Texts,
-    releases: &Releases,
     version: &Version,
 ) -> Result<Change, ManifestError> {
     let now = Timestamp::now();
@@ -311,6 +326,7 @@ fn release_change(
         .expect("`stable` is a valid channel");
     product.channels.insert(channel, version.clone());
 
+    let number = node.manifest().next_release_number(id)?;
     let release = Release {
         root: tree.root,
         profile: options.profile.name().to_owned(),
@@ -322,7 +338,7 @@ fn release_change(
         record: None,
         notes: texts.notes,
         issued: now,
-        number: releases.next_number(),
+        number,
         yanked: None,
     };
     let pin = Pin {
@@ -332,7 +348,10 @@ fn release_change(
     };
     let checksum = Job::Checksum(id.clone(), version.clone());
     Ok(Change {
-        expect: vec![Expect::ReleaseAbsent(id.clone(), version.clone())],
+        expect: vec![
+            Expect::ReleaseAbsent(id.clone(), version.clone()),
+            Expect::NextRelease(id.clone(), number),
+        ],
         ops: vec![
             Op::PutProduct(id.clone(), product),
             Op::PutRelease(id.clone(), version.clone(), release),

@@ -2,6 +2,9 @@
 //! restart.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod pins;
+
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -178,6 +181,88 @@ async fn same_version_twice_is_refused_and_the_first_stays() {
         .unwrap()
         .unwrap();
     assert_eq!(release.root.to_string(), first.cid);
+    node.shutdown().await;
+}
+
+/// Input that must not be read.
+struct Untouched;
+
+impl Read for Untouched {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        panic!("it was imported");
+    }
+}
+
+#[tokio::test]
+async fn an_existing_version_is_refused_before_anything_is_imported() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("album");
+    let node = open(&dir.path().join("data")).await;
+    write_album(&folder, "la");
+    publish(&node, &folder, PublishOptions::new(album())).await;
+    for dry_run in [false, true] {
+        let options = PublishOptions {
+            version: Some("1".parse().unwrap()),
+            dry_run,
+            ..PublishOptions::new(album())
+        };
+        let source = Source::Reader {
+            name: "album.flac".to_owned(),
+            reader: Box::new(Untouched),
+        };
+        let refused = publish::publish(&node, source, options, Arc::new(|_| true)).await;
+        assert_exists(refused);
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn dry_run_of_changed_files_under_an_existing_version_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("album");
+    let node = open(&dir.path().join("data")).await;
+    write_album(&folder, "la");
+    publish(&node, &folder, PublishOptions::new(album())).await;
+    let options = PublishOptions {
+        version: Some("1".parse().unwrap()),
+        if_changed: true,
+        dry_run: true,
+        ..PublishOptions::new(album())
+    };
+    let same = try_publish(&node, &folder, options.clone()).await.unwrap();
+    assert!(!same.released);
+    write_album(&folder, "la la");
+    assert_exists(try_publish(&node, &folder, options).await);
+    node.shutdown().await;
+}
+
+fn assert_exists(result: Result<Published, PublishError>) {
+    let Err(PublishError::Manifest(ManifestError::Conflict(conflict))) = result else {
+        panic!("not refused: {result:?}");
+    };
+    assert!(
+        matches!(conflict, Conflict::ReleaseExists { .. }),
+        "{conflict}"
+    );
+}
+
+#[tokio::test]
+async fn publishes_at_the_same_time_get_versions_and_numbers_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(&dir.path().join("data")).await;
+    let folders: Vec<_> = (0..8).map(|n| dir.path().join(n.to_string())).collect();
+    let publishes = folders.iter().map(|folder| {
+        write_album(folder, &folder.display().to_string());
+        publish(&node, folder, PublishOptions::new(album()))
+    });
+    futures::future::join_all(publishes).await;
+    let releases = node.manifest().releases(&album());
+    let numbered: Vec<_> = releases
+        .map(|row| row.map(|(version, release)| (version.to_string(), release.number)))
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let expected: Vec<_> = (1..=8).map(|n: u64| (n.to_string(), n)).collect();
+    assert_eq!(numbered, expected);
     node.shutdown().await;
 }
 

@@ -34,7 +34,18 @@ pub enum ChecksumError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file of the release could not be read, or the record not be stored.
+    /// A file of the release, or the list of them, could not be read.
+    #[error("the files of {product} {version} cannot be read for their checksums")]
+    Files {
+        /// The product.
+        product: ProductId,
+        /// The version.
+        version: Version,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The record could not be stored.
     #[error("writing the record of {product} {version} failed")]
     Record {
         /// The product.
@@ -55,15 +66,12 @@ pub(super) async fn record_release(
     version: &Version,
 ) -> Result<(), ChecksumError> {
     let mut ops = vec![Op::DeleteJob(job)];
+    let _temp_pin = node.manifest().temp_pins().begin();
     let record = match unrecorded(node.manifest(), product, version)? {
         Some(release) => Some(
             write_record(node, product, version, release)
                 .await
-                .map_err(|source| ChecksumError::Record {
-                    product: product.clone(),
-                    version: version.clone(),
-                    source,
-                })?,
+                .map_err(|error| failed(product, version, error))?,
         ),
         None => None,
     };
@@ -77,6 +85,23 @@ pub(super) async fn record_release(
     let expect = Vec::new();
     node.manifest().commit(Change { expect, ops }).await?;
     Ok(())
+}
+
+/// The record is written while its files are read.
+fn failed(product: &ProductId, version: &Version, error: ImportError) -> ChecksumError {
+    let (product, version) = (product.clone(), version.clone());
+    match error {
+        ImportError::Read { source, .. } => ChecksumError::Files {
+            product,
+            version,
+            source,
+        },
+        source => ChecksumError::Record {
+            product,
+            version,
+            source,
+        },
+    }
 }
 
 fn unrecorded(
@@ -179,5 +204,61 @@ impl Read for StoredFile {
         let len = self.fill_buf()?.read(buffer)?;
         self.consume(len);
         Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use duka_config::Config;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::block::cid_of;
+    use crate::node;
+
+    #[tokio::test]
+    async fn a_release_that_cannot_be_read_is_named_with_the_block() {
+        let dir = tempfile::tempdir().unwrap();
+        node::init(dir.path()).unwrap();
+        let mut config = Config::default();
+        config.network.offline = true;
+        let node = Node::open(dir.path(), &config).await.unwrap();
+        let (product, version) = ("album".parse().unwrap(), "1.2".parse().unwrap());
+        let missing = cid_of(RAW, b"the list of files");
+        let release = Release {
+            root: missing,
+            profile: String::new(),
+            size: 0,
+            tsize: 0,
+            blocks: 0,
+            files: 0,
+            file_list: missing,
+            record: None,
+            notes: None,
+            issued: Timestamp::now(),
+            number: 1,
+            yanked: None,
+        };
+        let ops = vec![Op::PutRelease(
+            ProductId::clone(&product),
+            Version::clone(&version),
+            release,
+        )];
+        let change = Change {
+            ops,
+            ..Change::default()
+        };
+        node.manifest().commit(change).await.unwrap();
+
+        let error = record_release(&node, 1, &product, &version)
+            .await
+            .unwrap_err();
+        let cause = error.source().unwrap().to_string();
+        let said = format!("{error}: {cause}");
+        assert!(said.contains("album 1.2"), "{said}");
+        assert!(said.contains(&missing.to_string()), "{said}");
+        node.shutdown().await;
     }
 }

@@ -107,7 +107,7 @@ impl<'a> Sections<'a> {
             .map_err(CarError::Io)?
             .ok_or_else(|| not_car("it ends in its header".to_owned()))?;
         serde_ipld_dagcbor::from_slice(&bytes)
-            .map_err(|err| not_car(format!("its header is damaged: {err}")))
+            .map_err(|_| not_car("it does not begin with the header of one".to_owned()))
     }
 
     /// Skips from behind the pragma of a CARv2 to its payload, and forgets what follows that.
@@ -145,13 +145,28 @@ impl<'a> Sections<'a> {
         Ok((read as u64 == len).then_some(bytes))
     }
 
+    /// Reads one byte. `None` when the input ends before it.
+    fn byte(&mut self) -> io::Result<Option<u8>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let mut byte = [0];
+        match self.reader.read_exact(&mut byte) {
+            Ok(()) => {
+                self.left -= 1;
+                Ok(Some(byte[0]))
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn varint(&mut self) -> io::Result<Varint> {
         let mut value = 0_u64;
         for shift in (0..63).step_by(7) {
-            let Some(bytes) = self.bytes(1)? else {
+            let Some(byte) = self.byte()? else {
                 return Ok(if shift == 0 { Varint::End } else { Varint::Cut });
             };
-            let byte = bytes.first().copied().unwrap_or_default();
             value |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 return Ok(Varint::Value(value));

@@ -9,7 +9,7 @@ use super::DagError;
 use super::hamt::{Lookup, Step};
 use super::read::fetch;
 use super::unixfs::{ShardNode, UnixFs, decode};
-use crate::block::{Block, DAG_CBOR, DAG_JSON, DAG_PB};
+use crate::block::{Block, DAG_CBOR, DAG_JSON, DAG_PB, LIBP2P_KEY};
 use crate::keys::Name;
 use crate::source::BlockSource;
 
@@ -47,7 +47,8 @@ pub struct PathError {
 }
 
 impl ContentPath {
-    /// Parses `/ipfs/<cid>/…`, `/ipns/<name>/…`, `ipfs://<cid>/…`, `ipns://<name>/…` or `<cid>/…`.
+    /// Parses `/ipfs/<cid>/…`, `/ipns/<name>/…`, `ipfs://<cid>/…`, `ipns://<name>/…`, `<cid>/…`, or
+    /// `<name>/…` where the name is no CID of content (`k51…`, `bafz…`, `12D3KooW…`, not `Qm…`).
     /// Empty segments (doubled or trailing slashes) do not count.
     ///
     /// # Errors
@@ -62,24 +63,33 @@ impl ContentPath {
             rest.or_else(|| text.strip_prefix(scheme))
         };
         let name = below("/ipns/", "ipns://");
-        let rest = name.or_else(|| below("/ipfs/", "ipfs://")).unwrap_or(text);
+        let cid = below("/ipfs/", "ipfs://");
+        let rest = name.or(cid).unwrap_or(text);
         let mut parts = rest.split('/').filter(|part| !part.is_empty());
         let first = parts
             .next()
             .ok_or_else(|| error("it is empty".to_owned()))?;
-        let root = match name {
-            Some(_) => parse_name(first).map_err(error)?,
-            None => Root::Cid(
-                first
-                    .parse()
-                    .map_err(|err: cid::Error| error(format!("{first:?} is no CID ({err})")))?,
-            ),
+        let root = if name.is_some() || (cid.is_none() && is_name(first)) {
+            parse_name(first).map_err(error)?
+        } else {
+            let parsed = first.parse();
+            Root::Cid(
+                parsed.map_err(|err: cid::Error| error(format!("{first:?} is no CID ({err})")))?,
+            )
         };
         let segments: Vec<String> = parts.map(str::to_owned).collect();
         if segments.len() > MAX_SEGMENTS {
             return Err(error(format!("it has more than {MAX_SEGMENTS} segments")));
         }
         Ok(Self { root, segments })
+    }
+}
+
+/// Whether a bare word can only be a name. An old peer id (`Qm…`) looks like a CID, and is taken for one.
+fn is_name(word: &str) -> bool {
+    match word.parse::<Cid>() {
+        Ok(cid) => cid.codec() == LIBP2P_KEY,
+        Err(_) => word.parse::<Name>().is_ok(),
     }
 }
 

@@ -47,6 +47,24 @@ fn every_spelling_of_a_path_is_read() {
 }
 
 #[test]
+fn a_bare_word_that_can_only_be_a_name_is_one() {
+    let name: Name = "k51qzi5uqu5din1fzgppghdhrbw1ijlkaj8n70ld7z4uh6erh9l2a2e1lg6j64"
+        .parse()
+        .unwrap();
+    let peer = libp2p::PeerId::from_bytes(&name.to_bytes()).unwrap();
+    for word in [name.to_string(), name.cid().to_string(), peer.to_string()] {
+        let path = ContentPath::parse(&format!("{word}/p/album")).unwrap();
+        assert_eq!(path.root, Root::Name(name.clone()), "{word}");
+        assert_eq!(path.segments, ["p", "album"]);
+    }
+    // An old peer id has the shape of a CID of content.
+    let old = ContentPath::parse("QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN").unwrap();
+    assert!(matches!(old.root, Root::Cid(_)));
+    let said = ContentPath::parse(&format!("/ipfs/{name}")).unwrap();
+    assert!(matches!(said.root, Root::Cid(_)), "a path says what it is");
+}
+
+#[test]
 fn names_with_a_dot_are_domains() {
     let domain = ContentPath::parse("/ipns/example.org/x").unwrap();
     assert_eq!(domain.root, Root::Domain("example.org".to_owned()));

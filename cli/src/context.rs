@@ -8,8 +8,9 @@ use duka_gateway::control::event::{Event, Item, Outcome};
 use duka_gateway::control::failure::{Code, Failure};
 use duka_gateway::control::request::Request;
 use duka_gateway::control::{self, Events, Input};
-use duka_node::node::{self, Node, OpenError};
+use duka_node::node::{self, Node};
 use futures::StreamExt;
+use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{Command, Global};
@@ -28,15 +29,29 @@ pub(crate) struct Context {
     timeout: Option<std::time::Duration>,
 }
 
-/// What an operation run in this process needs.
+/// What an operation needs that runs in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Needs {
-    /// Only the data directory, which must be there.
-    Directory,
-    /// The data directory, made if it is not there.
-    NewDirectory,
-    /// The data directory, made if it is not there, and the network.
-    Network,
+struct Needs {
+    place: Place,
+    network: bool,
+}
+
+/// Where an operation works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In the shop, which must be there.
+    Shop,
+    /// In the shop, which is made if it is not there.
+    NewShop,
+    /// In the shop, or where there is none, in a data directory for the time of the command.
+    Any,
+}
+
+/// A node for one command.
+struct Opened {
+    node: Node,
+    /// Its data directory, if that goes with it.
+    _scratch: Option<TempDir>,
 }
 
 impl Context {
@@ -64,6 +79,10 @@ impl Context {
             .map_err(|error| CliError::Failed(Failure::of(Code::Usage, &error)))?;
         let data_dir = std::path::absolute(data_dir)
             .map_err(|error| CliError::io("the data directory cannot be found", &error))?;
+        if data_dir.exists() && !data_dir.is_dir() {
+            let message = format!("the data directory {} is a file", data_dir.display());
+            return Err(CliError::usage(message).hint("give a folder with --data-dir"));
+        }
         Ok(Self {
             settings,
             data_dir,
@@ -97,10 +116,10 @@ impl Context {
             let events = client.send(&request, input).await;
             return self.consume(ui, events, line).await;
         }
-        let node = self.open_for(ui, &request).await?;
-        let events = control::run(node.clone(), request, input);
+        let opened = self.open_for(ui, &request).await?;
+        let events = control::run(opened.node.clone(), request, input);
         let result = self.consume(ui, events, line).await;
-        node.shutdown().await;
+        opened.node.shutdown().await;
         result
     }
 
@@ -141,22 +160,33 @@ impl Context {
         }
     }
 
-    async fn open_for(&self, ui: &mut Ui, request: &Request) -> Result<Node, CliError> {
+    async fn open_for(&self, ui: &mut Ui, request: &Request) -> Result<Opened, CliError> {
+        let needs = needs(request);
         let mut config = self.config().clone();
-        match needs(request) {
-            Needs::Directory => config.network.offline = true,
-            Needs::NewDirectory => {
-                config.network.offline = true;
-                self.init(ui)?;
-            }
-            Needs::Network => {
-                // For the time of one command nobody needs to be able to connect.
-                config.network.listen = Vec::new();
-                config.network.upnp = false;
-                self.init(ui)?;
-            }
+        if needs.network {
+            // For the time of one command nobody needs to be able to connect.
+            config.network.listen = Vec::new();
+            config.network.upnp = false;
+        } else {
+            config.network.offline = true;
         }
-        self.open(&config).await
+        let scratch = match needs.place {
+            Place::Shop => None,
+            Place::NewShop => {
+                self.init(ui)?;
+                None
+            }
+            Place::Any if node::is_initialised(&self.data_dir) => None,
+            Place::Any => Some(scratch(request)?),
+        };
+        let data_dir = scratch
+            .as_ref()
+            .map_or(self.data_dir.as_path(), TempDir::path);
+        let node = Node::open(data_dir, &config).await.map_err(Failure::from)?;
+        Ok(Opened {
+            node,
+            _scratch: scratch,
+        })
     }
 
     /// Opens the data directory in this process.
@@ -169,20 +199,15 @@ impl Context {
 
     /// Makes the data directory and the keys if they are missing, and says so.
     pub(crate) fn init(&self, ui: &mut Ui) -> Result<(), CliError> {
-        match node::init(&self.data_dir) {
-            Ok(made) => {
-                if made.new {
-                    ui.warn(format!(
-                        "made a new shop in {}. {}",
-                        self.data_dir.display(),
-                        back_up(&made.shop_key)
-                    ))?;
-                }
-                Ok(())
-            }
-            Err(error @ OpenError::Lock(_)) => Err(Failure::from(error).into()),
-            Err(error) => Err(Failure::from(error).into()),
+        let made = node::init(&self.data_dir).map_err(Failure::from)?;
+        if made.new {
+            ui.warn(format!(
+                "made a new shop in {}. {}",
+                self.data_dir.display(),
+                back_up(&made.shop_key)
+            ))?;
         }
+        Ok(())
     }
 }
 
@@ -196,20 +221,41 @@ pub(crate) fn back_up(shop_key: &Path) -> String {
 }
 
 fn needs(request: &Request) -> Needs {
-    match request {
-        Request::Publish(_) | Request::Add(_) | Request::CarImport { .. } => Needs::NewDirectory,
-        Request::PinAdd { .. }
-        | Request::Cat { .. }
+    let (place, network) = match request {
+        Request::Publish(publish) if publish.dry_run => (Place::Any, false),
+        Request::Add(add) if add.only_hash => (Place::Any, false),
+        Request::Publish(_) | Request::Add(_) | Request::CarImport { .. } => {
+            (Place::NewShop, false)
+        }
+        Request::PinAdd { .. } | Request::NamePublish { .. } | Request::NamePut { .. } => {
+            (Place::NewShop, true)
+        }
+        Request::Cat { .. }
         | Request::Ls { .. }
         | Request::CarExport { .. }
-        | Request::NamePublish { .. }
         | Request::NameResolve { .. }
-        | Request::NamePut { .. }
-        | Request::SwarmPeers
-        | Request::SwarmConnect { .. }
-        | Request::Get(_) => Needs::Network,
-        _ => Needs::Directory,
-    }
+        | Request::Get(_) => (Place::Any, true),
+        Request::SwarmPeers | Request::SwarmConnect { .. } => (Place::Shop, true),
+        _ => (Place::Shop, false),
+    };
+    Needs { place, network }
+}
+
+/// A data directory for the time of a command. A download has it beside its target: what comes over
+/// the network needs room there anyway.
+fn scratch(request: &Request) -> Result<TempDir, CliError> {
+    let mut name = tempfile::Builder::new();
+    name.prefix(".duka-");
+    let made = match request {
+        Request::Get(get) => match get.out.parent() {
+            Some(folder) if folder.is_dir() => name.tempdir_in(folder),
+            _ => name.tempdir(),
+        },
+        _ => name.tempdir(),
+    };
+    let made = made.map_err(|error| CliError::io("cannot make a temporary folder", &error))?;
+    node::init(made.path()).map_err(Failure::from)?;
+    Ok(made)
 }
 
 fn flags(global: &Global, command: Option<&Command>) -> Vec<Flag> {

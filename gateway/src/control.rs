@@ -14,6 +14,7 @@ pub mod event;
 pub mod executables;
 mod explain;
 pub mod failure;
+pub mod file;
 mod frame;
 pub mod ops;
 pub mod request;

@@ -124,9 +124,13 @@ pub struct Initialised {
 /// Makes the data directory and its keys where they are missing.
 ///
 /// # Errors
-/// [`OpenError::Lock`] while a node runs there.
+/// [`OpenError::Lock`] while another process makes them.
 pub fn init(data_dir: &Path) -> Result<Initialised, OpenError> {
-    let _lock = DirectoryLock::take(data_dir)?;
+    // Keys that are there never change, so that they may be read beside a running node.
+    let _lock = match is_initialised(data_dir) {
+        true => None,
+        false => Some(DirectoryLock::take(data_dir)?),
+    };
     let keys_dir = keys_dir(data_dir);
     let new = !keys::exist(&keys_dir);
     Ok(Initialised {
@@ -134,6 +138,11 @@ pub fn init(data_dir: &Path) -> Result<Initialised, OpenError> {
         new,
         shop_key: keys::shop_key_file(&keys_dir),
     })
+}
+
+/// Whether [`init`] was run on the data directory.
+pub fn is_initialised(data_dir: &Path) -> bool {
+    keys::exist(&keys_dir(data_dir))
 }
 
 /// Where the keys of a data directory are.
@@ -384,12 +393,11 @@ struct Parts {
 
 async fn open_parts(data_dir: PathBuf, config: Config) -> Result<Parts, OpenError> {
     blocking(move || {
-        let keys_dir = keys_dir(&data_dir);
-        if !keys::exist(&keys_dir) {
+        if !is_initialised(&data_dir) {
             return Err(OpenError::NotInitialised { data_dir });
         }
         let lock = DirectoryLock::take(&data_dir)?;
-        let keys = keys::load_or_make(&keys_dir)?;
+        let keys = keys::load_or_make(&keys_dir(&data_dir))?;
         let options = StoreOptions {
             pack_size: config.store.pack_size.as_u64(),
             reserve: config.store.reserve.as_u64(),

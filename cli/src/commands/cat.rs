@@ -33,6 +33,7 @@ pub(crate) async fn run(args: Cat, cx: &Context, ui: &mut Ui) -> Result<(), CliE
         path: args.path,
         offset: args.offset,
         length: args.length,
+        gateways: Vec::new(),
     };
     ui.data_only();
     cx.run(ui, request, None, super::row).await?;

@@ -7,10 +7,13 @@ use clap::Args;
 use duka_gateway::control::event::{Outcome, Progress};
 use duka_gateway::control::executables::executables;
 use duka_gateway::control::failure::Failure;
+use duka_gateway::control::file::file_size;
 use duka_gateway::control::request::{self, Request};
 use duka_node::dag::path::{self, ContentPath, Root};
+use duka_node::dag::read;
 use duka_node::get::{self, GetOptions};
 use duka_node::source::trustless::TrustlessSource;
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use url::Url;
 
@@ -35,7 +38,7 @@ pub(crate) struct Get {
     /// CID, /ipfs/CID/path, /ipns/NAME/path, or the URL of one at a gateway
     reference: String,
 
-    /// Where to [default: the last name of the path, or the CID]
+    /// Where to; `-` writes a file to standard output [default: the last name of the path, or the CID]
     #[arg(long, short, value_name = "OUT")]
     output: Option<PathBuf>,
 
@@ -59,25 +62,22 @@ pub(crate) struct Get {
 /// Downloads: through the running node, or from gateways without any node.
 pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
     let reference = Reference::parse(&args.reference)?;
+    let mut gateways = args.gateway.clone();
+    gateways.extend(reference.gateway.clone());
+    if args.output.as_deref() == Some(Path::new("-")) {
+        return to_stdout(cx, ui, &reference.path, gateways).await;
+    }
     let out = match &args.output {
         Some(out) => absolute(out)?,
         None => absolute(Path::new(&default_name(&reference.path)))?,
     };
-    let mut gateways = args.gateway.clone();
-    gateways.extend(reference.gateway.clone());
-    let configured = &cx.config().gateway.upstreams;
-    let have_gateways = !gateways.is_empty() || !configured.is_empty();
-    let outcome = if have_gateways && cx.running_node().await?.is_none() {
-        for url in configured {
-            gateways.push(gateways::parse(url)?);
-        }
+    let outcome = if let Some(source) = only_gateways(cx, &gateways).await? {
         let options = GetOptions {
             update: args.update,
             restart: args.restart,
             window: cx.config().network.limits.window,
             executables: Vec::new(),
         };
-        let source = TrustlessSource::new(gateways, cx.config().network.limits.block_timeout);
         from_gateways(ui, source, &reference.path, &out, options).await?
     } else {
         let request = Request::Get(request::Get {
@@ -110,6 +110,57 @@ pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliE
         ))?;
         ui.line(path)
     })
+}
+
+/// The gateways as the only source, if there are any and no node runs.
+async fn only_gateways(cx: &Context, given: &[Url]) -> Result<Option<TrustlessSource>, CliError> {
+    let configured = &cx.config().gateway.upstreams;
+    if (given.is_empty() && configured.is_empty()) || cx.running_node().await?.is_some() {
+        return Ok(None);
+    }
+    let mut gateways = given.to_vec();
+    for url in configured {
+        gateways.push(gateways::parse(url)?);
+    }
+    let timeout = cx.config().network.limits.block_timeout;
+    Ok(Some(TrustlessSource::new(gateways, timeout)))
+}
+
+/// Writes one file to standard output, as `cat` does.
+async fn to_stdout(
+    cx: &Context,
+    ui: &mut Ui,
+    path: &ContentPath,
+    gateways: Vec<Url>,
+) -> Result<(), CliError> {
+    ui.data_only();
+    let Some(source) = only_gateways(cx, &gateways).await? else {
+        let request = Request::Cat {
+            path: path.to_string(),
+            offset: 0,
+            length: None,
+            gateways: gateways.iter().map(Url::to_string).collect(),
+        };
+        cx.run(ui, request, None, super::row).await?;
+        return Ok(());
+    };
+    let mut signals = Signals::new()?;
+    let write = async {
+        let (root, segments) = gateways::locate(&source, path).await?;
+        let found = path::resolve(&source, root, &segments)
+            .await
+            .map_err(Failure::from)?;
+        let size = file_size(&source, &found.cid, &path.to_string()).await?;
+        let mut file = read::read_range(&source, found.cid, 0..size).boxed();
+        while let Some(data) = file.try_next().await.map_err(Failure::from)? {
+            ui.bytes(&data)?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        written = write => written,
+        error = signals.next() => Err(error),
+    }
 }
 
 /// The last name of the path, or what it begins with.

@@ -90,7 +90,12 @@ fn show(outcome: &Outcome, ui: &mut Ui) -> Result<(), CliError> {
                 ui.line(format!("channel\t{channel}\t{version}"))?;
             }
             if let Some(newest) = newest {
-                ui.line(format!("newest\t{}\t{}", newest.version, newest.cid))?;
+                let yanked = newest.yanked.as_ref();
+                let yanked = yanked.map_or_else(String::new, |time| format!("\tyanked {time}"));
+                ui.line(format!(
+                    "newest\t{}\t{}{yanked}",
+                    newest.version, newest.cid
+                ))?;
             }
             if !description.is_empty() {
                 ui.line(format!("\n{}", description.trim_end()))?;

@@ -44,7 +44,7 @@ pub(crate) struct Publish {
     description: Option<String>,
 
     /// Price, such as 9.50USD
-    #[arg(long, value_parser = crate::price::parse)]
+    #[arg(long, value_parser = crate::price::parse, allow_hyphen_values = true)]
     price: Option<Price>,
 
     /// Release notes, a Markdown file

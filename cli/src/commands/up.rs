@@ -1,6 +1,6 @@
 //! `duka up`.
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -168,10 +168,24 @@ async fn print_links(ui: &mut Ui, serving: &Serving, made: &Published) -> Result
     ui.line(format!("release   {}", link("release_url")))?;
     ui.line(format!("name      /ipns/{}", serving.node.shop_name()))?;
     ui.line(format!("CID       {}", made.cid))?;
-    for address in serving.addresses().await? {
+    for address in useful(serving.addresses().await?) {
         ui.line(format!("peer      {address}"))?;
     }
     Ok(())
+}
+
+/// The addresses that are of use on another machine, or all where none is.
+fn useful(addresses: Vec<String>) -> Vec<String> {
+    let is_useful = |address: &&String| {
+        let mut parts = address.split('/').skip(2);
+        match parts.next().and_then(|ip| ip.parse().ok()) {
+            Some(IpAddr::V4(ip)) => !ip.is_loopback() && !ip.is_link_local(),
+            Some(IpAddr::V6(ip)) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+            None => true,
+        }
+    };
+    let useful: Vec<_> = addresses.iter().filter(is_useful).cloned().collect();
+    if useful.is_empty() { addresses } else { useful }
 }
 
 /// Whether anyone outside can get the files, in a sentence.
@@ -258,6 +272,27 @@ mod tests {
         drop(taken);
         assert_eq!(with_free_port("/ip4/127.0.0.1/udp/0/quic-v1"), None);
         assert_eq!(with_free_port("/dns4/x"), None);
+    }
+
+    #[test]
+    fn addresses_that_are_of_no_use_elsewhere_are_left_out_when_there_are_others() {
+        let own = [
+            "/ip4/127.0.0.1/tcp/4101/p2p/12D3",
+            "/ip6/::1/udp/4101/quic-v1/p2p/12D3",
+            "/ip6/fe80::1/tcp/4101/p2p/12D3",
+            "/ip4/169.254.3.4/tcp/4101/p2p/12D3",
+        ];
+        let others = [
+            "/ip4/192.168.1.2/tcp/4101/p2p/12D3",
+            "/ip6/fd00::2/tcp/4101/p2p/12D3",
+            "/dns4/shop.example/tcp/4101/p2p/12D3",
+        ];
+        let owned = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            useful(owned(&[own.as_slice(), &others].concat())),
+            owned(&others)
+        );
+        assert_eq!(useful(owned(&own)), owned(&own));
     }
 
     #[test]

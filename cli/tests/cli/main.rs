@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests, and the helpers of tests")]
 
 mod node;
+mod reading;
 mod usage;
 
 use std::path::Path;

@@ -135,6 +135,17 @@ fn second_process_exits_with_11_and_names_the_first() {
 }
 
 #[test]
+fn init_beside_a_running_node_says_that_the_shop_is_there() {
+    let home = Home::new();
+    let (node, ready) = Node::start(&home);
+    let output = home.run(&["init"]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert_eq!(output.stdout.trim(), ready["name"].as_str().unwrap());
+    assert!(output.stderr.contains("was there"), "{}", output.stderr);
+    assert_eq!(node.stop(Signal::INT), Some(0));
+}
+
+#[test]
 fn published_bytes_come_back_through_the_running_node() {
     let home = Home::new();
     let (node, ready) = Node::start(&home);

@@ -78,6 +78,37 @@ fn mistyped_paths_make_no_shop_and_store_nothing() {
 }
 
 #[test]
+fn negative_price_is_an_amount_that_is_refused() {
+    let output = Home::new().run(&["publish", "a", "--product", "p", "--price", "-1USD"]);
+    assert_eq!(output.code, 2);
+    assert!(
+        output.stderr.contains("\"-1\" is not an amount"),
+        "{}",
+        output.stderr
+    );
+}
+
+#[test]
+fn a_file_as_data_directory_is_a_wrong_command_line() {
+    let home = Home::new();
+    std::fs::write(home.path().join("file"), "x").unwrap();
+    for command in [
+        &["init"][..],
+        &["id"],
+        &["add", "file"],
+        &["cat", "bafkqabtimvwgy3yk"],
+    ] {
+        let output = home.run(&[&["--data-dir", "file"], command].concat());
+        assert_eq!(output.code, 2, "{command:?}: {}", output.stderr);
+        assert!(
+            output.stderr.contains("file is a file"),
+            "{}",
+            output.stderr
+        );
+    }
+}
+
+#[test]
 fn car_export_into_a_missing_folder_is_not_found() {
     let home = Home::new();
     std::fs::write(home.path().join("a"), "a").unwrap();

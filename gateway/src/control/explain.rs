@@ -101,7 +101,9 @@ fn of_conflict(conflict: &Conflict) -> (Code, Option<&'static str>) {
             Code::NotFound,
             Some("`duka product history ID` lists the versions"),
         ),
-        Conflict::HeadMoved { .. } => (Code::Temporary, Some("try again")),
+        Conflict::HeadMoved { .. } | Conflict::ReleaseMoved { .. } => {
+            (Code::Temporary, Some("try again"))
+        }
         Conflict::NameOlder { .. } => (Code::Signature, None),
         Conflict::NotPinned { .. } => (Code::NotFound, Some("`duka pin ls` lists the pins")),
         _ => (Code::Other, None),
@@ -166,6 +168,10 @@ impl Explain for PinError {
             Self::Dag(error) => error.explain(),
             Self::Store(error) => error.explain(),
             Self::Manifest(error) => error.explain(),
+            Self::Offered { .. } => (
+                Code::Permanent,
+                Some("`duka product yank ID VERSION` withdraws a version; then it can be unpinned"),
+            ),
             _ => (Code::Other, None),
         }
     }

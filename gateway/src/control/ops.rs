@@ -13,8 +13,9 @@ mod product;
 mod publish;
 
 use duka_node::dag::path::{self, ContentPath, Root};
-use duka_node::fetch::Fetcher;
+use duka_node::fetch::{FetchOptions, Fetcher};
 use duka_node::node::Node;
+use url::Url;
 
 use super::Input;
 use super::event::Outcome;
@@ -44,7 +45,11 @@ pub(super) async fn execute(
             path,
             offset,
             length,
-        } => content::cat(node, &path, offset, length, sink).await,
+            gateways,
+        } => {
+            let fetcher = fetcher(node, &gateways)?;
+            content::cat(node, &fetcher, &path, offset, length, sink).await
+        }
         Request::Ls { path } => content::ls(node, &path, sink).await,
         Request::CarImport { files, pin } => car::import(node, &files, pin, sink).await,
         Request::CarExport { path, file } => car::export(node, &path, &file).await,
@@ -59,6 +64,25 @@ pub(super) async fn execute(
         Request::Get(args) => get::get(node, args, sink).await,
         Request::Fsck { repair_index } => fsck::fsck(node, repair_index, sink).await,
     }
+}
+
+/// A source for one request that asks these gateways, too.
+fn fetcher(node: &Node, gateways: &[String]) -> Result<Fetcher, Failure> {
+    let gateways = gateways.iter().map(|url| gateway(url));
+    Ok(node.fetcher(FetchOptions {
+        gateways: gateways.collect::<Result<_, _>>()?,
+        ..FetchOptions::cached()
+    }))
+}
+
+fn gateway(url: &str) -> Result<Url, Failure> {
+    Url::parse(url)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"))
+        .ok_or_else(|| {
+            let message = format!("{url:?} is not the URL of a gateway");
+            Failure::new(Code::Usage, message).hint("write it like https://gateway.example")
+        })
 }
 
 /// A content path, followed to the root it begins at.

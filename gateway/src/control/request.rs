@@ -58,6 +58,8 @@ pub enum Request {
         offset: u64,
         /// At most so many bytes.
         length: Option<u64>,
+        /// Gateways to ask besides peers.
+        gateways: Vec<String>,
     },
     /// The entries of a directory.
     Ls {

@@ -17,6 +17,7 @@ use super::resolve;
 use crate::control::Input;
 use crate::control::event::{Event, Item, Outcome, Progress};
 use crate::control::failure::{Code, Failure};
+use crate::control::file::file_size;
 use crate::control::request::{Add, Source};
 use crate::control::sink::EventSink;
 
@@ -49,7 +50,9 @@ pub(super) async fn add(
         }
         (Source::Stdin(_), None) => Err(ImportError::Stopped),
     });
+    let mut temp_pin = node.manifest().temp_pins().begin();
     let tree: Imported = progress.run(&args.source, &options, work).await?;
+    temp_pin.hold(tree.root);
     if !args.only_hash {
         node.commit_blocks().await?;
     }
@@ -66,30 +69,18 @@ pub(super) async fn add(
 
 pub(super) async fn cat(
     node: &Node,
+    fetcher: &Fetcher,
     path: &str,
     offset: u64,
     length: Option<u64>,
     sink: &EventSink,
 ) -> Result<Outcome, Failure> {
-    let fetcher = node.fetcher(FetchOptions::cached());
-    let cid = resolve(node, path, &fetcher).await?;
-    let size = match read::load(&fetcher, &cid).await? {
-        UnixFs::File(file) => file.size,
-        UnixFs::Directory(_) | UnixFs::Shard(_) => {
-            let message = format!("{path} is a directory");
-            return Err(Failure::new(Code::Permanent, message)
-                .hint("`duka ls` lists it, `duka get` writes it to disk"));
-        }
-        UnixFs::Symlink { target } => {
-            let target = String::from_utf8_lossy(&target);
-            let message = format!("{path} is a symbolic link to {target}");
-            return Err(Failure::new(Code::Permanent, message));
-        }
-    };
+    let cid = resolve(node, path, fetcher).await?;
+    let size = file_size(fetcher, &cid, path).await?;
     let start = offset.min(size);
     let end = length.map_or(size, |length| start.saturating_add(length).min(size));
     let mut bytes = 0;
-    let mut file = read::read_range(&fetcher, cid, start..end).boxed();
+    let mut file = read::read_range(fetcher, cid, start..end).boxed();
     while let Some(data) = file.try_next().await? {
         bytes += data.len() as u64;
         sink.send(Event::Data(data)).await;

@@ -3,24 +3,18 @@
 use std::sync::Arc;
 
 use duka_node::dag::path;
-use duka_node::fetch::FetchOptions;
 use duka_node::get::{self, GetOptions};
 use duka_node::node::Node;
-use url::Url;
 
-use super::locate;
+use super::{fetcher, locate};
 use crate::control::event::{Outcome, Progress};
 use crate::control::executables::executables;
-use crate::control::failure::{Code, Failure};
+use crate::control::failure::Failure;
 use crate::control::request::Get;
 use crate::control::sink::EventSink;
 
 pub(super) async fn get(node: &Node, args: Get, sink: &EventSink) -> Result<Outcome, Failure> {
-    let gateways = args.gateways.iter().map(|url| gateway(url));
-    let fetcher = node.fetcher(FetchOptions {
-        gateways: gateways.collect::<Result<_, _>>()?,
-        ..FetchOptions::cached()
-    });
+    let fetcher = fetcher(node, &args.gateways)?;
     let located = locate(node, &args.path).await?;
     let found = path::resolve(&fetcher, located.root, &located.segments).await?;
     let options = GetOptions {
@@ -41,14 +35,4 @@ pub(super) async fn get(node: &Node, args: Get, sink: &EventSink) -> Result<Outc
         fetched: got.fetched,
         reused: got.reused,
     })
-}
-
-fn gateway(url: &str) -> Result<Url, Failure> {
-    Url::parse(url)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https"))
-        .ok_or_else(|| {
-            let message = format!("{url:?} is not the URL of a gateway");
-            Failure::new(Code::Usage, message).hint("write it like https://gateway.example")
-        })
 }

@@ -3,6 +3,7 @@
 //! on where it stopped.
 
 mod checksum;
+mod failed;
 
 use std::time::Duration;
 
@@ -18,20 +19,17 @@ use crate::node::Node;
 use crate::shop::{self, HeadInput, ShopError};
 use crate::store::StoreError;
 
-use checksum::ChecksumError;
+use failed::FailedJobs;
 
 /// How long a resolved shop name may be cached.
 const RECORD_TTL: Duration = Duration::from_secs(60);
-/// Pause before a failed job is tried again.
+/// Pause before a head that could not be made is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// Why a job could not be done now; it stays in the manifest.
+/// Why there is no new head now; the job stays in the manifest.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnnounceError {
-    /// Checksums could not be computed.
-    #[error(transparent)]
-    Checksum(#[from] ChecksumError),
     /// The head could not be built.
     #[error(transparent)]
     Shop(#[from] ShopError),
@@ -45,15 +43,17 @@ pub enum AnnounceError {
 
 /// Does the jobs as they come, and signs the same head again each `refresh`, until `stop`.
 pub(crate) async fn run(node: Node, stop: CancellationToken) {
+    let mut failed = FailedJobs::default();
     stop.run_until_cancelled(async {
         loop {
-            let pause = match work(&node).await {
+            let pause = match work(&node, &mut failed).await {
                 Ok(()) => node.config().shop.refresh,
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "a job failed");
+                    tracing::error!(error = &error as &dyn std::error::Error, "no new head");
                     RETRY
                 }
             };
+            let pause = failed.next().map_or(pause, |next| pause.min(next));
             tokio::select! {
                 () = node.wait_for_jobs() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -63,15 +63,29 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
     .await;
 }
 
-/// Checksums first, so that one head covers every release published so far.
-async fn work(node: &Node) -> Result<(), AnnounceError> {
+/// Checksums first, so that one head covers every release published so far. A release whose
+/// checksums cannot be computed is left out of it until they can.
+async fn work(node: &Node, failed: &mut FailedJobs) -> Result<(), AnnounceError> {
+    for job in node.manifest().jobs() {
+        let (id, Job::Checksum(product, version)) = job? else {
+            continue;
+        };
+        if !failed.is_due(id) {
+            continue;
+        }
+        match checksum::record_release(node, id, &product, &version).await {
+            Ok(()) => failed.remove(id),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "{product} {version} is not announced for now");
+                failed.add(id);
+            }
+        }
+    }
     let mut announce = Vec::new();
     for job in node.manifest().jobs() {
-        match job? {
-            (id, Job::Checksum(product, version)) => {
-                checksum::record_release(node, id, &product, &version).await?;
-            }
-            (id, Job::Announce) => announce.push(id),
+        if let (id, Job::Announce) = job? {
+            announce.push(id);
         }
     }
     if announce.is_empty() {

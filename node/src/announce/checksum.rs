@@ -16,7 +16,7 @@ use crate::dag::import::{ImportError, ImportOptions, Sink, import_reader};
 use crate::dag::read::read_range;
 use crate::ids::{ProductId, Version};
 use crate::manifest::change::{Change, Op};
-use crate::manifest::record::{JobId, Release};
+use crate::manifest::record::{Job, JobId, Release};
 use crate::manifest::{Manifest, ManifestError};
 use crate::node::Node;
 use crate::publish::FileEntry;
@@ -26,8 +26,7 @@ use crate::store::{PackKind, Store, StoreError};
 
 /// Why checksums could not be computed.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChecksumError {
+pub(super) enum ChecksumError {
     /// The manifest failed.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -58,14 +57,18 @@ pub enum ChecksumError {
     },
 }
 
-/// Computes the checksums of a release and stores its record; the job is done with it.
+/// Computes the checksums of a release and stores its record; the job turns into one for a head that
+/// has it.
 pub(super) async fn record_release(
     node: &Node,
     job: JobId,
     product: &ProductId,
     version: &Version,
 ) -> Result<(), ChecksumError> {
-    let mut ops = vec![Op::DeleteJob(job)];
+    let mut ops = vec![
+        Op::DeleteJob(job),
+        Op::PutJob(node.manifest().new_job_id(), Job::Announce),
+    ];
     let _temp_pin = node.manifest().temp_pins().begin();
     let record = match unrecorded(node.manifest(), product, version)? {
         Some(release) => Some(
@@ -177,7 +180,7 @@ impl StoredFile {
         let source = LocalSource::new(store.clone());
         Self {
             runtime: runtime.clone(),
-            blocks: read_range(&source, cid, 0..u64::MAX).boxed(),
+            blocks: read_range(&source, cid, 0..u64::MAX).fuse().boxed(),
             rest: Bytes::new(),
         }
     }

@@ -4,20 +4,28 @@
 
 mod pins;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use duka_config::Config;
+use duka_node::block::{Block, RAW};
+use duka_node::dag::import::Profile;
 use duka_node::dag::path::{ContentPath, Root};
 use duka_node::fetch::FetchOptions;
-use duka_node::ids::ProductId;
+use duka_node::ids::{ProductId, Version};
 use duka_node::keys::Name;
 use duka_node::manifest::ManifestError;
-use duka_node::manifest::change::Conflict;
+use duka_node::manifest::change::{Change, Conflict, Op};
+use duka_node::manifest::record::{Job, Product, Release, Text};
 use duka_node::node::{self, Node, OpenError};
 use duka_node::publish::{self, PublishError, PublishOptions, Published, Source};
+use duka_node::store::PackKind;
 use duka_node::{dag, yank};
+
+const DEADLINE: Duration = Duration::from_secs(30);
 
 fn offline_config() -> Config {
     let mut config = Config::default();
@@ -57,15 +65,18 @@ async fn try_publish(
 /// Waits until a head covers `releases` releases, and reads a file of the shop.
 async fn shop_file(node: &Node, releases: u64, path: &str) -> serde_json::Value {
     let mut heads = node.heads();
-    loop {
-        if let Some(head) = heads.borrow_and_update().clone() {
-            let shop: serde_json::Value = read_json(node, &head.root, "shop.json").await;
-            if shop["counts"]["releases"] == releases {
-                return read_json(node, &head.root, path).await;
+    let read = async {
+        loop {
+            if let Some(head) = heads.borrow_and_update().clone() {
+                let shop: serde_json::Value = read_json(node, &head.root, "shop.json").await;
+                if shop["counts"]["releases"] == releases {
+                    return read_json(node, &head.root, path).await;
+                }
             }
+            heads.changed().await.unwrap();
         }
-        heads.changed().await.unwrap();
-    }
+    };
+    tokio::time::timeout(DEADLINE, read).await.unwrap()
 }
 
 async fn read_json(node: &Node, root: &cid::Cid, path: &str) -> serde_json::Value {
@@ -350,6 +361,66 @@ async fn restart_finds_releases_head_and_names_again() {
         node.resolve_name(&name).await.unwrap().path,
         format!("/ipfs/{}", head.unwrap().root)
     );
+    node.shutdown().await;
+}
+
+/// A release of the product `broken` whose file list is `list`.
+async fn publish_broken(node: &Node, list: &Block) {
+    let (id, version): (ProductId, Version) = ("broken".parse().unwrap(), "1".parse().unwrap());
+    let now = jiff::Timestamp::now();
+    let product = Product {
+        title: "Broken".to_owned(),
+        description: Text::Inline(String::new()),
+        price: None,
+        cover: None,
+        created: now,
+        channels: BTreeMap::new(),
+    };
+    let release = Release {
+        root: *list.cid(),
+        profile: Profile::default().name().to_owned(),
+        size: 0,
+        tsize: 0,
+        blocks: 1,
+        files: 1,
+        file_list: *list.cid(),
+        record: None,
+        notes: None,
+        issued: now,
+        number: 1,
+        yanked: None,
+    };
+    let job = Job::Checksum(id.clone(), version.clone());
+    let change = Change {
+        expect: Vec::new(),
+        ops: vec![
+            Op::PutProduct(id.clone(), product),
+            Op::PutRelease(id, version, release),
+            Op::PutJob(node.manifest().new_job_id(), job),
+        ],
+    };
+    node.manifest().commit(change).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_release_without_checksums_waits_and_holds_up_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, data) = (dir.path().join("album"), dir.path().join("data"));
+    write_album(&folder, "la");
+    let line = r#"{"path":"a","cid":"bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku","size":0,"executable":false}"#;
+    let list = Block::of(RAW, line.into());
+    let node = open(&data).await;
+    publish_broken(&node, &list).await;
+    publish(&node, &folder, PublishOptions::new(album())).await;
+    let shop = shop_file(&node, 1, "shop.json").await;
+    assert_eq!(shop["counts"]["products"], 1);
+    node.store().put(PackKind::Kept, &[list]).unwrap();
+    node.shutdown().await;
+    drop(node);
+
+    let node = open(&data).await;
+    let record = shop_file(&node, 2, "products/broken/1.json").await;
+    assert_eq!(record["files"][0]["path"], "a");
     node.shutdown().await;
 }
 

@@ -1,9 +1,10 @@
 //! FETCH: local → peers → trustless gateways; yields verified blocks only.
 //!
 //! A [`Fetcher`] serves one request. What is not in the local store is asked of one bitswap session
-//! at once; when no peer of it has the block, or none has answered for a moment, the DHT is asked for
-//! providers and the trustless gateways for the bytes. The first good answer wins. No deadline while
-//! blocks arrive: a block is given up when nothing has arrived for the configured time.
+//! at once; when no peer of it has the block the DHT is asked for providers, and then, or when its
+//! peers send nothing for a moment, the trustless gateways for the bytes. The first good answer wins. No
+//! deadline while blocks arrive: a block is given up when nothing has arrived for the configured time,
+//! and at once when there is nobody to ask.
 
 mod outside;
 

@@ -9,6 +9,7 @@ mod bootstrap;
 mod dht;
 mod dial_filter;
 mod event_loop;
+mod listen;
 pub mod provide;
 mod reachability;
 mod records;
@@ -20,8 +21,6 @@ mod tests;
 mod transport;
 pub mod yamux;
 
-use std::collections::HashMap;
-use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,11 +28,9 @@ use std::time::Duration;
 use cid::Cid;
 use duka_config::NetworkConfig;
 use jiff::Timestamp;
-use libp2p::core::transport::TransportError;
 use libp2p::identity::Keypair;
-use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Swarm, swarm};
-use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -45,6 +42,7 @@ use self::behaviour::{Behaviour, QUERY_TIMEOUT};
 use self::bitswap::Bitswap;
 use self::dht::Query;
 use self::event_loop::{Command, DialFailure, EventLoop};
+use self::listen::Listen;
 use self::records::Records;
 use self::records::files::RecordFiles;
 use crate::ipns::{self, Record};
@@ -61,8 +59,6 @@ const RESULTS: usize = 64;
 const GRACE: Duration = Duration::from_secs(2);
 /// Valid records that are compared before the best is taken (Kubo's quorum).
 const RECORD_QUORUM: usize = 16;
-/// Listeners have their addresses after this, or the node starts without them.
-const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Streams that are open at the end may take this long to finish.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that no protocol uses is closed after this.
@@ -75,6 +71,9 @@ pub struct Network {
     commands: mpsc::Sender<Command>,
     queries: Arc<Semaphore>,
     bitswap: Bitswap,
+    peer_count: watch::Receiver<usize>,
+    /// It looks for peers by itself.
+    seeks_peers: bool,
 }
 
 /// Why a network operation failed.
@@ -151,27 +150,28 @@ impl Network {
         store: Store,
         records_dir: &Path,
         stop: CancellationToken,
-    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), NetError> {
-        let tasks = TaskTracker::new();
-        let bitswap = bitswap::new(&config.limits, store, tasks.clone(), stop.clone());
-        Self::start_swarm(config, &peer_key, bitswap, records_dir, tasks, stop).await
-    }
-
-    async fn start_swarm(
-        config: &NetworkConfig,
-        peer_key: &Keypair,
-        (bitswap_behaviour, bitswap): (bitswap::Behaviour, Bitswap),
-        records_dir: &Path,
-        tasks: TaskTracker,
-        stop: CancellationToken,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), NetError> {
         if config.offline {
             return Err(NetError::Off);
         }
-        let listen = parse_all(&config.listen)?;
+        let listen = Listen::all(&config.listen)?;
+        Self::start_swarm(config, listen, &peer_key, store, records_dir, stop).await
+    }
+
+    async fn start_swarm(
+        config: &NetworkConfig,
+        listen: Vec<Listen>,
+        peer_key: &Keypair,
+        store: Store,
+        records_dir: &Path,
+        stop: CancellationToken,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), NetError> {
         let announce = parse_all(&config.announce)?;
         let bootstrap = parse_all(&config.bootstrap)?;
 
+        let tasks = TaskTracker::new();
+        let (bitswap_behaviour, bitswap) =
+            bitswap::new(&config.limits, store, tasks.clone(), stop.clone());
         let peer = peer_key.public().to_peer_id();
         let files = RecordFiles::new(records_dir, tasks.clone());
         let (wan, lan) = (files.load(Scope::Wan, peer), files.load(Scope::Lan, peer));
@@ -180,35 +180,18 @@ impl Network {
         for address in &announce {
             swarm.add_external_address(address::without_peer(address));
         }
-        // All before the first listens: a wildcard of IPv6 would meet our own one of IPv4.
-        for address in &listen {
-            check_port(address)?;
-        }
-        let mut listeners = HashMap::new();
-        for address in listen {
-            let id = swarm
-                .listen_on(address.clone())
-                .map_err(|error| listen_error(&address, error))?;
-            listeners.insert(id, address);
-        }
+        let listeners = listen::open(&mut swarm, listen)?;
 
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        let mut event_loop = EventLoop::new(swarm, receiver, files, bootstrap, config.relay, stop);
-        let waiting = listeners.keys().copied().collect();
-        // A listener on a wildcard without any interface to listen on never has an address.
-        let ready = event_loop.wait_for_listeners(waiting);
-        if let Ok(Err((id, reason))) = tokio::time::timeout(LISTEN_TIMEOUT, ready).await {
-            let address = listeners.get(&id).map(Multiaddr::to_string);
-            return Err(NetError::Listen {
-                address: address.unwrap_or_default(),
-                reason,
-            });
-        }
+        let mut event_loop = EventLoop::new(swarm, receiver, files, bootstrap, config, stop);
+        listen::wait(&mut event_loop, &listeners).await?;
         let network = Self {
             peer,
             commands,
             queries: Arc::new(Semaphore::new(QUERIES)),
             bitswap,
+            peer_count: event_loop.peer_count(),
+            seeks_peers: config.mdns || !config.bootstrap.is_empty(),
         };
         let run = async move {
             event_loop.run().await;
@@ -226,6 +209,11 @@ impl Network {
     /// This node.
     pub fn peer_id(&self) -> PeerId {
         self.peer
+    }
+
+    /// Whether anybody can be asked: a peer is connected, or may soon be without being told to.
+    pub fn has_somebody(&self) -> bool {
+        self.seeks_peers || *self.peer_count.borrow() > 0
     }
 
     /// Addresses peers can dial, each with `/p2p/<peer id>`: listeners and confirmed external ones.
@@ -498,33 +486,4 @@ fn parse_all(addresses: &[String]) -> Result<Vec<Multiaddr>, NetError> {
                 })
         })
         .collect()
-}
-
-/// Refuses a TCP port that another process listens on. The swarm's own sockets share ports, so that
-/// connections can be opened from the port they are accepted on, and would not notice: each
-/// process would then get some of the connections.
-fn check_port(address: &Multiaddr) -> Result<(), NetError> {
-    let mut parts = address.iter();
-    let ip: IpAddr = match parts.next() {
-        Some(Protocol::Ip4(ip)) => ip.into(),
-        Some(Protocol::Ip6(ip)) => ip.into(),
-        _ => return Ok(()),
-    };
-    match parts.next() {
-        Some(Protocol::Tcp(port)) if port != 0 => TcpListener::bind((ip, port))
-            .map(drop)
-            .map_err(|error| listen_error(address, TransportError::Other(error))),
-        _ => Ok(()),
-    }
-}
-
-fn listen_error(address: &Multiaddr, error: TransportError<std::io::Error>) -> NetError {
-    let reason = match error {
-        TransportError::MultiaddrNotSupported(_) => "no such transport here".to_owned(),
-        TransportError::Other(error) => error.to_string(),
-    };
-    NetError::Listen {
-        address: address.to_string(),
-        reason,
-    }
 }

@@ -2,23 +2,28 @@
 
 use std::future::pending;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use cid::Cid;
 use libp2p::PeerId;
-use tokio::sync::watch;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::block::Block;
 use crate::net::Network;
-use crate::net::bitswap;
+use crate::net::bitswap::{self, LastReceived};
 use crate::source::trustless::TrustlessSource;
 use crate::source::{BlockSource, FetchError};
 
-/// How long connected peers get to answer before the gateways are asked as well.
-const PEERS_FIRST: Duration = Duration::from_millis(500);
+/// Peers that send nothing at all for this long are silent: the gateways are asked as well.
+const PEERS_SILENT: Duration = Duration::from_millis(500);
+/// So are peers that send bytes, but no whole block for this long.
+const PEERS_BLOCKLESS: Duration = Duration::from_secs(5);
+/// A timer that is seen so late was not polled: the reader paused.
+const PAUSED: Duration = Duration::from_secs(1);
 /// Providers that are looked for at a time.
 const PROVIDERS: usize = 10;
 /// Pause before the DHT is asked for the same DAG again.
@@ -40,8 +45,10 @@ pub(super) struct Session {
     peers: Option<Peers>,
     gateways: Option<TrustlessSource>,
     timeout: Duration,
-    /// When the last block arrived, whoever asked for it.
-    progress: watch::Sender<Instant>,
+    /// When a gateway last sent a block.
+    gateway_block: Mutex<Option<Instant>>,
+    /// Somebody could be asked at some time: who is gone may come back.
+    had_somebody: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -70,21 +77,39 @@ impl Session {
             }),
             gateways,
             timeout,
-            progress: watch::Sender::new(Instant::now()),
+            gateway_block: Mutex::new(None),
+            had_somebody: AtomicBool::new(false),
         }
     }
 
     /// The first good answer of peers and gateways.
     pub(super) async fn fetch(&self, cid: &Cid) -> Result<Block, FetchError> {
-        let block = tokio::select! {
-            block = self.ask_peers(cid) => block?,
-            block = self.ask_gateways(cid) => block?,
-            () = self.stalled() => {
-                return Err(FetchError::TimedOut { cid: *cid, tried: self.tried() });
-            }
-        };
-        self.progress.send_replace(Instant::now());
-        Ok(block)
+        if !self.has_somebody() {
+            return Err(FetchError::NotFound {
+                cid: *cid,
+                tried: "not in the local store; no peer is connected and no gateway is set, so \
+                        nobody could be asked"
+                    .to_owned(),
+            });
+        }
+        tokio::select! {
+            // A block that is there counts more than the time it took.
+            biased;
+            block = self.ask_peers(cid) => block,
+            block = self.ask_gateways(cid) => block,
+            () = self.stalled() => Err(FetchError::TimedOut { cid: *cid, tried: self.tried() }),
+        }
+    }
+
+    fn has_somebody(&self) -> bool {
+        let has = self.had_somebody.load(Relaxed)
+            || self.gateways.is_some()
+            || self
+                .peers
+                .as_ref()
+                .is_some_and(|peers| peers.network.has_somebody());
+        self.had_somebody.store(has, Relaxed);
+        has
     }
 
     /// Offers blocks that are now in the store to the peers that wait for them.
@@ -110,10 +135,14 @@ impl Session {
         if let Some(peers) = &self.peers {
             tokio::select! {
                 () = peers.bitswap.starved() => {}
-                () = sleep(PEERS_FIRST) => {}
+                () = silent(|| peers.bitswap.received()) => {}
             }
         }
         match gateways.fetch(cid).await {
+            Ok(block) => {
+                *self.gateway_block.lock() = Some(Instant::now());
+                Ok(block)
+            }
             Err(error) if self.peers.is_some() => {
                 tracing::debug!(%cid, %error, "the gateways do not have a block");
                 pending().await
@@ -124,15 +153,24 @@ impl Session {
 
     /// Returns when no block has arrived for the time-out, counted from the call.
     async fn stalled(&self) {
-        let mut last = Instant::now();
+        let mut since = Instant::now();
         loop {
-            sleep_until(last + self.timeout).await;
-            let newest = *self.progress.borrow();
-            if newest <= last {
-                return;
+            let deadline = since + self.timeout;
+            sleep_until(deadline).await;
+            match goes_on_from(since, deadline, Instant::now(), self.last_block()) {
+                Some(later) => since = later,
+                None => return,
             }
-            last = newest;
         }
+    }
+
+    /// When the last block arrived, whoever waited for it.
+    fn last_block(&self) -> Option<Instant> {
+        let peers = self.peers.as_ref();
+        let from_peers = peers.and_then(|peers| peers.bitswap.received().block);
+        from_peers
+            .map(Instant::from_std)
+            .max(*self.gateway_block.lock())
     }
 
     fn tried(&self) -> String {
@@ -168,6 +206,40 @@ impl Peers {
     }
 }
 
+/// From when on a time-out counts again whose `deadline` was seen at `now`; `None` when it has
+/// passed. Time in which the reader paused does not count: nobody took what came.
+fn goes_on_from(
+    since: Instant,
+    deadline: Instant,
+    now: Instant,
+    last_block: Option<Instant>,
+) -> Option<Instant> {
+    if now > deadline + PAUSED {
+        return Some(now);
+    }
+    last_block.filter(|last| *last > since)
+}
+
+/// Returns when the peers of a request are silent, counted from the call.
+async fn silent(received: impl Fn() -> LastReceived) {
+    let start = Instant::now();
+    loop {
+        let until = silent_at(start, received());
+        if until <= Instant::now() {
+            return;
+        }
+        sleep_until(until).await;
+    }
+}
+
+/// When peers count as silent that send nothing more.
+fn silent_at(start: Instant, received: LastReceived) -> Instant {
+    let from_start =
+        |at: Option<std::time::Instant>| at.map_or(start, Instant::from_std).max(start);
+    let bytes = from_start(received.bytes) + PEERS_SILENT;
+    bytes.min(from_start(received.block) + PEERS_BLOCKLESS)
+}
+
 /// Asks the DHT for providers whenever no peer of the session has what it wants. Later blocks of a
 /// DAG seldom have provider records of their own, so it is the first one that is looked for.
 async fn search(network: Network, session: bitswap::Session, cid: Cid) {
@@ -178,5 +250,49 @@ async fn search(network: Network, session: bitswap::Session, cid: Cid) {
             Err(error) => tracing::debug!(%cid, %error, "looking for providers failed"),
         }
         sleep(SEARCH_AGAIN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(start: Instant, millis: u64) -> Instant {
+        start + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn a_slow_peer_is_waited_for_while_it_sends() {
+        let start = after(Instant::now(), 60_000);
+        let received = |bytes, block| LastReceived {
+            bytes: Some(after(start, bytes).into_std()),
+            block: Some(after(start, block).into_std()),
+        };
+        let old = Some((start - Duration::from_secs(60)).into_std());
+        let long_ago = LastReceived {
+            bytes: old,
+            block: old,
+        };
+        assert_eq!(silent_at(start, LastReceived::default()), after(start, 500));
+        assert_eq!(silent_at(start, long_ago), after(start, 500));
+        assert_eq!(
+            silent_at(start, received(9_000, 7_000)),
+            after(start, 9_500)
+        );
+        // Bytes that never become a block.
+        assert_eq!(silent_at(start, received(9_000, 0)), after(start, 5_000));
+    }
+
+    #[test]
+    fn a_time_out_passes_when_no_block_came_while_somebody_waited() {
+        let start = Instant::now();
+        let deadline = after(start, 30_000);
+        let goes_on = |now, last| goes_on_from(start, deadline, after(start, now), last);
+        assert_eq!(goes_on(30_001, None), None);
+        assert_eq!(goes_on(30_001, Some(start)), None);
+        let block = after(start, 20_000);
+        assert_eq!(goes_on(30_001, Some(block)), Some(block));
+        // The reader took nothing for a while.
+        assert_eq!(goes_on(45_000, None), Some(after(start, 45_000)));
     }
 }

@@ -53,6 +53,7 @@ use engine::Engine;
 use server::Server;
 
 pub use behaviour::Behaviour;
+pub use client::LastReceived;
 pub use session::Session;
 
 /// Dials and disconnects that wait for the swarm.

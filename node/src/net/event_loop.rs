@@ -1,16 +1,18 @@
 //! The task that owns the swarm: waits for a command, an event or a timer, and applies it.
 
 mod queries;
+mod trimming;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use duka_config::NetworkConfig;
 use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, FromSwarm, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, autonat, identify, mdns, ping, upnp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +23,7 @@ use super::bootstrap::Backoff;
 use super::dht::{Queries, Query};
 use super::reachability::{Findings, Reachability};
 use super::records::files::RecordFiles;
+use trimming::Trimming;
 
 /// How often the routing tables are refreshed (Kubo's `RoutingTable.RefreshInterval`).
 const REFRESH: Duration = Duration::from_secs(10 * 60);
@@ -66,11 +69,13 @@ enum Action {
     Swarm(Box<SwarmEvent<BehaviourEvent>>),
     Bootstrap,
     Refresh,
+    Trim,
 }
 
 /// A connected peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Peer {
+    since: Instant,
     connections: Vec<(ConnectionId, Multiaddr)>,
     agent: Option<String>,
     round_trip: Option<Duration>,
@@ -86,12 +91,15 @@ pub(super) struct EventLoop {
     backoff: Backoff,
     refresh: Instant,
     relay: bool,
+    trimming: Trimming,
     peers: HashMap<PeerId, Peer>,
+    /// The number of peers; also sent again when something else about them changes.
+    peer_count: watch::Sender<usize>,
     dials: HashMap<ConnectionId, oneshot::Sender<Result<PeerId, DialFailure>>>,
     provider_dials: HashMap<PeerId, Vec<mpsc::Sender<PeerId>>>,
     queries: Queries,
     findings: Findings,
-    relays: HashSet<ListenerId>,
+    relays: HashMap<ListenerId, PeerId>,
 }
 
 impl EventLoop {
@@ -100,7 +108,7 @@ impl EventLoop {
         commands: mpsc::Receiver<Command>,
         files: RecordFiles,
         bootstrap: Vec<Multiaddr>,
-        relay: bool,
+        config: &NetworkConfig,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -111,23 +119,30 @@ impl EventLoop {
             bootstrap,
             backoff: Backoff::new(),
             refresh: Instant::now() + REFRESH,
-            relay,
+            relay: config.relay,
+            trimming: Trimming::new(config.limits.connections),
             peers: HashMap::new(),
+            peer_count: watch::Sender::new(0),
             dials: HashMap::new(),
             provider_dials: HashMap::new(),
             queries: Queries::default(),
             findings: Findings::default(),
-            relays: HashSet::new(),
+            relays: HashMap::new(),
         }
     }
 
-    /// Waits until each of the listeners has an address.
+    /// The number of connected peers; marked as changed also when more is known about one.
+    pub(super) fn peer_count(&self) -> watch::Receiver<usize> {
+        self.peer_count.subscribe()
+    }
+
+    /// Waits until each of the listeners has an address; those that have are removed.
     ///
     /// # Errors
     /// The first listener that failed, and why.
     pub(super) async fn wait_for_listeners(
         &mut self,
-        mut waiting: HashSet<ListenerId>,
+        waiting: &mut HashSet<ListenerId>,
     ) -> Result<(), (ListenerId, String)> {
         while !waiting.is_empty() {
             let event = self.swarm.select_next_some().await;
@@ -171,6 +186,7 @@ impl EventLoop {
             event = self.swarm.select_next_some() => Action::Swarm(Box::new(event)),
             () = tokio::time::sleep_until(self.backoff.next()), if !self.bootstrap.is_empty() => Action::Bootstrap,
             () = tokio::time::sleep_until(self.refresh) => Action::Refresh,
+            () = tokio::time::sleep_until(self.trimming.next()), if self.trimming.is_due(self.connections()) => Action::Trim,
         }
     }
 
@@ -184,6 +200,7 @@ impl EventLoop {
                     self.dial_bootstrap_peers();
                 }
             }
+            Action::Trim => self.trim(),
             Action::Refresh => {
                 self.refresh = Instant::now() + REFRESH;
                 self.save_records();
@@ -376,7 +393,12 @@ impl EventLoop {
     fn connected(&mut self, peer: PeerId, id: ConnectionId, address: Multiaddr) {
         self.peers
             .entry(peer)
-            .or_default()
+            .or_insert_with(|| Peer {
+                since: Instant::now(),
+                connections: Vec::new(),
+                agent: None,
+                round_trip: None,
+            })
             .connections
             .push((id, address));
         if let Some(done) = self.dials.remove(&id) {
@@ -385,7 +407,7 @@ impl EventLoop {
         for found in self.provider_dials.remove(&peer).unwrap_or_default() {
             found.try_send(peer).ok();
         }
-        self.count_connections();
+        self.peers_changed();
     }
 
     fn disconnected(&mut self, peer: PeerId, id: ConnectionId) {
@@ -395,13 +417,17 @@ impl EventLoop {
                 self.peers.remove(&peer);
             }
         }
-        self.count_connections();
+        self.peers_changed();
     }
 
-    fn count_connections(&self) {
+    fn peers_changed(&self) {
+        self.peer_count.send_replace(self.peers.len());
+        metrics::gauge!("duka_connections").set(f64::from(self.connections()));
+    }
+
+    fn connections(&self) -> u32 {
         let connections: usize = self.peers.values().map(|peer| peer.connections.len()).sum();
-        metrics::gauge!("duka_connections")
-            .set(f64::from(u32::try_from(connections).unwrap_or(u32::MAX)));
+        u32::try_from(connections).unwrap_or(u32::MAX)
     }
 
     fn dial_failed(&mut self, peer: Option<PeerId>, id: ConnectionId, error: &DialError) {
@@ -463,6 +489,7 @@ impl EventLoop {
         }
         if let Some(known) = self.peers.get_mut(&peer) {
             known.agent = Some(info.agent_version);
+            self.peers_changed();
         }
     }
 
@@ -475,7 +502,7 @@ impl EventLoop {
             .with(libp2p::multiaddr::Protocol::P2pCircuit);
         match self.swarm.listen_on(circuit) {
             Ok(id) => {
-                self.relays.insert(id);
+                self.relays.insert(id, relay);
             }
             Err(error) => tracing::debug!(%relay, %error, "cannot use the relay"),
         }

@@ -1,6 +1,7 @@
 //! Swarms of one process on loopback.
 
 use std::path::Path;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -15,11 +16,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::{NetError, Network, PeerInfo, Reachability, bitswap};
+use super::listen::Listen;
+use super::{NetError, Network, PeerInfo, Reachability};
 use crate::block::cid_of;
+use crate::fetch::{Fetcher, Outside};
 use crate::ipns::{self, Record};
 use crate::keys::name_of;
-use crate::store::{Store, StoreOptions};
+use crate::source::{BlockSource, FetchError};
+use crate::store::{PackKind, Store, StoreOptions};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -72,19 +76,28 @@ impl TestNode {
     }
 
     async fn identified(&self, other: &Self) -> PeerInfo {
-        let known = async {
+        self.until(|peers| {
+            let mut peers = peers.iter();
+            peers
+                .find(|info| info.peer == other.network.peer_id() && info.agent.is_some())
+                .cloned()
+        })
+        .await
+    }
+
+    /// Waits until the peers are as wanted.
+    async fn until<T>(&self, find: impl Fn(&[PeerInfo]) -> Option<T>) -> T {
+        let mut changes = self.network.peer_count.clone();
+        let found = async {
             loop {
-                let peers = self.network.peers().await.unwrap();
-                let peer = peers
-                    .into_iter()
-                    .find(|info| info.peer == other.network.peer_id() && info.agent.is_some());
-                if let Some(peer) = peer {
-                    return peer;
+                changes.mark_unchanged();
+                if let Some(found) = find(&self.network.peers().await.unwrap()) {
+                    return found;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                changes.changed().await.unwrap();
             }
         };
-        tokio::time::timeout(DEADLINE, known).await.unwrap()
+        tokio::time::timeout(DEADLINE, found).await.unwrap()
     }
 }
 
@@ -94,14 +107,15 @@ async fn start(
     records: &Path,
     stop: &CancellationToken,
 ) -> Result<(Network, impl Future<Output = ()> + Send + use<>), NetError> {
-    let tasks = TaskTracker::new();
+    Network::start(config, key.clone(), store(records), records, stop.clone()).await
+}
+
+fn store(dir: &Path) -> Store {
     let options = StoreOptions {
         pack_size: 1024 * 1024,
         reserve: 0,
     };
-    let (store, _) = Store::open(&records.join("packs"), options).unwrap();
-    let bitswap = bitswap::new(&config.limits, store, tasks.clone(), stop.clone());
-    Network::start_swarm(config, key, bitswap, records, tasks, stop.clone()).await
+    Store::open(&dir.join("packs"), options).unwrap().0
 }
 
 /// Why a network with this configuration does not start.
@@ -218,6 +232,46 @@ async fn a_port_that_is_taken_names_the_address() {
     }
 }
 
+#[test]
+fn only_ipv6_addresses_that_nobody_chose_may_be_missing() {
+    let required = |configured: &[String]| -> Vec<bool> {
+        let all = Listen::all(configured).unwrap();
+        all.iter().map(|listen| listen.required).collect()
+    };
+    let mut configured = duka_config::Config::default().network.listen;
+    assert_eq!(required(&configured), [true, true, false, false]);
+    configured.remove(0);
+    assert_eq!(required(&configured), [true, true, true]);
+}
+
+#[tokio::test]
+async fn a_node_starts_without_an_address_that_is_not_required() {
+    let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken: Multiaddr = format!("/ip4/127.0.0.1/tcp/{}", first.local_addr().unwrap().port())
+        .parse()
+        .unwrap();
+    let free: Multiaddr = "/ip4/127.0.0.1/tcp/0".parse().unwrap();
+    // Addresses that documentation may use belong to no machine.
+    let foreign = "/ip4/192.0.2.1/udp/0/quic-v1".parse().unwrap();
+    let listen = [(taken, false), (free, true), (foreign, false)];
+    let listen = listen.map(|(address, required)| Listen { address, required });
+    let records = tempfile::tempdir().unwrap();
+    let stop = CancellationToken::new();
+    let (network, run) = Network::start_swarm(
+        &config(),
+        listen.into(),
+        &Keypair::generate_ed25519(),
+        store(records.path()),
+        records.path(),
+        stop.clone(),
+    )
+    .await
+    .unwrap();
+    let _stop = stop.drop_guard();
+    tokio::spawn(run);
+    assert_eq!(network.addresses().await.unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn a_stopped_network_says_off_and_closes_its_connections() {
     let server = TestNode::start().await;
@@ -230,19 +284,9 @@ async fn a_stopped_network_says_off_and_closes_its_connections() {
         .unwrap()
         .unwrap();
     assert!(matches!(client.network.peers().await, Err(NetError::Off)));
-    let closed = async {
-        while server
-            .network
-            .peers()
-            .await
-            .unwrap()
-            .iter()
-            .any(|info| info.peer == gone)
-        {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, closed).await.unwrap();
+    server
+        .until(|peers| peers.iter().all(|info| info.peer != gone).then_some(()))
+        .await;
 }
 
 #[tokio::test]
@@ -319,6 +363,36 @@ async fn providing_without_peers_says_that_nobody_was_told() {
         matches!(result, Err(NetError::NotStored { .. })),
         "{result:?}"
     );
+}
+
+#[tokio::test]
+async fn a_block_is_not_found_at_once_while_there_is_nobody_to_ask() {
+    let (one, two) = (TestNode::start().await, TestNode::start().await);
+    let dir = tempfile::tempdir().unwrap();
+    let fetcher = || {
+        let outside = Outside {
+            network: Some(one.network.clone()),
+            gateways: None,
+            providers: Vec::new(),
+            timeout: DEADLINE * 2,
+            tasks: TaskTracker::new(),
+        };
+        Fetcher::new(store(dir.path()), PackKind::Cache, Some(outside))
+    };
+    let cid = some_cid("nowhere");
+    let alone = tokio::time::timeout(DEADLINE, fetcher().fetch(&cid)).await;
+    let error = alone.unwrap().unwrap_err();
+    assert!(matches!(error, FetchError::NotFound { .. }), "{error}");
+
+    one.meet(&two).await;
+    let fetcher = fetcher();
+    assert!(futures::poll!(pin!(fetcher.fetch(&cid))).is_pending());
+    // Who was there may come back: the request goes on.
+    let gone = two.network.peer_id();
+    drop(two);
+    one.until(|peers| peers.iter().all(|info| info.peer != gone).then_some(()))
+        .await;
+    assert!(futures::poll!(pin!(fetcher.fetch(&cid))).is_pending());
 }
 
 fn signed(key: &Keypair, value: &str, sequence: u64) -> Record {

@@ -9,6 +9,7 @@ use std::future::{Ready, ready};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use libp2p::core::Endpoint;
 use libp2p::core::multiaddr::Protocol;
@@ -63,6 +64,16 @@ impl Behaviour {
             pending: HashMap::new(),
             addresses: LruCache::new(KNOWN_ADDRESSES),
         }
+    }
+
+    /// Whether blocks from or for the peer are under way.
+    pub fn is_busy(&self, peer: &PeerId) -> bool {
+        self.engine.peer(peer).is_some_and(|peer| peer.is_busy())
+    }
+
+    /// When the peer last sent something, wants included; `None` for one without bitswap.
+    pub fn last_received(&self, peer: &PeerId) -> Option<Instant> {
+        self.engine.peer(peer).map(|peer| peer.last_received())
     }
 
     fn refused(&mut self, connection: ConnectionId) {

@@ -67,6 +67,15 @@ pub(super) struct Client {
     effects: Effects,
 }
 
+/// When the peers of a session last sent something.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LastReceived {
+    /// Bytes of any message, from a peer that has the blocks.
+    pub bytes: Option<Instant>,
+    /// A block for the session.
+    pub block: Option<Instant>,
+}
+
 /// What the caller has to do after an event.
 #[derive(Default)]
 pub(super) struct Effects {
@@ -127,6 +136,7 @@ struct SessionState {
     peers: HashMap<PeerId, SessionPeer>,
     /// Wants of the session so far.
     wants: u64,
+    last_block: Option<Instant>,
     starved: Arc<Notify>,
 }
 
@@ -188,6 +198,7 @@ impl Client {
             SessionState {
                 peers: HashMap::new(),
                 wants: 0,
+                last_block: None,
                 starved,
             },
         );
@@ -228,6 +239,19 @@ impl Client {
         self.wants
             .values()
             .any(|want| want.exhausted_until.is_some() && want.is_of(session))
+    }
+
+    /// When the peers of a session last sent something.
+    pub(super) fn last_received(&self, session: SessionId) -> LastReceived {
+        let Some(state) = self.sessions.get(&session) else {
+            return LastReceived::default();
+        };
+        let holders = state.peers.iter().filter(|(_, peer)| peer.holder);
+        let connected = holders.filter_map(|(id, _)| self.peers.get(id));
+        LastReceived {
+            bytes: connected.map(|peer| peer.handle.last_received()).max(),
+            block: state.last_block,
+        }
     }
 
     /// Bytes and blocks that the session received from each peer.
@@ -308,7 +332,7 @@ impl Client {
             };
             received.useful += 1;
             self.recent.put(hash, ());
-            self.note_block(from, &want, data.len());
+            self.note_block(from, &want, data.len(), now);
             self.end_asks(&hash, &want, Some(from));
             for waiter in want.waiters {
                 // Fails when the waiter has just given up.
@@ -327,7 +351,7 @@ impl Client {
     }
 
     /// Counts a block that `from` sent for a want.
-    fn note_block(&mut self, from: PeerId, want: &Want, len: usize) {
+    fn note_block(&mut self, from: PeerId, want: &Want, len: usize, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.note_block(len);
         }
@@ -337,9 +361,11 @@ impl Client {
                 continue;
             }
             counted = Some(waiter.session);
-            if let Some(state) = self.sessions.get_mut(&waiter.session)
-                && let Some(peer) = state.peer(from)
-            {
+            let Some(state) = self.sessions.get_mut(&waiter.session) else {
+                continue;
+            };
+            state.last_block = Some(now);
+            if let Some(peer) = state.peer(from) {
                 peer.holder = true;
                 peer.misses = 0;
                 peer.redials = 0;

@@ -7,7 +7,7 @@ use libp2p::PeerId;
 use multihash_codetable::Code;
 use tokio::sync::Notify;
 
-use super::client::{SessionId, WaiterId};
+use super::client::{LastReceived, SessionId, WaiterId};
 use super::engine::Engine;
 use crate::block::{Block, BlockError, SHA2_256};
 use crate::source::{BlockSource, FetchError};
@@ -68,6 +68,12 @@ impl Session {
             }
             notified.await;
         }
+    }
+
+    /// When the peers that have the blocks last sent something.
+    pub fn received(&self) -> LastReceived {
+        let Inner { engine, id, .. } = &*self.inner;
+        engine.with_client(|client, _| client.last_received(*id))
     }
 
     /// Bytes and blocks received from each peer.

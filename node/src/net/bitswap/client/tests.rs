@@ -339,3 +339,20 @@ fn slow_end_is_asked_of_an_idle_holder_too() {
     }
     assert!(world.sent(b).contains(&(1, BLOCK, false)));
 }
+
+#[test]
+fn what_a_session_received_last_is_told_of_its_own_blocks_and_holders() {
+    let mut world = World::new();
+    let a = world.connect();
+    let _reply = world.want(1);
+    let received = |world: &World| world.client.last_received(world.session);
+    assert!(received(&world).bytes.is_none() && received(&world).block.is_none());
+    world.hold(a);
+    let bytes = world.client.peers[&a].handle.last_received();
+    assert_eq!(received(&world).bytes, Some(bytes));
+    world.pass(1);
+    world.receive(a, 1);
+    assert_eq!(received(&world).block, Some(world.now));
+    let other = world.client.open_session(Arc::new(Notify::new()));
+    assert!(world.client.last_received(other).block.is_none());
+}

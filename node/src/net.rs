@@ -7,6 +7,7 @@ mod behaviour;
 pub mod bitswap;
 mod bootstrap;
 mod dht;
+mod dial_error;
 mod dial_filter;
 mod event_loop;
 mod listen;

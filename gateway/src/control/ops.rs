@@ -11,6 +11,8 @@ mod network;
 mod pin;
 mod product;
 mod publish;
+#[cfg(test)]
+mod tests;
 
 use duka_node::dag::path::{self, ContentPath, Root};
 use duka_node::fetch::{FetchOptions, Fetcher};

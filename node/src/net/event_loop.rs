@@ -16,13 +16,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::PeerInfo;
 use super::address::{self, Scope};
 use super::behaviour::{Behaviour, BehaviourEvent};
 use super::bootstrap::Backoff;
 use super::dht::{Queries, Query};
 use super::reachability::{Findings, Reachability};
 use super::records::files::RecordFiles;
+use super::{PeerInfo, dial_error};
 use trimming::Trimming;
 
 /// How often the routing tables are refreshed (Kubo's `RoutingTable.RefreshInterval`).
@@ -551,6 +551,6 @@ impl EventLoop {
 fn dial_failure(error: &DialError) -> DialFailure {
     match error {
         DialError::NoAddresses => DialFailure::NoAddress,
-        error => DialFailure::Other(error.to_string()),
+        error => DialFailure::Other(dial_error::in_words(error)),
     }
 }

@@ -180,9 +180,25 @@ async fn connecting_to_a_wildcard_or_to_another_peers_address_fails() {
     let client = TestNode::start().await;
     let wrong: Multiaddr = server.address("/tcp/").await;
     let wrong = super::address::with_peer(super::address::without_peer(&wrong), PeerId::random());
-    for address in [wrong, "/ip4/0.0.0.0/tcp/4001".parse().unwrap()] {
-        let result = client.network.connect(address).await;
-        assert!(matches!(result, Err(NetError::Dial { .. })), "{result:?}");
+    let there = format!("the peer there is {}", server.network.peer_id());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = format!(
+        "/ip4/127.0.0.1/tcp/{}",
+        listener.local_addr().unwrap().port()
+    );
+    drop(listener);
+    let unsupported = "no transport dials such an address";
+    for (address, why) in [
+        (wrong.to_string(), there.as_str()),
+        (gone, "connection refused"),
+        ("/ip4/0.0.0.0/tcp/4001".to_owned(), unsupported),
+        ("/memory/1".to_owned(), unsupported),
+    ] {
+        let result = client.network.connect(address.parse().unwrap()).await;
+        let Err(NetError::Dial { reason, .. }) = result else {
+            panic!("{address}: {result:?}");
+        };
+        assert_eq!(reason, why, "{address}");
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod pins;
+mod schemas;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -35,8 +36,12 @@ fn offline_config() -> Config {
 }
 
 async fn open(dir: &Path) -> Node {
+    open_with(dir, &offline_config()).await
+}
+
+async fn open_with(dir: &Path, config: &Config) -> Node {
     node::init(dir).unwrap();
-    Node::open(dir, &offline_config()).await.unwrap()
+    Node::open(dir, config).await.unwrap()
 }
 
 fn album() -> ProductId {

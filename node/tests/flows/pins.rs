@@ -54,7 +54,7 @@ async fn publish_holds_a_temp_pin_until_the_pin_is_there() {
         !seen.is_empty() && seen.iter().all(|held| *held),
         "{seen:?}"
     );
-    assert!(!node.manifest().temp_pins().any());
+    assert!(node.manifest().temp_pins().roots().is_empty());
     node.shutdown().await;
 }
 
@@ -72,7 +72,7 @@ async fn pin_add_holds_the_root_until_the_pin_is_there() {
     while let Some(progress) = progress.next().await {
         progress.unwrap();
     }
-    assert!(!node.manifest().temp_pins().any());
+    assert!(node.manifest().temp_pins().roots().is_empty());
     node.shutdown().await;
 }
 

@@ -10,6 +10,8 @@ mod dht;
 mod dial_error;
 mod dial_filter;
 mod event_loop;
+#[cfg(test)]
+mod fake;
 mod listen;
 pub mod provide;
 mod reachability;

@@ -7,10 +7,13 @@
 
 mod entries;
 
+use std::collections::BTreeSet;
+use std::future::ready;
+use std::pin::pin;
 use std::time::Duration;
 
 use cid::Cid;
-use futures::future;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -165,7 +168,7 @@ impl Worker {
         let due = Instant::now() + self.interval.saturating_sub(age);
         // A closed channel has no more new roots: only the time counts.
         while let Ok(Some(root)) = tokio::time::timeout_at(due, self.urgent.recv()).await {
-            self.provide_all(root).await?;
+            self.provide_new(root).await?;
         }
         tokio::time::sleep_until(due).await;
         Ok(())
@@ -186,39 +189,55 @@ impl Worker {
 
     /// Announces the entries of one root from the cursor on; new roots go in between.
     async fn provide_tree(&mut self, cursor: &mut Cursor, root: Cid) -> Result<(), ProvideError> {
-        let mut entries = Entries::new(&self.store, &self.manifest, root);
-        let mut skip = cursor.done;
+        let mut entries = self.entries(root);
+        entries.skip(cursor.done).await?;
+        let mut done = InOrder::from(cursor.done);
+        let mut announced = pin!(self.announce(entries));
         loop {
-            while let Ok(new) = self.urgent.try_recv() {
-                self.provide_all(new).await?;
-            }
-            let batch = entries.next(PARALLEL).await?;
-            if batch.is_empty() {
-                return Ok(());
-            }
-            let length = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-            if skip >= length {
-                skip -= length;
-                continue;
-            }
-            skip = 0;
-            provide_batch(&self.network, &batch).await?;
-            cursor.done += length;
-            if self.saved.elapsed() >= SAVE_INTERVAL {
-                self.save(cursor).await?;
+            tokio::select! {
+                Some(new) = self.urgent.recv() => {
+                    self.provide_new(new).await?;
+                }
+                entry = announced.next() => {
+                    let Some(entry) = entry else { return Ok(()) };
+                    cursor.done = done.add(entry?);
+                    if self.saved.elapsed() >= SAVE_INTERVAL {
+                        self.save(cursor).await?;
+                    }
+                }
             }
         }
     }
 
-    async fn provide_all(&self, root: Cid) -> Result<(), ProvideError> {
-        let mut entries = Entries::new(&self.store, &self.manifest, root);
-        loop {
-            let batch = entries.next(PARALLEL).await?;
-            if batch.is_empty() {
-                return Ok(());
+    async fn provide_new(&self, root: Cid) -> Result<(), ProvideError> {
+        let announced = self.announce(self.entries(root));
+        announced.try_for_each(|_| ready(Ok(()))).await
+    }
+
+    /// Announces all entries; yields the position of each, from 0, as peers have its record.
+    fn announce(&self, entries: Entries) -> impl Stream<Item = Result<u64, ProvideError>> + use<> {
+        let network = self.network.clone();
+        let pace = tokio::time::interval(SPACING);
+        stream::try_unfold((entries, pace), |(mut entries, mut pace)| async move {
+            let Some(cid) = entries.next().await? else {
+                return Ok(None);
+            };
+            pace.tick().await;
+            Ok::<_, ProvideError>(Some((cid, (entries, pace))))
+        })
+        .zip(stream::iter(0..))
+        .map(move |(cid, position)| {
+            let network = network.clone();
+            async move {
+                provide(&network, cid?).await?;
+                Ok(position)
             }
-            provide_batch(&self.network, &batch).await?;
-        }
+        })
+        .buffer_unordered(PARALLEL)
+    }
+
+    fn entries(&self, root: Cid) -> Entries {
+        Entries::new(&self.store, &self.manifest, root)
     }
 
     fn load(&self) -> Result<Option<Cursor>, ProvideError> {
@@ -244,14 +263,31 @@ impl Worker {
     }
 }
 
-/// Announces each; returns when peers have all the records.
-async fn provide_batch(network: &Network, batch: &[Cid]) -> Result<(), NetError> {
-    let start = Instant::now();
-    let records = (0u32..).zip(batch).map(|(turn, cid)| async move {
-        tokio::time::sleep_until(start + SPACING * turn).await;
-        provide(network, *cid).await
-    });
-    future::try_join_all(records).await.map(drop)
+/// How many entries are done without a gap, when they end in any order.
+struct InOrder {
+    done: u64,
+    first: u64,
+    ahead: BTreeSet<u64>,
+}
+
+impl InOrder {
+    /// `first` were done before.
+    fn from(first: u64) -> Self {
+        Self {
+            done: first,
+            first,
+            ahead: BTreeSet::new(),
+        }
+    }
+
+    /// Adds the entry at this position after the first ones.
+    fn add(&mut self, position: u64) -> u64 {
+        self.ahead.insert(self.first + position);
+        while self.ahead.remove(&self.done) {
+            self.done += 1;
+        }
+        self.done
+    }
 }
 
 /// Tries until a peer takes the record.
@@ -268,3 +304,6 @@ async fn provide(network: &Network, cid: Cid) -> Result<(), NetError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,3 +73,72 @@ async fn round(network: &Network, manifest: &Manifest, names: &[Name]) -> Result
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::{SignedDuration, ToSpan};
+    use libp2p::identity::Keypair;
+
+    use super::*;
+    use crate::keys::name_of;
+    use crate::manifest::ManifestOptions;
+    use crate::manifest::change::{Change, Op};
+    use crate::manifest::record::NameRecord;
+    use crate::net::fake::{FakeDht, Stored};
+    use crate::net::records::key_of_name;
+    use crate::store::{Store, StoreOptions};
+
+    async fn keep(manifest: &Manifest, key: &Keypair, validity: Timestamp) -> Name {
+        let name = name_of(key);
+        let record = ipns::sign(key, "/ipfs/bafkqaaa", 1, validity, Duration::from_secs(60));
+        let kept = NameRecord {
+            bytes: record.bytes,
+            sequence: record.sequence,
+            seen: Timestamp::now(),
+        };
+        let change = Change {
+            ops: vec![Op::PutName(name.to_bytes(), kept)],
+            ..Change::default()
+        };
+        manifest.commit(change).await.unwrap();
+        name
+    }
+
+    #[tokio::test]
+    async fn valid_records_are_put_again_and_a_refused_one_makes_the_round_incomplete() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(dir.path(), StoreOptions::default()).unwrap();
+        let options = ManifestOptions {
+            reserve: 0,
+            ..ManifestOptions::default()
+        };
+        let (manifest, _) = Manifest::open_with(&dir.path().join("manifest"), options).unwrap();
+        let key = Keypair::generate_ed25519;
+        let now = Timestamp::now();
+        let names = [
+            name_of(&key()),
+            keep(&manifest, &key(), now - SignedDuration::from_secs(1)).await,
+            keep(&manifest, &key(), now + 1.hour()).await,
+            keep(&manifest, &key(), now + 1.hour()).await,
+        ];
+        let (network, mut dht) = FakeDht::new(store);
+        let (all, ()) = tokio::join!(round(&network, &manifest, &names), async {
+            // Neither the name without a record nor the expired one.
+            for name in &names[2..] {
+                assert_eq!(dht.take().await, key_of_name(name).to_vec());
+            }
+        });
+        assert!(all.unwrap());
+
+        let (all, ()) = tokio::join!(round(&network, &manifest, &names), async {
+            let Stored { done, .. } = dht.next().await;
+            done.send(Err("no peers".to_owned())).unwrap();
+            assert_eq!(dht.take().await, key_of_name(&names[3]).to_vec());
+        });
+        assert!(!all.unwrap());
+
+        drop(dht);
+        let off = round(&network, &manifest, &names).await;
+        assert!(matches!(off, Err(NetError::Off)));
+    }
+}

@@ -11,7 +11,7 @@ use crate::store::{Store, StoreError};
 use super::ProvideError;
 
 /// Walks depth first, the root before what is below it. The order is always the same, since a tree
-/// never changes. Blocks that are not here are passed over with what is below them.
+/// never changes. Blocks that are not here or are damaged are passed over with what is below them.
 pub(super) struct Entries {
     store: Store,
     manifest: Manifest,
@@ -30,22 +30,23 @@ impl Entries {
         }
     }
 
-    /// The next `limit` entries; fewer only at the end.
-    pub(super) async fn next(&mut self, limit: usize) -> Result<Vec<Cid>, ProvideError> {
-        let mut entries = Vec::with_capacity(limit);
-        while entries.len() < limit {
-            let Some(cid) = self.stack.pop() else { break };
+    /// The next entry; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Cid>, ProvideError> {
+        while let Some(cid) = self.stack.pop() {
             if self.is_another_root(&cid)? {
                 continue;
             }
             if cid.codec() == RAW {
                 if self.has(&cid)? {
-                    entries.push(cid);
+                    return Ok(Some(cid));
                 }
                 continue;
             }
-            let Some(block) = self.store.read(&cid).await? else {
-                continue;
+            let block = match self.store.read(&cid).await {
+                Ok(Some(block)) => block,
+                // Nobody can be given a damaged one either.
+                Ok(None) | Err(StoreError::Corrupt { .. }) => continue,
+                Err(error) => return Err(error.into()),
             };
             match unixfs::decode(&block) {
                 Ok(UnixFs::Directory(node)) => self.push(node.links),
@@ -53,9 +54,19 @@ impl Entries {
                 // Other codecs are announced as they are.
                 Ok(UnixFs::File(_) | UnixFs::Symlink { .. }) | Err(_) => {}
             }
-            entries.push(cid);
+            return Ok(Some(cid));
         }
-        Ok(entries)
+        Ok(None)
+    }
+
+    /// Leaves out the next `count` entries.
+    pub(super) async fn skip(&mut self, count: u64) -> Result<(), ProvideError> {
+        for _ in 0..count {
+            if self.next().await?.is_none() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn push(&mut self, links: Vec<unixfs::Link>) {

@@ -1,20 +1,28 @@
 //! NAME: resolve, put and publish IPNS names: local record → DHT and gateways; the newest valid one
 //! wins and is kept. Check first, then persist.
 
+mod lookups;
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::dag::path::{ContentPath, Root};
 use crate::ipns::{self, Record, RecordError};
 use crate::keys::{Name, name_of};
 use crate::manifest::ManifestError;
-use crate::manifest::change::{Change, Op};
+use crate::manifest::change::{Change, Conflict, Expect, Op};
 use crate::manifest::record::NameRecord;
 use crate::net::NetError;
 use crate::node::Node;
 use crate::source::trustless::TrustlessSource;
+
+use lookups::Found;
+pub(crate) use lookups::Lookups;
 
 /// How long a resolved name may be cached, by default as Kubo's.
 const DEFAULT_TTL: Duration = Duration::from_secs(300);
@@ -38,8 +46,8 @@ pub enum NameError {
     /// The record is not valid.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// A record with a higher sequence number is known.
-    #[error("a record with sequence {known} is known; this one has {given}")]
+    /// A newer record is known: by its sequence number or, where that is the same, its validity.
+    #[error("a newer record of the name is known, with sequence {known}; this one has {given}")]
     Rollback {
         /// Known.
         known: u64,
@@ -103,13 +111,25 @@ pub async fn publish(
 ) -> Result<(Name, Record), NameError> {
     let key = &node.keys().peer;
     let name = name_of(key);
-    let known = node.manifest().name(&name.to_bytes())?;
-    let sequence = known.map_or(1, |known| known.sequence.saturating_add(1));
-    let validity = Timestamp::now()
-        .saturating_add(lifetime)
-        .unwrap_or(Timestamp::MAX);
-    let record = ipns::sign(key, &path.to_string(), sequence, validity, DEFAULT_TTL);
-    keep(node, &name, &record).await?;
+    let record = loop {
+        let known = node.manifest().name(&name.to_bytes())?;
+        let known = known.map_or(0, |known| known.sequence);
+        let Some(sequence) = known.checked_add(1) else {
+            let given = known;
+            return Err(NameError::Rollback { known, given });
+        };
+        let validity = Timestamp::now()
+            .saturating_add(lifetime)
+            .unwrap_or(Timestamp::MAX);
+        let record = ipns::sign(key, &path.to_string(), sequence, validity, DEFAULT_TTL);
+        let expect = Expect::NameSeqBelow(name.to_bytes(), sequence);
+        match keep(node, &name, &record, expect).await {
+            Ok(()) => break record,
+            // Another publish was first.
+            Err(ManifestError::Conflict(Conflict::NameOlder { .. })) => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
     if let Some(network) = node.network() {
         network.put_record(&name, &record).await?;
     }
@@ -119,15 +139,15 @@ pub async fn publish(
 /// Verifies and keeps a record, then tells the network.
 pub(crate) async fn put(node: &Node, name: &Name, bytes: &[u8]) -> Result<Record, NameError> {
     let record = ipns::verify(name, bytes, Timestamp::now())?;
-    if let Some(known) = known_record(node, name)?
-        && known.sequence > record.sequence
-    {
-        return Err(NameError::Rollback {
-            known: known.sequence,
-            given: record.sequence,
-        });
+    match keep_newest(node, name, &record).await {
+        Err(ManifestError::Conflict(Conflict::NameOlder { found })) => {
+            return Err(NameError::Rollback {
+                known: found,
+                given: record.sequence,
+            });
+        }
+        kept => kept?,
     }
-    keep(node, name, &record).await?;
     if let Some(network) = node.network() {
         network.put_record(name, &record).await?;
     }
@@ -135,28 +155,58 @@ pub(crate) async fn put(node: &Node, name: &Name, bytes: &[u8]) -> Result<Record
 }
 
 /// Own names are answered from the manifest. For others everyone is asked; the newest valid record
-/// wins and is kept. What is kept is used without asking until its TTL has passed.
+/// wins and is kept. A kept one is used without asking until its TTL has passed, and for as long
+/// again while it is asked for.
 async fn newest_record(node: &Node, name: &Name) -> Result<Record, NameError> {
-    let known = known_record(node, name)?;
-    if let Some(known) = &known
-        && (is_own(node, name) || is_fresh(node, name, known)?)
-    {
-        return Ok(known.clone());
-    }
-    let found = ask(node, name).await;
-    let newest = match (known, found) {
-        (Some(known), Some(found)) if ipns::newer(&found, &known) => found,
-        (Some(known), _) => return Ok(known),
-        (None, Some(found)) => found,
-        (None, None) => {
-            return Err(NameError::NotFound {
-                name: name.clone(),
-                tried: tried(node),
-            });
+    if let Some(known) = known_record(node, name)? {
+        if is_own(node, name) || node.network().is_none() || known.age < known.record.ttl {
+            return Ok(known.record);
         }
+        if known.age < known.record.ttl.saturating_mul(2) {
+            look_up(node, name);
+            return Ok(known.record);
+        }
+    }
+    let mut lookup = look_up(node, name);
+    let found = match lookup.wait_for(Option::is_some).await {
+        Ok(found) => found.clone().transpose()?.flatten(),
+        // The node is shutting down.
+        Err(_) => None,
     };
-    keep(node, name, &newest).await?;
-    Ok(newest)
+    found.ok_or_else(|| NameError::NotFound {
+        name: name.clone(),
+        tried: tried(node),
+    })
+}
+
+/// Joins the lookup of the name that is under way, or starts one, which goes on by itself.
+fn look_up(node: &Node, name: &Name) -> watch::Receiver<Option<Found>> {
+    let (found, sender) = node.lookups().join(name);
+    if let Some(sender) = sender {
+        let (node, name) = (node.clone(), name.clone());
+        node.clone().spawn(async move {
+            let newest = refresh(&node, &name).await;
+            node.lookups().ended(&name);
+            sender.send_replace(Some(newest));
+        });
+    }
+    found
+}
+
+/// Asks everyone, and keeps what is newer than the known record.
+async fn refresh(node: &Node, name: &Name) -> Found {
+    let known = known_record(node, name)?.map(|known| known.record);
+    let found = ask(node, name).await;
+    if let Some(found) = found
+        && known.is_none_or(|known| ipns::newer(&found, &known))
+    {
+        match keep_newest(node, name, &found).await {
+            // A newer one came meanwhile.
+            Ok(()) | Err(ManifestError::Conflict(Conflict::NameOlder { .. })) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(known_record(node, name)?.map(|known| known.record))
 }
 
 /// The best valid record that the DHT and the configured gateways have.
@@ -191,19 +241,28 @@ async fn ask(node: &Node, name: &Name) -> Option<Record> {
     best
 }
 
-/// The kept record, while it is valid.
-fn known_record(node: &Node, name: &Name) -> Result<Option<Record>, ManifestError> {
-    let kept = node.manifest().name(&name.to_bytes())?;
-    Ok(kept.and_then(|kept| ipns::verify(name, &kept.bytes, Timestamp::now()).ok()))
+/// A kept record.
+struct Known {
+    record: Record,
+    /// Time since it was last checked, or asked for.
+    age: Duration,
 }
 
-fn is_fresh(node: &Node, name: &Name, record: &Record) -> Result<bool, ManifestError> {
-    let seen = node
-        .manifest()
-        .name(&name.to_bytes())?
-        .map(|kept| kept.seen);
-    let age = seen.map(|seen| Timestamp::now().duration_since(seen).unsigned_abs());
-    Ok(node.network().is_none() || age.is_some_and(|age| age < record.ttl))
+/// The kept record, while it is valid.
+fn known_record(node: &Node, name: &Name) -> Result<Option<Known>, ManifestError> {
+    let now = Timestamp::now();
+    let Some(kept) = node.manifest().name(&name.to_bytes())? else {
+        return Ok(None);
+    };
+    let Ok(record) = ipns::verify(name, &kept.bytes, now) else {
+        return Ok(None);
+    };
+    let seen = now.duration_since(kept.seen).unsigned_abs();
+    let asked = node.lookups().age(name);
+    Ok(Some(Known {
+        record,
+        age: asked.map_or(seen, |asked| asked.min(seen)),
+    }))
 }
 
 fn is_own(node: &Node, name: &Name) -> bool {
@@ -213,14 +272,25 @@ fn is_own(node: &Node, name: &Name) -> bool {
         || *name == name_of(&keys.peer)
 }
 
-async fn keep(node: &Node, name: &Name, record: &Record) -> Result<(), ManifestError> {
+/// Keeps a record, unless a newer one is.
+async fn keep_newest(node: &Node, name: &Name, record: &Record) -> Result<(), ManifestError> {
+    let expect = Expect::NoNewerRecord(name.clone(), record.clone());
+    keep(node, name, record, expect).await
+}
+
+async fn keep(
+    node: &Node,
+    name: &Name,
+    record: &Record,
+    expect: Expect,
+) -> Result<(), ManifestError> {
     let kept = NameRecord {
         bytes: record.bytes.clone(),
         sequence: record.sequence,
         seen: Timestamp::now(),
     };
     let change = Change {
-        expect: Vec::new(),
+        expect: vec![expect],
         ops: vec![Op::PutName(name.to_bytes(), kept)],
     };
     node.manifest().commit(change).await?;

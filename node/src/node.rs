@@ -22,7 +22,7 @@ use crate::ipns::Record;
 use crate::keys::{self, KeyError, Keys, Name};
 use crate::manifest::record::Head;
 use crate::manifest::{self, Manifest, ManifestError};
-use crate::name::{self, NameError, ResolvedName};
+use crate::name::{self, Lookups, NameError, ResolvedName};
 use crate::net::provide::{self, Provider};
 use crate::net::{NetError, Network, republish};
 use crate::source::trustless::TrustlessSource;
@@ -51,6 +51,7 @@ struct Inner {
     gateway_urls: Vec<Url>,
     gateways: Option<TrustlessSource>,
     recovery: Recovery,
+    lookups: Lookups,
     publish_turn: Mutex<()>,
     jobs_changed: Notify,
     announced: watch::Sender<Option<Head>>,
@@ -213,6 +214,7 @@ impl Node {
                 gateway_urls,
                 gateways,
                 recovery: parts.recovery,
+                lookups: Lookups::new(),
                 publish_turn: Mutex::new(()),
                 jobs_changed: Notify::new(),
                 tasks,
@@ -319,6 +321,11 @@ impl Node {
         Some(TrustlessSource::new(urls, timeout))
     }
 
+    /// Lookups of names.
+    pub(crate) fn lookups(&self) -> &Lookups {
+        &self.inner.lookups
+    }
+
     /// Held by the one publish, yank or channel change that reads and then commits.
     pub(crate) async fn publish_turn(&self) -> MutexGuard<'_, ()> {
         self.inner.publish_turn.lock().await
@@ -354,6 +361,14 @@ impl Node {
     pub async fn commit_blocks(&self) -> Result<(), StoreError> {
         let store = self.inner.store.clone();
         self.blocking(move || store.commit()).await
+    }
+
+    /// Runs what goes on without the request that began it, until the node stops.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(async move {
+            stop.run_until_cancelled(work).await;
+        });
     }
 
     /// Runs blocking work off the runtime; a panic in it goes on here.

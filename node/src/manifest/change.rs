@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{Head, Job, JobId, NameRecord, Pin, Product, Release, ShopEntry, versioned};
 use crate::ids::{ProductId, Version};
+use crate::ipns;
+use crate::keys::Name;
 
 /// Conditions and operations that commit together.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +29,8 @@ pub enum Expect {
     HeadSeq(u64),
     /// The stored IPNS record of this name has a lower sequence number than the new one.
     NameSeqBelow(Vec<u8>, u64),
+    /// The stored IPNS record of this name, if it is valid, is not newer than this one.
+    NoNewerRecord(Name, ipns::Record),
     /// The CID is pinned.
     Pinned(Cid),
     /// The next release of the product gets this number (1: it has none yet).
@@ -59,8 +63,8 @@ pub enum Conflict {
         /// Its sequence number.
         found: u64,
     },
-    /// A record with the same or a higher sequence number is stored.
-    #[error("a record with sequence {found} is already stored for this name")]
+    /// A newer record is stored, or one with the same sequence number where that must grow.
+    #[error("a newer record, with sequence {found}, is already stored for this name")]
     NameOlder {
         /// Its sequence number.
         found: u64,

@@ -1,11 +1,14 @@
 //! A draft: what a group of changes will write, before any of it is written. Checks see the index
 //! and everything drafted before them.
 
+use jiff::Timestamp;
+
 use super::ManifestError;
 use super::change::{Conflict, Expect, Op};
 use super::index::{Index, Writes, decode_number, key};
 use super::record::{Counts, Head, NameRecord, Record, Release};
 use crate::ids::ProductId;
+use crate::ipns;
 
 /// Longest value, in bytes. An IPNS record of 10 KiB must fit; all else stays well below.
 const MAX_VALUE_LEN: usize = 16 << 10;
@@ -76,6 +79,13 @@ impl<'a> Draft<'a> {
                 .map(|record| record.sequence)
                 .filter(|found| found >= sequence)
                 .map(|found| Conflict::NameOlder { found }),
+            Expect::NoNewerRecord(name, record) => self
+                .record::<NameRecord>(&key::name(&name.to_bytes()))?
+                .and_then(|stored| ipns::verify(name, &stored.bytes, Timestamp::now()).ok())
+                .filter(|stored| ipns::newer(stored, record))
+                .map(|stored| Conflict::NameOlder {
+                    found: stored.sequence,
+                }),
             Expect::Pinned(cid) => {
                 (!self.has(&key::pin(cid))?).then_some(Conflict::NotPinned { cid: *cid })
             }

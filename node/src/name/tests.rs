@@ -1,0 +1,199 @@
+//! Names of a node that asks one gateway, which the test plays.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use bytesize::ByteSize;
+use duka_config::{Config, DhtMode};
+use futures::future::join_all;
+use jiff::ToSpan;
+use libp2p::identity::Keypair;
+use parking_lot::Mutex;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::node;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// A gateway that has one record.
+struct Gateway {
+    url: String,
+    record: Arc<Mutex<Vec<u8>>>,
+    asked: Arc<AtomicUsize>,
+    /// An answer takes a permit.
+    answers: Arc<Semaphore>,
+}
+
+impl Gateway {
+    async fn with(record: &Record) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = Self {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            record: Arc::new(Mutex::new(record.bytes.clone())),
+            asked: Arc::default(),
+            answers: Arc::new(Semaphore::new(0)),
+        };
+        let (record, asked) = (gateway.record.clone(), gateway.asked.clone());
+        let answers = gateway.answers.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(stream.read_u8().await.unwrap());
+                }
+                asked.fetch_add(1, Relaxed);
+                answers.acquire().await.unwrap().forget();
+                let body = record.lock().clone();
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all(head.as_bytes()).await.unwrap();
+                stream.write_all(&body).await.unwrap();
+            }
+        });
+        gateway
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Relaxed)
+    }
+}
+
+async fn node(gateway: Option<&Gateway>) -> (Node, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = Config::default();
+    config.store.reserve = ByteSize::mib(1);
+    config.network.offline = gateway.is_none();
+    config.network.listen = vec!["/ip4/127.0.0.1/tcp/0".to_owned()];
+    config.network.bootstrap = Vec::new();
+    config.network.dht = DhtMode::Off;
+    config.network.upnp = false;
+    config.gateway.upstreams = gateway.iter().map(|gateway| gateway.url.clone()).collect();
+    node::init(dir.path()).unwrap();
+    (Node::open(dir.path(), &config).await.unwrap(), dir)
+}
+
+fn record(key: &Keypair, value: &str, sequence: u64, hours: i64) -> Record {
+    let validity = Timestamp::now() + hours.hours();
+    ipns::sign(key, value, sequence, validity, HOUR)
+}
+
+/// Keeps a record that was checked some time ago.
+async fn keep_old(node: &Node, name: &Name, record: &Record, minutes: i64) {
+    let kept = NameRecord {
+        bytes: record.bytes.clone(),
+        sequence: record.sequence,
+        seen: Timestamp::now() - minutes.minutes(),
+    };
+    let change = Change {
+        expect: Vec::new(),
+        ops: vec![Op::PutName(name.to_bytes(), kept)],
+    };
+    node.manifest().commit(change).await.unwrap();
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_a_name_share_one_lookup() {
+    let key = Keypair::generate_ed25519();
+    let (name, record) = (name_of(&key), record(&key, "/ipfs/bafkqaaa", 1, 48));
+    let gateway = Gateway::with(&record).await;
+    let (node, _dir) = node(Some(&gateway)).await;
+    gateway.answers.add_permits(8);
+    let resolved = join_all((0..8).map(|_| resolve(&node, &name))).await;
+    for one in resolved {
+        assert_eq!(one.unwrap().path, "/ipfs/bafkqaaa");
+    }
+    assert_eq!(gateway.asked(), 1);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_record_that_was_confirmed_is_fresh_again() {
+    let key = Keypair::generate_ed25519();
+    let (name, record) = (name_of(&key), record(&key, "/ipfs/bafkqaaa", 1, 48));
+    let gateway = Gateway::with(&record).await;
+    let (node, _dir) = node(Some(&gateway)).await;
+    gateway.answers.add_permits(8);
+    keep_old(&node, &name, &record, 150).await;
+    for _ in 0..3 {
+        resolve(&node, &name).await.unwrap();
+    }
+    assert_eq!(gateway.asked(), 1);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_record_past_its_ttl_is_served_while_it_is_asked_for() {
+    let key = Keypair::generate_ed25519();
+    let name = name_of(&key);
+    let old = record(&key, "/ipfs/bafkqaaa", 1, 48);
+    let new = record(&key, "/ipfs/bafkqaaa/new", 2, 48);
+    let gateway = Gateway::with(&new).await;
+    let (node, _dir) = node(Some(&gateway)).await;
+    keep_old(&node, &name, &old, 90).await;
+    // The gateway does not answer yet.
+    for _ in 0..2 {
+        assert_eq!(resolve(&node, &name).await.unwrap().path, old.value);
+    }
+    let mut lookup = look_up(&node, &name);
+    gateway.answers.add_permits(8);
+    lookup.wait_for(Option::is_some).await.unwrap();
+    assert_eq!(resolve(&node, &name).await.unwrap().path, new.value);
+    assert_eq!(gateway.asked(), 1);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_kept_record_is_replaced_by_newer_ones_only() {
+    let key = Keypair::generate_ed25519();
+    let name = name_of(&key);
+    let (node, _dir) = node(None).await;
+    let second = record(&key, "/ipfs/bafkqaaa/two", 2, 48);
+    put(&node, &name, &second.bytes).await.unwrap();
+    put(&node, &name, &second.bytes).await.unwrap();
+    let older = [
+        record(&key, "/ipfs/bafkqaaa/one", 1, 96),
+        record(&key, "/ipfs/bafkqaaa/shorter", 2, 24),
+    ];
+    for older in &older {
+        let refused = put(&node, &name, &older.bytes).await.unwrap_err();
+        assert!(matches!(refused, NameError::Rollback { known: 2, .. }));
+    }
+    assert_eq!(resolve(&node, &name).await.unwrap().path, second.value);
+    let longer = record(&key, "/ipfs/bafkqaaa/longer", 2, 96);
+    put(&node, &name, &longer.bytes).await.unwrap();
+    assert_eq!(resolve(&node, &name).await.unwrap().path, longer.value);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn records_that_come_at_once_leave_the_newest() {
+    let key = Keypair::generate_ed25519();
+    let name = name_of(&key);
+    let (node, _dir) = node(None).await;
+    let records: Vec<Record> = [3, 1, 4, 2]
+        .map(|sequence| record(&key, "/ipfs/bafkqaaa", sequence, 48))
+        .into();
+    join_all(records.iter().map(|one| put(&node, &name, &one.bytes))).await;
+    assert_eq!(resolve(&node, &name).await.unwrap().record.sequence, 4);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn publishes_at_once_get_sequence_numbers_of_their_own() {
+    let (node, _dir) = node(None).await;
+    let path = ContentPath::parse("/ipfs/bafkqaaa").unwrap();
+    let published = join_all((0..4).map(|_| publish(&node, &path, HOUR))).await;
+    let mut sequences: Vec<u64> = published
+        .into_iter()
+        .map(|published| published.unwrap().1.sequence)
+        .collect();
+    sequences.sort_unstable();
+    assert_eq!(sequences, [1, 2, 3, 4]);
+    node.shutdown().await;
+}

@@ -174,6 +174,18 @@ pub enum ManifestError {
     Closed,
 }
 
+impl ManifestError {
+    /// Whether the cause is a full disk.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            Self::Io { source, .. } => files::is_full(source),
+            Self::Index(sled::Error::Io(source)) => files::is_full(source),
+            _ => false,
+        }
+    }
+}
+
 impl Manifest {
     /// Opens or makes the manifest in `dir`, replaying what sled has not applied. Blocking.
     pub fn open(dir: &Path) -> Result<(Self, Recovery), ManifestError> {

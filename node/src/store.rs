@@ -171,6 +171,26 @@ impl Drop for Inner {
             // Its panics end up in the queue.
             drop(writer.join());
         }
+        if self.shared.queue.is_full() {
+            self.give_room_back();
+        }
+    }
+}
+
+impl Inner {
+    /// Cuts off what was written and never acknowledged: the disk is full, and no garbage collection
+    /// could take it before the next open.
+    fn give_room_back(&self) {
+        for pack in self.shared.catalog.open_packs() {
+            let file = pack.file();
+            let cut = file.metadata().and_then(|found| {
+                let is_longer = found.len() > pack.synced();
+                is_longer.then(|| file.set_len(pack.synced())).transpose()
+            });
+            if let Err(error) = cut {
+                tracing::warn!(pack = %pack.path.display(), %error, "cannot cut an unfinished commit off");
+            }
+        }
     }
 }
 

@@ -79,12 +79,12 @@ impl Explain for ManifestError {
     fn explain(&self) -> (Code, Option<&'static str>) {
         match self {
             Self::Conflict(conflict) => of_conflict(conflict),
+            full if full.is_full() => (Code::NoSpace, FREE_SPACE),
             Self::Corrupt { .. } => (
                 Code::Corrupt,
                 Some("restore the data directory from a backup"),
             ),
             Self::TooNew { .. } => (Code::Permanent, Some("use the newer duka")),
-            Self::Full { .. } => (Code::NoSpace, FREE_SPACE),
             Self::Io { source, .. } => (of_io(source), None),
             _ => (Code::Other, None),
         }

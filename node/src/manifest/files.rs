@@ -117,6 +117,13 @@ pub(super) fn sync_dir(dir: &Path) -> Result<(), ManifestError> {
         .map_err(|e| io_error("syncing", dir, e))
 }
 
+/// Bytes that may still be written to the disk that holds `dir`.
+pub(super) fn free_bytes(dir: &Path) -> Result<u64, ManifestError> {
+    let disk = rustix::fs::statvfs(dir)
+        .map_err(|e| io_error("checking the free space of", dir, e.into()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
 /// Removes a file that nothing needs any more. It stays, and is found at the next open, when that
 /// fails.
 pub(super) fn remove(path: &Path) {
@@ -127,12 +134,18 @@ pub(super) fn remove(path: &Path) {
 
 /// [`ManifestError::Full`] when the cause is a full disk, else [`ManifestError::Io`].
 pub(super) fn write_error(action: &'static str, path: &Path, error: io::Error) -> ManifestError {
-    match error.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            ManifestError::Full {
-                path: path.parent().unwrap_or(path).to_owned(),
-            }
-        }
-        _ => io_error(action, path, error),
+    if is_full(&error) {
+        let path = path.parent().unwrap_or(path).to_owned();
+        ManifestError::Full { path }
+    } else {
+        io_error(action, path, error)
     }
+}
+
+/// Whether there was no room on the disk.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+    )
 }

@@ -139,7 +139,7 @@ fn open_unlocked(dir: &Path) -> Result<sled::Db, OpenFailure> {
         match opened {
             Ok(db) => return Ok(db),
             Err(error) if !is_locked(&error) => {
-                return Err(OpenFailure::Broken(error.to_string()));
+                return Err(failure(dir, ManifestError::Index(error)));
             }
             Err(_) if Instant::now() >= deadline => {
                 let path = dir.to_owned();
@@ -147,6 +147,16 @@ fn open_unlocked(dir: &Path) -> Result<sled::Db, OpenFailure> {
             }
             Err(_) => thread::sleep(LOCK_POLL),
         }
+    }
+}
+
+/// A full disk is no reason to give an index up.
+fn failure(dir: &Path, error: ManifestError) -> OpenFailure {
+    if error.is_full() {
+        let path = dir.to_owned();
+        OpenFailure::Refused(ManifestError::Full { path })
+    } else {
+        OpenFailure::Broken(error.to_string())
     }
 }
 
@@ -174,9 +184,7 @@ impl Index {
                     key::FORMAT.to_vec(),
                     Some(u64::from(FORMAT).to_be_bytes().to_vec()),
                 )]);
-                index
-                    .apply(format)
-                    .map_err(|error| OpenFailure::Broken(error.to_string()))?;
+                index.apply(format).map_err(|error| failure(dir, error))?;
                 Ok(index)
             }
             Ok(None) => Err(OpenFailure::Broken("its format is not recorded".to_owned())),

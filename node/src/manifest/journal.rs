@@ -261,9 +261,7 @@ impl Journal {
     }
 
     fn check_room(&self, len: u64) -> Result<(), ManifestError> {
-        let disk = rustix::fs::fstatvfs(&self.file)
-            .map_err(|e| io_error("checking the free space of", &self.path, e.into()))?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let free = files::free_bytes(&self.dir)?;
         if free < self.reserve.saturating_add(len) {
             return Err(ManifestError::Full {
                 path: self.dir.clone(),

@@ -11,11 +11,19 @@ use super::index::{Index, OpenFailure, key};
 use super::journal::{self, Journal, Survey};
 use super::{ManifestError, ManifestOptions, Recovery, checkpoint, io_error};
 
+/// Free space, in bytes, without which nothing is opened: sled damages its own snapshot when it finds
+/// no room for it, and the index has to be rebuilt then.
+const LEAST_ROOM: u64 = 2 << 20;
+
 /// Opens journal and index in `dir`. The caller holds the directory's lock.
 pub(super) fn open(
     dir: &Path,
     options: &ManifestOptions,
 ) -> Result<(Index, Journal, Recovery), ManifestError> {
+    if files::free_bytes(dir)? < LEAST_ROOM {
+        let path = dir.to_owned();
+        return Err(ManifestError::Full { path });
+    }
     let listing = Listing::read(dir)?;
     let newest_checkpoint = listing.checkpoints.last().copied();
     let survey = journal::survey(dir, &listing.journals, newest_checkpoint.unwrap_or(0))?;

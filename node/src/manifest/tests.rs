@@ -3,6 +3,7 @@
 mod any_input;
 mod commit;
 mod crash;
+mod full_disk;
 mod lost_index;
 mod records;
 mod torn_journal;

@@ -408,6 +408,34 @@ fn a_full_disk_refuses_keeps_serving_and_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn a_store_that_closes_on_a_full_disk_gives_back_what_was_never_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    let (store, _) = Store::open_on(disk.clone(), dir.path(), LARGE).unwrap();
+    let before: Vec<_> = (0..5).map(|i| block(i, 5_000)).collect();
+    store.put(PackKind::Kept, &before).unwrap();
+    store.commit().unwrap();
+    let path = pack_path(dir.path(), "kept-00000001.car");
+    let acknowledged = std::fs::metadata(&path).unwrap().len();
+
+    disk.no_space.store(true, Ordering::Relaxed);
+    let after: Vec<_> = (10..40).map(|i| block(i, 5_000)).collect();
+    store.put(PackKind::Kept, &after).unwrap();
+    let failed = store.commit().unwrap_err();
+    assert!(matches!(failed, StoreError::Full { .. }), "{failed}");
+    assert!(std::fs::metadata(&path).unwrap().len() > acknowledged);
+    drop(store);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), acknowledged);
+
+    let (store, recovery) = open(dir.path(), &LARGE);
+    assert_eq!((recovery.truncated_bytes, recovery.unlisted_blocks), (0, 0));
+    assert_holds(&store, &before);
+    store.put(PackKind::Kept, &after).unwrap();
+    store.commit().unwrap();
+    assert_holds(&store, &after);
+}
+
+#[test]
 fn the_reserve_is_left_free() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(FaultyDisk::default());

@@ -124,6 +124,11 @@ impl Queue {
         self.work.notify_one();
     }
 
+    /// Whether the disk has no room for what is queued.
+    pub(super) fn is_full(&self) -> bool {
+        self.state.lock().full.is_some()
+    }
+
     /// An empty buffer.
     pub(super) fn buffer(&self) -> Buffer {
         let spare = self.state.lock().spare.pop();

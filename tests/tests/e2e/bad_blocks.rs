@@ -200,14 +200,23 @@ impl Drop for SmallDisk {
     }
 }
 
-#[test]
+/// Only root mounts; elsewhere the same is tested by the reserve, and in the store's own tests.
 #[expect(clippy::print_stderr, reason = "says what was left out")]
+fn small_disk(size: &str) -> Option<SmallDisk> {
+    match SmallDisk::mount(size) {
+        Ok(disk) => Some(disk),
+        Err(error) if is_root() => panic!("{error:#}"),
+        Err(error) => {
+            eprintln!("left out, needs root: {error}");
+            None
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_exits_with_9_and_what_was_stored_stays() {
-    // Only root mounts; elsewhere the same is tested by the reserve below.
-    let disk = match SmallDisk::mount("96m") {
-        Ok(disk) => disk,
-        Err(error) if !is_root() => return eprintln!("left out, needs root: {error}"),
-        Err(error) => panic!("{error:#}"),
+    let Some(disk) = small_disk("96m") else {
+        return;
     };
     let options = Options {
         reserve: "8 MiB",
@@ -226,6 +235,39 @@ fn a_full_disk_exits_with_9_and_what_was_stored_stays() {
         "stored bytes changed"
     );
     duka.ok(&["fsck"]).unwrap();
+}
+
+#[test]
+fn a_disk_without_any_room_exits_with_9_and_everything_works_again_with_room() {
+    let Some(disk) = small_disk("160m") else {
+        return;
+    };
+    let duka = Duka::in_folder(disk.0.path(), &Options::default()).unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    let (file, filler) = (outside.path().join("file"), disk.0.path().join("filler"));
+    files::write_random(&file, 65, 4 * MIB).unwrap();
+    let cid = add(&duka, &file).unwrap();
+    let node = duka.serve().unwrap();
+
+    // Less than the manifest leaves free, then nothing at all.
+    fs::write(&filler, vec![0; 110 << 20]).unwrap();
+    assert_refused(&duka.cmd(&["pin", "rm", &cid]).unwrap(), 9, &["no room"]);
+    let filled = fs::write(&filler, vec![0; 200 << 20]).unwrap_err();
+    assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull);
+    assert_refused(&duka.cmd(&["pin", "rm", &cid]).unwrap(), 9, &["no room"]);
+    assert!(cat(&duka, &cid).unwrap() == files::random_bytes(65, 4 << 20));
+    node.stop().unwrap();
+    assert_refused(&duka.cmd(&["pin", "ls"]).unwrap(), 9, &["no room"]);
+
+    fs::remove_file(&filler).unwrap();
+    let pins = duka.plain(&["pin", "ls"]).unwrap().text();
+    assert!(pins.contains(&cid), "{pins}");
+    assert!(cat(&duka, &cid).unwrap() == files::random_bytes(65, 4 << 20));
+    duka.ok(&["pin", "rm", &cid]).unwrap();
+    duka.ok(&["fsck"]).unwrap();
+    let broken = files::tree(duka.data_dir().as_ref()).unwrap().into_keys();
+    let broken = broken.filter(|path| path.to_string_lossy().contains("broken"));
+    assert_eq!(broken.count(), 0, "no index was set aside");
 }
 
 #[test]

@@ -133,17 +133,13 @@ impl Fetcher {
         Ok(self.store.holds(self.kind, cid)?)
     }
 
-    /// Stores blocks where this request wants them, and offers them to peers that wait for them.
+    /// Stores blocks where this request wants them.
     async fn put(&self, blocks: Vec<Block>) -> Result<(), FetchError> {
         if blocks.is_empty() {
             return Ok(());
         }
         let (store, kind) = (self.store.clone(), self.kind);
-        let cids: Vec<Cid> = blocks.iter().map(|block| *block.cid()).collect();
         blocking(move || store.put(kind, &blocks)).await?;
-        if let Some(session) = &self.session {
-            session.notify(&cids);
-        }
         Ok(())
     }
 }

@@ -341,12 +341,8 @@ impl Node {
         self.inner.jobs_changed.notified().await;
     }
 
-    /// Offers a new tree: to the peers that wait for its root, and by the DHT before what is
-    /// announced in turn.
+    /// Announces a new tree in the DHT before what is announced in turn.
     pub fn offer(&self, root: Cid) {
-        if let Some(network) = &self.inner.network {
-            network.bitswap().notify(&[root]);
-        }
         if let Some(provider) = &self.inner.provider {
             provider.soon(root);
         }

@@ -22,12 +22,13 @@ mod recover;
 mod tests;
 mod writer;
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -157,7 +158,19 @@ struct Inner {
     shared: Arc<Shared>,
     appenders: [Mutex<Appender>; 2],
     commits: Commits,
+    on_put: OnceLock<OnPut>,
     writer: Option<JoinHandle<()>>,
+}
+
+type Listener = dyn Fn(&[&Block]) + Send + Sync;
+
+/// Who is told of new blocks.
+struct OnPut(Box<Listener>);
+
+impl fmt::Debug for OnPut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnPut").finish_non_exhaustive()
+    }
 }
 
 impl Drop for Inner {
@@ -240,6 +253,7 @@ impl Store {
             shared,
             appenders: appenders.map(Mutex::new),
             commits: Commits::default(),
+            on_put: OnceLock::new(),
             writer: Some(writer),
         };
         let store = Self {
@@ -322,7 +336,7 @@ impl Store {
         let shared = &self.inner.shared;
         let mut new = 0;
         let mut appender = self.inner.appenders[kind.slot()].lock();
-        for block in missing {
+        for block in &missing {
             // Another caller, or the same batch, may have put it since.
             if appender.contains(shared, block.cid().hash()) {
                 continue;
@@ -331,7 +345,17 @@ impl Store {
             appender.append(shared, block)?;
             new += block.data().len() as u64;
         }
+        drop(appender);
+        if let Some(OnPut(listener)) = self.inner.on_put.get() {
+            listener(&missing);
+        }
         Ok(new)
+    }
+
+    /// Has `listener` called with the blocks of each [`Store::put`] that were not here, once they can
+    /// be read, on the thread that put them. Only the first listener of a store is called.
+    pub fn on_put(&self, listener: impl Fn(&[&Block]) + Send + Sync + 'static) {
+        self.inner.on_put.get_or_init(|| OnPut(Box::new(listener)));
     }
 
     /// Makes everything that was put before this call durable. Concurrent calls share one sync.

@@ -112,13 +112,6 @@ impl Session {
         has
     }
 
-    /// Offers blocks that are now in the store to the peers that wait for them.
-    pub(super) fn notify(&self, cids: &[Cid]) {
-        if let Some(peers) = &self.peers {
-            peers.network.bitswap().notify(cids);
-        }
-    }
-
     async fn ask_peers(&self, cid: &Cid) -> Result<Block, FetchError> {
         let Some(peers) = &self.peers else {
             return pending().await;

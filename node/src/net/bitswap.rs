@@ -44,6 +44,7 @@ use std::sync::Arc;
 use cid::Cid;
 use duka_config::LimitsConfig;
 use libp2p::PeerId;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -60,7 +61,7 @@ pub use session::Session;
 const MAX_COMMANDS: usize = 256;
 
 /// Makes the engine: a [`Behaviour`] for the swarm and the handle to it. Blocks are served from
-/// `store`. Needs a Tokio runtime: the engine's tasks run in `tasks` and end when `stop` is
+/// `store`, also to those who wait for what is put into it later. Needs a Tokio runtime: the engine's tasks run in `tasks` and end when `stop` is
 /// cancelled.
 pub fn new(
     limits: &LimitsConfig,
@@ -69,10 +70,20 @@ pub fn new(
     stop: CancellationToken,
 ) -> (Behaviour, Bitswap) {
     let outbox = usize::try_from(limits.outbox_per_peer.as_u64()).unwrap_or(usize::MAX);
+    let stored = store.clone();
     let server = Server::new(store, outbox, engine::ANSWER_WRITERS);
     let (sender, commands) = mpsc::channel(MAX_COMMANDS);
     let engine = Engine::start(server, limits.wantlist_per_peer, sender, tasks, stop);
     let behaviour = Behaviour::new(Arc::clone(&engine), commands);
+    let (told, runtime) = (Arc::downgrade(&engine), Handle::current());
+    stored.on_put(move |blocks| {
+        if let Some(engine) = told.upgrade() {
+            // Imports put from threads outside of the runtime.
+            let _runtime = runtime.enter();
+            let cids: Vec<Cid> = blocks.iter().map(|block| *block.cid()).collect();
+            engine.notify(&cids);
+        }
+    });
     (behaviour, Bitswap { engine })
 }
 
@@ -87,12 +98,6 @@ impl Bitswap {
     /// first; `providers` are asked with WANT-BLOCK at once.
     pub fn session(&self, providers: Vec<PeerId>) -> Session {
         Session::open(Arc::clone(&self.engine), &providers)
-    }
-
-    /// Tells the server side that these blocks are now in the store, so that peers who wait for
-    /// them get them.
-    pub fn notify(&self, cids: &[Cid]) {
-        self.engine.notify(cids);
     }
 }
 

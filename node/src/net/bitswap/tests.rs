@@ -224,9 +224,8 @@ async fn block_that_comes_later_than_the_want_is_sent() {
     let publishing = async {
         // Starved: the other side has said DONT_HAVE, so its ledger has the want.
         in_time(session.starved()).await;
-        a.put(&late);
-        a.bitswap
-            .notify(&late.iter().map(|block| *block.cid()).collect::<Vec<_>>());
+        // From a thread of its own, as imports do.
+        std::thread::scope(|scope| scope.spawn(|| a.put(&late)).join().unwrap());
     };
     tokio::join!(fetching, publishing);
 }

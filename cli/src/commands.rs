@@ -129,6 +129,7 @@ fn row(item: &Item) -> String {
         Item::Root { cid, pinned } => {
             format!("{cid}\t{}", if *pinned { "pinned" } else { "not pinned" })
         }
+        Item::Difference { difference, path } => format!("{difference}\t{path}"),
         Item::Problem { problem, cid, root } => match root {
             Some(root) => format!("{problem}\t{cid}\tneeded by {root}"),
             None => format!("{problem}\t{cid}"),

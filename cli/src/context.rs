@@ -112,15 +112,50 @@ impl Context {
         input: Option<Input>,
         line: impl Fn(&Item) -> String,
     ) -> Result<Outcome, CliError> {
+        let (events, opened) = self.start(ui, request, input).await?;
+        let result = self.consume(ui, events, line).await;
+        if let Some(opened) = opened {
+            opened.node.shutdown().await;
+        }
+        result
+    }
+
+    /// Runs an operation and gives the entries of its list, without showing them.
+    pub(crate) async fn entries(
+        &self,
+        ui: &mut Ui,
+        request: Request,
+    ) -> Result<Vec<Item>, CliError> {
+        let (mut events, opened) = self.start(ui, request, None).await?;
+        let mut items = Vec::new();
+        let result = loop {
+            match events.next().await {
+                Some(Event::Item(item)) => items.push(item),
+                Some(Event::Result(_)) => break Ok(items),
+                Some(Event::Error(failure)) => break Err(failure.into()),
+                Some(_) => {}
+                None => break Err(no_result()),
+            }
+        };
+        if let Some(opened) = opened {
+            opened.node.shutdown().await;
+        }
+        result
+    }
+
+    /// Starts an operation, in the running node or in one that is opened for it.
+    async fn start(
+        &self,
+        ui: &mut Ui,
+        request: Request,
+        input: Option<Input>,
+    ) -> Result<(Events, Option<Opened>), CliError> {
         if let Some(client) = self.running_node().await? {
-            let events = client.send(&request, input).await;
-            return self.consume(ui, events, line).await;
+            return Ok((client.send(&request, input).await, None));
         }
         let opened = self.open_for(ui, &request).await?;
         let events = control::run(opened.node.clone(), request, input);
-        let result = self.consume(ui, events, line).await;
-        opened.node.shutdown().await;
-        result
+        Ok((events, Some(opened)))
     }
 
     /// Shows events until the last one; a signal or `--timeout` cancels the operation.
@@ -155,7 +190,7 @@ impl Context {
                 Some(Event::Result(outcome)) => return Ok(outcome),
                 Some(Event::Error(failure)) => return Err(failure.into()),
                 Some(_) => {}
-                None => return Err(CliError::new(Code::Other, "the operation has no result")),
+                None => return Err(no_result()),
             }
         }
     }
@@ -209,6 +244,10 @@ impl Context {
         }
         Ok(())
     }
+}
+
+fn no_result() -> CliError {
+    CliError::new(Code::Other, "the operation has no result")
 }
 
 /// The sentence about the shop key.

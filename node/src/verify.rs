@@ -7,7 +7,9 @@ use std::path::Path;
 
 use cid::{Cid, Version};
 
-use crate::dag::import::{ImportError, ImportOptions, OnProgress, Profile, Sink, import_path};
+use crate::dag::import::{
+    ImportError, ImportOptions, ImportedFile, OnProgress, Profile, Sink, import_path,
+};
 
 /// The outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct Verdict {
     pub matches: bool,
     /// Bytes hashed.
     pub bytes: u64,
+    /// The regular files, in path order.
+    pub files: Vec<ImportedFile>,
 }
 
 /// Hashes `path` and compares. Names that begin with a dot count: they are on the disk, so they are
@@ -36,6 +40,7 @@ pub fn verify(path: &Path, cid: &Cid, progress: &OnProgress) -> Result<Verdict, 
         found: imported.root,
         matches: imported.root == *cid,
         bytes: imported.bytes,
+        files: imported.files,
     })
 }
 

@@ -162,6 +162,39 @@ fn a_tree_in_several_car_files_is_pinned() {
 }
 
 #[test]
+fn verify_lists_the_files_that_differ_from_a_stored_tree() {
+    let home = Home::new();
+    let folder = home.path().join("album");
+    std::fs::create_dir_all(folder.join("lyrics")).unwrap();
+    for file in ["same", "song", "lyrics/one", "lyrics/two"] {
+        std::fs::write(folder.join(file), file).unwrap();
+    }
+    let cid = offline(&home, &["add", "album"]).stdout;
+    let verify = || offline(&home, &["verify", "album", "--cid", cid.trim()]);
+    assert_eq!(verify().code, 0);
+    std::fs::write(folder.join("lyrics/one"), "changed").unwrap();
+    std::fs::remove_file(folder.join("lyrics/two")).unwrap();
+    std::fs::write(folder.join("new"), "new").unwrap();
+    let output = verify();
+    assert_eq!(output.code, 4);
+    let differences = "differs\tlyrics/one\nmissing\tlyrics/two\nadded\tnew\n";
+    assert_eq!(output.stdout, differences);
+
+    // Without the tree there is nothing to compare with, and no shop is made for it.
+    let arguments = [
+        "--data-dir",
+        "other",
+        "verify",
+        "album",
+        "--cid",
+        cid.trim(),
+    ];
+    let output = home.run(&arguments);
+    assert_eq!((output.code, output.stdout.as_str()), (4, ""));
+    assert!(!home.path().join("other").exists());
+}
+
+#[test]
 fn a_yanked_newest_version_is_marked() {
     let (home, _, _) = with_folder();
     offline(

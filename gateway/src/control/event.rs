@@ -87,6 +87,13 @@ pub enum Item {
         /// Whether it was pinned.
         pinned: bool,
     },
+    /// A file that is not as a CID says.
+    Difference {
+        /// `differs`, `missing` or `added`.
+        difference: String,
+        /// Its path.
+        path: String,
+    },
     /// Something that a check found to be wrong.
     Problem {
         /// `damaged` or `missing`.

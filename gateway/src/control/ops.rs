@@ -53,6 +53,7 @@ pub(super) async fn execute(
             content::cat(node, &fetcher, &path, offset, length, sink).await
         }
         Request::Ls { path } => content::ls(node, &path, sink).await,
+        Request::Tree { cid } => content::tree(node, cid, sink).await,
         Request::CarImport { files, pin } => car::import(node, &files, pin, sink).await,
         Request::CarExport { path, file } => car::export(node, &path, &file).await,
         Request::NamePublish {

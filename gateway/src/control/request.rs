@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cid::Cid;
 use duka_node::ids::{ProductId, Version};
 use duka_node::manifest::record::Price;
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,11 @@ pub enum Request {
     Ls {
         /// A content path.
         path: String,
+    },
+    /// All files of a tree that is stored here, by their paths.
+    Tree {
+        /// Its root.
+        cid: Cid,
     },
     /// Reads CAR files.
     CarImport {

@@ -46,6 +46,7 @@ use self::bitswap::Bitswap;
 use self::dht::Query;
 use self::event_loop::{Command, DialFailure, EventLoop};
 use self::listen::Listen;
+use self::reachability::Findings;
 use self::records::Records;
 use self::records::files::RecordFiles;
 use crate::ipns::{self, Record};
@@ -77,6 +78,7 @@ pub struct Network {
     peer_count: watch::Receiver<usize>,
     /// It looks for peers by itself.
     seeks_peers: bool,
+    reachability: watch::Receiver<Reachability>,
 }
 
 /// Why a network operation failed.
@@ -186,7 +188,10 @@ impl Network {
         let listeners = listen::open(&mut swarm, listen)?;
 
         let (commands, receiver) = mpsc::channel(COMMANDS);
-        let mut event_loop = EventLoop::new(swarm, receiver, files, bootstrap, config, stop);
+        let (verdict, reachability) = watch::channel(Reachability::Unknown);
+        let findings = Findings::new(verdict);
+        let mut event_loop =
+            EventLoop::new(swarm, receiver, files, bootstrap, config, findings, stop);
         listen::wait(&mut event_loop, &listeners).await?;
         let network = Self {
             peer,
@@ -195,6 +200,7 @@ impl Network {
             bitswap,
             peer_count: event_loop.peer_count(),
             seeks_peers: config.mdns || !config.bootstrap.is_empty(),
+            reachability,
         };
         let run = async move {
             event_loop.run().await;
@@ -227,12 +233,9 @@ impl Network {
         self.ask(Command::Addresses).await
     }
 
-    /// Whether others can reach this node.
-    ///
-    /// # Errors
-    /// [`NetError::Off`].
-    pub async fn reachability(&self) -> Result<Reachability, NetError> {
-        self.ask(Command::Reachability).await
+    /// Whether others can reach this node, and every change of that.
+    pub fn reachability(&self) -> watch::Receiver<Reachability> {
+        self.reachability.clone()
     }
 
     /// Connects to a peer and remembers its address. An address of the form `/p2p/<peer id>` is

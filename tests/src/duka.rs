@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::locate;
+use crate::net::{self, Machine};
 use crate::process::{self, Output, Process};
 
 /// Time for one command.
@@ -24,6 +25,12 @@ pub struct Options {
     pub dht: &'static str,
     /// Free space the store leaves.
     pub reserve: &'static str,
+    /// Find peers on the local network.
+    pub mdns: bool,
+    /// Ask the router to forward ports.
+    pub upnp: bool,
+    /// Use relays and hole punching.
+    pub relay: bool,
     /// Further lines, as in the configuration file: whole sections.
     pub more: String,
 }
@@ -34,6 +41,9 @@ impl Default for Options {
             listen: vec![TCP, QUIC],
             dht: "off",
             reserve: "1 MiB",
+            mdns: false,
+            upnp: false,
+            relay: false,
             more: String::new(),
         }
     }
@@ -45,11 +55,18 @@ pub const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 /// QUIC on loopback, at a port that the kernel chooses.
 pub const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 
+/// TCP on every interface, at a port that the kernel chooses.
+pub const TCP_ANYWHERE: &str = "/ip4/0.0.0.0/tcp/0";
+
+/// QUIC on every interface, at a port that the kernel chooses.
+pub const QUIC_ANYWHERE: &str = "/ip4/0.0.0.0/udp/0/quic-v1";
+
 /// A home with a configuration that names no public peer, and a data directory. Commands run in it.
 #[derive(Debug)]
 pub struct Duka {
     program: PathBuf,
     home: TempDir,
+    machine: Option<Machine>,
 }
 
 impl Duka {
@@ -88,9 +105,22 @@ impl Duka {
         let home = tempfile::Builder::new()
             .prefix("duka-")
             .tempdir_in(folder)?;
-        let duka = Self { program, home };
+        let duka = Self {
+            program,
+            home,
+            machine: None,
+        };
         duka.configure(options)?;
         Ok(duka)
+    }
+
+    /// The same home, but its programs run on a machine of a [`crate::net::Internet`].
+    #[must_use]
+    pub fn on(self, machine: &Machine) -> Self {
+        Self {
+            machine: Some(machine.clone()),
+            ..self
+        }
     }
 
     /// Writes the configuration file.
@@ -102,11 +132,14 @@ impl Duka {
             listen,
             dht,
             reserve,
+            mdns,
+            upnp,
+            relay,
             more,
         } = options;
         let text = format!(
             "[store]\nreserve = {reserve:?}\n\n[network]\nlisten = {listen:?}\nbootstrap = []\n\
-             mdns = false\nupnp = false\nrelay = false\ndht = {dht:?}\n\n\
+             mdns = {mdns}\nupnp = {upnp}\nrelay = {relay}\ndht = {dht:?}\n\n\
              [gateway]\nlisten = \"127.0.0.1:0\"\n\n{more}"
         );
         fs::write(self.home.path().join("config.toml"), text).context("the configuration")
@@ -124,7 +157,7 @@ impl Duka {
 
     /// A command of duka; its arguments are to be added.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = net::command(self.machine.as_ref(), &self.program);
         command
             .env_clear()
             .env("HOME", self.home.path())

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::locate;
+use crate::net::{self, Machine};
 use crate::process::{self, Output, Process};
 
 /// Time for one command.
@@ -48,6 +49,7 @@ pub struct Kubo {
     program: PathBuf,
     repo: TempDir,
     daemon: Option<Process>,
+    machine: Option<Machine>,
 }
 
 impl Kubo {
@@ -71,12 +73,20 @@ impl Kubo {
             program: locate::kubo()?,
             repo,
             daemon: None,
+            machine: None,
         };
         // The profile `test` gives loopback ports that the kernel chooses, no bootstrap peers, no mDNS.
         let profile = format!("--profile=test,{}", options.profile);
         kubo.ok(&["init", "--empty-repo", "--algorithm=ed25519", &profile])?;
         kubo.change_config(|config| configure(config, options))?;
         Ok(kubo)
+    }
+
+    /// The same repository, but its programs run on a machine of a [`crate::net::Internet`].
+    #[must_use]
+    pub fn on(mut self, machine: &Machine) -> Self {
+        self.machine = Some(machine.clone());
+        self
     }
 
     /// Makes a repository and starts its daemon.
@@ -160,7 +170,7 @@ impl Kubo {
 
     /// An `ipfs` command on this repository.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = net::command(self.machine.as_ref(), &self.program);
         command
             .env_clear()
             .env("IPFS_PATH", self.repo.path())

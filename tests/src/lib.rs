@@ -8,12 +8,14 @@
 //! `cargo test`), or the one named by `$DUKA`. Build it first, with the tests, as `tests/run` does:
 //! `cargo build --workspace --all-targets`.
 
+pub mod car;
 pub mod curl;
 pub mod duka;
 pub mod files;
 pub mod http;
 pub mod kubo;
 pub mod locate;
+pub mod net;
 pub mod process;
 pub mod proxy;
 

@@ -285,6 +285,20 @@ fn joined(reader: JoinHandle<Vec<u8>>) -> Vec<u8> {
     reader.join().expect("reading into memory does not panic")
 }
 
+/// The most memory that a running process ever had resident, in bytes.
+///
+/// # Errors
+/// If it has ended.
+pub fn peak_memory(pid: Pid) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .context("no VmHWM")?;
+    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim_end().parse()?;
+    Ok(kibibytes << 10)
+}
+
 /// Asks again and again until `check` gives a value; for state that nobody announces.
 ///
 /// # Errors

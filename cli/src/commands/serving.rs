@@ -6,13 +6,14 @@ use duka_config::Config;
 use duka_gateway::control::failure::{Code, Failure};
 use duka_gateway::control::server::ControlServer;
 use duka_gateway::server::{Readiness, Server, ServerError};
+use duka_node::net::Reachability;
 use duka_node::node::Node;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Context;
+use crate::context::{Context, Signals};
 use crate::error::CliError;
 use crate::ui::Ui;
 
@@ -96,6 +97,32 @@ impl Serving {
         Ok(addresses.iter().map(ToString::to_string).collect())
     }
 
+    /// Waits for a signal. Says meanwhile whether anyone outside can reach the node, each time that
+    /// this changes.
+    pub(crate) async fn wait(&self, ui: &mut Ui, signals: &mut Signals) -> Result<(), CliError> {
+        let Some(network) = self.node.network() else {
+            ui.note("Nobody outside this machine can get the files: the network is off.")?;
+            signals.next().await;
+            return Ok(());
+        };
+        let mut reachability = network.reachability();
+        let mut told = None;
+        loop {
+            let (word, sentence) = describe(&reachability.borrow_and_update());
+            if told != Some(word) {
+                told = Some(word);
+                ui.note(sentence)?;
+                let event =
+                    json!({ "type": "reachability", "reachability": word, "message": sentence });
+                ui.event(&event)?;
+            }
+            tokio::select! {
+                _ = signals.next() => return Ok(()),
+                Ok(()) = reachability.changed() => {}
+            }
+        }
+    }
+
     /// Finishes what is under way and stops, within ten seconds.
     pub(crate) async fn stop(mut self) {
         self.stop.cancel();
@@ -106,5 +133,26 @@ impl Serving {
         if tokio::time::timeout(STOP_LIMIT, stopped).await.is_err() {
             tracing::warn!("not everything stopped in time");
         }
+    }
+}
+
+/// Whether anyone outside can reach the node, in a word and in a sentence.
+fn describe(reachability: &Reachability) -> (&'static str, &'static str) {
+    match reachability {
+        Reachability::Public(_) => ("public", "Peers outside can reach this node."),
+        Reachability::Relayed(_) => (
+            "relayed",
+            "Peers outside reach this node over a relay, if their routers let them: forward the \
+             port in your router to be reached by all.",
+        ),
+        Reachability::Private => (
+            "private",
+            "Peers outside cannot reach this node: forward the port in your router, or let \
+             someone pin the CID.",
+        ),
+        Reachability::Unknown => (
+            "unknown",
+            "Whether peers outside can reach this node is not known yet; it is said here when it is.",
+        ),
     }
 }

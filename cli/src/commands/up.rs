@@ -11,7 +11,6 @@ use duka_gateway::control::event::Outcome;
 use duka_gateway::control::failure::Failure;
 use duka_gateway::control::request::{self, Import, Request, Source};
 use duka_node::ids::ProductId;
-use duka_node::net::Reachability;
 use duka_node::node;
 use duka_node::publish::Published;
 use serde_json::json;
@@ -67,12 +66,11 @@ pub(crate) async fn run(args: Up, cx: &Context, ui: &mut Ui) -> Result<(), CliEr
         }
     };
     print_links(ui, &serving, &published).await?;
-    ui.note(reachability(&serving).await)?;
     ui.note(back_up(&made.shop_key))?;
     ui.note("Ctrl-C stops.")?;
     serving.ready(ui, links(&serving, &published)).await?;
 
-    signals.next().await;
+    serving.wait(ui, &mut signals).await?;
     ui.note("stopping")?;
     serving.stop().await;
     ui.result("up", json!({}))
@@ -186,31 +184,6 @@ fn useful(addresses: Vec<String>) -> Vec<String> {
     };
     let useful: Vec<_> = addresses.iter().filter(is_useful).cloned().collect();
     if useful.is_empty() { addresses } else { useful }
-}
-
-/// Whether anyone outside can get the files, in a sentence.
-async fn reachability(serving: &Serving) -> String {
-    let Some(network) = serving.node.network() else {
-        return "Nobody outside this machine can reach the files: the network is off.".to_owned();
-    };
-    match network.reachability().await {
-        Ok(Reachability::Public(_)) => {
-            "Peers outside can reach this node: another node confirmed it.".to_owned()
-        }
-        Ok(Reachability::Relayed(_)) => {
-            "Peers outside reach this node over a relay: it works, but \
-             slowly; forward the port in your router to do better."
-                .to_owned()
-        }
-        Ok(Reachability::Private) => "Peers outside cannot reach this node: forward the port in \
-             your router, or let someone pin the CID."
-            .to_owned(),
-        _ => {
-            "Whether peers outside can reach this node is not known yet: that takes a minute, and \
-             `duka id` then shows a public address."
-                .to_owned()
-        }
-    }
 }
 
 /// The settings, with another port in place of a default one that is taken.

@@ -29,6 +29,14 @@ impl Scope {
         }
     }
 
+    /// [`Scope::admits`] of this scope.
+    pub(super) fn filter(self) -> fn(&Multiaddr) -> bool {
+        match self {
+            Self::Wan => |address| Self::Wan.admits(address),
+            Self::Lan => |address| Self::Lan.admits(address),
+        }
+    }
+
     /// Whether the address belongs into this DHT.
     pub(super) fn admits(self, address: &Multiaddr) -> bool {
         match host(address) {
@@ -88,6 +96,11 @@ pub(super) fn is_loopback(address: &Multiaddr) -> bool {
         Some(Host::Ip(ip)) => unmapped(ip).is_loopback(),
         Some(Host::Name(_)) | None => false,
     }
+}
+
+/// Whether a peer can be asked to dial the address, to see if that works.
+pub(super) fn is_testable(address: &Multiaddr) -> bool {
+    Scope::Wan.admits(address) && !is_relayed(address)
 }
 
 /// Whether the address leads through a relay.

@@ -13,7 +13,7 @@ use libp2p::{
     memory_connection_limits, ping, relay, upnp,
 };
 
-use super::address::Scope;
+use super::address::{Scope, is_testable};
 use super::bitswap;
 use super::records::Records;
 use super::scoped::Scoped;
@@ -46,7 +46,7 @@ pub(super) struct Behaviour {
     pub(super) bitswap: bitswap::Behaviour,
     pub(super) relay: relay::client::Behaviour,
     pub(super) hole_punching: Toggle<dcutr::Behaviour>,
-    pub(super) reachability: autonat::v2::client::Behaviour,
+    pub(super) reachability: Scoped<autonat::v2::client::Behaviour>,
     pub(super) dial_back: autonat::v2::server::Behaviour,
     pub(super) upnp: Toggle<upnp::tokio::Behaviour>,
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
@@ -85,7 +85,7 @@ pub(super) fn build(
         bitswap,
         relay,
         hole_punching: config.relay.then(|| dcutr::Behaviour::new(peer)).into(),
-        reachability: autonat::v2::client::Behaviour::default(),
+        reachability: Scoped::new(is_testable, autonat::v2::client::Behaviour::default()),
         dial_back: autonat::v2::server::Behaviour::default(),
         upnp: config.upnp.then(upnp::tokio::Behaviour::default).into(),
         mdns: mdns.into(),
@@ -132,7 +132,7 @@ fn dht(mode: DhtMode, scope: Scope, peer: PeerId, records: Records) -> Option<Dh
         .set_max_packet_size(KAD_MESSAGE_LIMIT);
     let mut dht = kad::Behaviour::with_config(peer, records, config);
     dht.set_mode(mode);
-    Some(Scoped::new(scope, dht))
+    Some(Scoped::new(scope.filter(), dht))
 }
 
 /// `None` lets Kademlia switch: server while this node has a confirmed address of the scope.

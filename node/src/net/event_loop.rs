@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use duka_config::NetworkConfig;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
+use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, FromSwarm, NetworkBehaviour, SwarmEvent};
@@ -20,7 +21,7 @@ use super::address::{self, Scope};
 use super::behaviour::{Behaviour, BehaviourEvent};
 use super::bootstrap::Backoff;
 use super::dht::{Queries, Query};
-use super::reachability::{Findings, Reachability};
+use super::reachability::Findings;
 use super::records::files::RecordFiles;
 use super::{PeerInfo, dial_error};
 use trimming::Trimming;
@@ -49,7 +50,6 @@ pub(super) enum Command {
     },
     Peers(oneshot::Sender<Vec<PeerInfo>>),
     Addresses(oneshot::Sender<Vec<Multiaddr>>),
-    Reachability(oneshot::Sender<Reachability>),
     Query(Scope, Query),
 }
 
@@ -79,6 +79,8 @@ struct Peer {
     connections: Vec<(ConnectionId, Multiaddr)>,
     agent: Option<String>,
     round_trip: Option<Duration>,
+    /// Where it takes reservations, if it is a relay.
+    relays_at: Option<Multiaddr>,
 }
 
 /// The swarm and everything that is known about it.
@@ -109,6 +111,7 @@ impl EventLoop {
         files: RecordFiles,
         bootstrap: Vec<Multiaddr>,
         config: &NetworkConfig,
+        findings: Findings,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -126,7 +129,7 @@ impl EventLoop {
             dials: HashMap::new(),
             provider_dials: HashMap::new(),
             queries: Queries::default(),
-            findings: Findings::default(),
+            findings,
             relays: HashMap::new(),
         }
     }
@@ -160,6 +163,10 @@ impl EventLoop {
                 }
                 _ => {}
             }
+            self.apply(Action::Swarm(Box::new(event)));
+        }
+        // A listener on all interfaces has told of one; the others are known as well by now.
+        while let Some(event) = self.swarm.select_next_some().now_or_never() {
             self.apply(Action::Swarm(Box::new(event)));
         }
         Ok(())
@@ -256,9 +263,6 @@ impl EventLoop {
             Command::Addresses(reply) => {
                 reply.send(self.addresses()).ok();
             }
-            Command::Reachability(reply) => {
-                reply.send(self.findings.verdict()).ok();
-            }
             Command::Query(scope, query) => self.query(scope, query),
         }
     }
@@ -304,11 +308,7 @@ impl EventLoop {
                 connection_id,
                 endpoint,
                 ..
-            } => self.connected(
-                peer_id,
-                connection_id,
-                endpoint.get_remote_address().clone(),
-            ),
+            } => self.connected(peer_id, connection_id, remote_address(&endpoint)),
             SwarmEvent::ConnectionClosed {
                 peer_id,
                 connection_id,
@@ -360,12 +360,14 @@ impl EventLoop {
             BehaviourEvent::Lan(event) => self.dht_event(Scope::Lan, event),
             BehaviourEvent::Reachability(autonat::v2::client::Event {
                 tested_addr,
-                server,
                 result,
                 ..
             }) => match result {
                 Ok(()) => self.findings.confirmed(tested_addr),
-                Err(_) => self.findings.failed(&tested_addr, server),
+                Err(_) => {
+                    self.findings.failed(&tested_addr);
+                    self.seek_relays();
+                }
             },
             BehaviourEvent::Upnp(event) => match event {
                 upnp::Event::NewExternalAddr { external_addr, .. } => {
@@ -397,6 +399,7 @@ impl EventLoop {
                 since: Instant::now(),
                 connections: Vec::new(),
                 agent: None,
+                relays_at: None,
                 round_trip: None,
             })
             .connections
@@ -448,7 +451,7 @@ impl EventLoop {
         tracing::info!(%address, "listening");
         if Scope::Lan.admits(&address) {
             self.swarm.add_external_address(address.clone());
-        } else if Scope::Wan.admits(&address) && !address::is_relayed(&address) {
+        } else if address::is_testable(&address) {
             self.swarm.behaviour_mut().reachability.on_swarm_event(
                 FromSwarm::NewExternalAddrCandidate(libp2p::swarm::NewExternalAddrCandidate {
                     addr: &address,
@@ -484,27 +487,38 @@ impl EventLoop {
             }
         }
         let relays = info.protocols.iter().any(|name| *name == RELAY_PROTOCOL);
-        if relays && self.relay && self.findings.is_unreachable() && self.relays.len() < RELAYS {
-            self.reserve(peer, &info.listen_addrs);
-        }
         if let Some(known) = self.peers.get_mut(&peer) {
+            let public = info.listen_addrs.iter().find(|a| Scope::Wan.admits(a));
+            known.relays_at = public.filter(|_| relays).cloned();
             known.agent = Some(info.agent_version);
             self.peers_changed();
         }
+        self.seek_relays();
     }
 
-    /// Asks a relay to pass connections on to this node.
-    fn reserve(&mut self, relay: PeerId, addresses: &[Multiaddr]) {
-        let Some(address) = addresses.iter().find(|a| Scope::Wan.admits(a)) else {
+    /// Asks relays among the peers to pass connections on to this node, if it needs that.
+    fn seek_relays(&mut self) {
+        if !self.relay || !self.findings.is_unreachable() {
             return;
-        };
-        let circuit = address::with_peer(address.clone(), relay)
-            .with(libp2p::multiaddr::Protocol::P2pCircuit);
-        match self.swarm.listen_on(circuit) {
-            Ok(id) => {
-                self.relays.insert(id, relay);
+        }
+        for (id, peer) in &self.peers {
+            if self.relays.len() >= RELAYS {
+                return;
             }
-            Err(error) => tracing::debug!(%relay, %error, "cannot use the relay"),
+            let Some(address) = &peer.relays_at else {
+                continue;
+            };
+            if self.relays.values().any(|relay| relay == id) {
+                continue;
+            }
+            let circuit = address::with_peer(address::without_peer(address), *id)
+                .with(libp2p::multiaddr::Protocol::P2pCircuit);
+            match self.swarm.listen_on(circuit) {
+                Ok(listener) => {
+                    self.relays.insert(listener, *id);
+                }
+                Err(error) => tracing::debug!(relay = %id, %error, "cannot use the relay"),
+            }
         }
     }
 
@@ -523,7 +537,10 @@ impl EventLoop {
         self.peers
             .iter()
             .filter_map(|(id, peer)| {
-                let (_, address) = peer.connections.first()?;
+                let connections = || peer.connections.iter().map(|(_, address)| address);
+                let address = connections()
+                    .find(|address| !address::is_relayed(address))
+                    .or_else(|| connections().next())?;
                 Some(PeerInfo {
                     peer: *id,
                     address: address.clone(),
@@ -545,6 +562,14 @@ impl EventLoop {
         addresses.sort();
         addresses.dedup();
         addresses
+    }
+}
+
+/// Where the peer is. One that came over a relay has no address of its own.
+fn remote_address(endpoint: &ConnectedPoint) -> Multiaddr {
+    match endpoint {
+        ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => local_addr.clone(),
+        endpoint => endpoint.get_remote_address().clone(),
     }
 }
 

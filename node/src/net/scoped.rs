@@ -1,8 +1,10 @@
-//! Keeps a behaviour to the addresses of one DHT.
+//! Keeps a behaviour to the addresses that it is for.
 //!
 //! Kademlia puts every external address of this node into its provider records, and dials every
 //! address that it is told. Inside this wrapper it only ever sees those of its scope, so the public
-//! DHT never hears of a private address and cannot make this node probe its local network.
+//! DHT never hears of a private address and cannot make this node probe its local network. The
+//! client of AutoNAT would ask peers every five seconds, without end, about addresses that they
+//! refuse to dial.
 
 use std::task::{Context, Poll};
 
@@ -14,17 +16,15 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use super::address::Scope;
-
-/// A behaviour that knows the addresses of one scope.
+/// A behaviour that knows only some addresses.
 pub(super) struct Scoped<B> {
-    scope: Scope,
+    admits: fn(&Multiaddr) -> bool,
     inner: B,
 }
 
 impl<B> Scoped<B> {
-    pub(super) fn new(scope: Scope, inner: B) -> Self {
-        Self { scope, inner }
+    pub(super) fn new(admits: fn(&Multiaddr) -> bool, inner: B) -> Self {
+        Self { admits, inner }
     }
 
     pub(super) fn inner_mut(&mut self) -> &mut B {
@@ -67,7 +67,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Scoped<B> {
         let mut found = self
             .inner
             .handle_pending_outbound_connection(id, peer, addresses, role)?;
-        found.retain(|address| self.scope.admits(address));
+        found.retain(self.admits);
         Ok(found)
     }
 
@@ -93,7 +93,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Scoped<B> {
             FromSwarm::NewExternalAddrOfPeer(event) => Some(event.addr),
             _ => None,
         };
-        if address.is_none_or(|address| self.scope.admits(address)) {
+        if address.is_none_or(self.admits) {
             self.inner.on_swarm_event(event);
         }
     }

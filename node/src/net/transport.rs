@@ -1,8 +1,10 @@
 //! The ways to reach a peer: TCP, QUIC, WebSocket and relays, each encrypted and multiplexed.
 
 use std::io;
+use std::time::Duration;
 
 use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, OrTransport};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
@@ -10,6 +12,10 @@ use libp2p::{PeerId, Transport, dns, quic, relay, tcp, websocket};
 
 use super::dial_filter::DialFilter;
 use super::security::Security;
+
+/// A connection stands after this, either way, or is given up. Shorter than the 10 s that AutoNAT
+/// gives a peer to say whether it could dial back.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// What the swarm dials and listens with.
 pub(super) type Transports = Boxed<(PeerId, StreamMuxerBox)>;
@@ -48,8 +54,8 @@ pub(super) fn build(key: &Keypair) -> io::Result<(Transports, relay::client::Beh
     let transports = OrTransport::new(relay, websocket)
         .map(|either, _| either.into_inner())
         .or_transport(with_dns(DialFilter(sockets)))
-        .map(|either, _| either.into_inner())
-        .boxed();
+        .map(|either, _| either.into_inner());
+    let transports = TransportTimeout::new(transports, CONNECT_TIMEOUT).boxed();
     Ok((transports, relay_behaviour))
 }
 

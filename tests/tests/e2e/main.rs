@@ -3,8 +3,10 @@
 
 mod bad_blocks;
 mod bad_input;
+mod connectivity;
 mod gateway;
 mod get;
+mod memory;
 mod network;
 mod roots;
 mod routing;

@@ -180,6 +180,10 @@ struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
     fn mount(size: &str) -> Result<Self> {
+        anyhow::ensure!(
+            is_root(),
+            "this test mounts a file system, which only root may: run the tests as root"
+        );
         let folder = tempfile::tempdir()?;
         let path = folder.path().to_str().expect("a test's path is text");
         let output = system(
@@ -200,24 +204,9 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Only root mounts; elsewhere the same is tested by the reserve, and in the store's own tests.
-#[expect(clippy::print_stderr, reason = "says what was left out")]
-fn small_disk(size: &str) -> Option<SmallDisk> {
-    match SmallDisk::mount(size) {
-        Ok(disk) => Some(disk),
-        Err(error) if is_root() => panic!("{error:#}"),
-        Err(error) => {
-            eprintln!("left out, needs root: {error}");
-            None
-        }
-    }
-}
-
 #[test]
 fn a_full_disk_exits_with_9_and_what_was_stored_stays() {
-    let Some(disk) = small_disk("96m") else {
-        return;
-    };
+    let disk = SmallDisk::mount("96m").unwrap();
     let options = Options {
         reserve: "8 MiB",
         ..Options::default()
@@ -239,9 +228,7 @@ fn a_full_disk_exits_with_9_and_what_was_stored_stays() {
 
 #[test]
 fn a_disk_without_any_room_exits_with_9_and_everything_works_again_with_room() {
-    let Some(disk) = small_disk("160m") else {
-        return;
-    };
+    let disk = SmallDisk::mount("160m").unwrap();
     let duka = Duka::in_folder(disk.0.path(), &Options::default()).unwrap();
     let outside = tempfile::tempdir().unwrap();
     let (file, filler) = (outside.path().join("file"), disk.0.path().join("filler"));

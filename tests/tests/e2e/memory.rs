@@ -10,6 +10,9 @@ use duka_tests::{Duka, car, files, locate, process};
 use rustix::process::Pid;
 
 const MIB: u64 = 1 << 20;
+/// What the allocator may keep of freed blocks: for each thread a little, so more after some time,
+/// but no more with the length of the content. It is less than 1 % of 10 GiB.
+const KEPT: u64 = 96 * MIB;
 
 /// Fetches content from a fresh node's gateway, and gives the most memory that the node ever had.
 fn memory_of_serving(duka: &Duka, cid: &str, length: u64) -> u64 {
@@ -40,7 +43,7 @@ fn a_file_of_10_gib_takes_no_more_memory_to_serve_than_one_of_10_mib() {
     let small = memory_of_serving(&duka, &small, 10 * MIB);
     let large = memory_of_serving(&duka, &large, 10 * 1024 * MIB);
     assert!(
-        large < small + 16 * MIB,
+        large < small + KEPT,
         "10 MiB took {} MiB, 10 GiB took {} MiB",
         small / MIB,
         large / MIB

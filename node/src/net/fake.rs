@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::address::Scope;
 use super::dht::Query;
 use super::event_loop::Command;
-use super::{COMMANDS, Network, QUERIES, bitswap};
+use super::{COMMANDS, Network, QUERIES, Reachability, bitswap};
 use crate::store::Store;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -40,6 +40,7 @@ impl FakeDht {
             bitswap,
             peer_count: watch::Sender::new(0).subscribe(),
             seeks_peers: false,
+            reachability: watch::Sender::new(Reachability::Unknown).subscribe(),
         };
         let _stop = stop.drop_guard();
         (network, Self { commands, _stop })

@@ -164,10 +164,6 @@ fn a_node_behind_a_router_is_reached_over_a_relay_and_then_directly() {
         of_shop.find(|peer| !peer.contains("p2p-circuit")).map(drop)
     })
     .unwrap();
-    println!(
-        "{}",
-        kubo.ok(&["swarm", "peers", "-v", "--streams"]).unwrap()
-    );
     assert_eq!(
         files::sha256(&kubo.cat(&cid).unwrap()),
         files::sha256_of(&file).unwrap()

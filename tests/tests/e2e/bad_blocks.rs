@@ -3,13 +3,16 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use duka_tests::duka::Options;
+use duka_tests::http::{BadGateway, Fault};
 use duka_tests::kubo::{self, Kubo};
-use duka_tests::{Duka, files};
+use duka_tests::{Duka, files, process};
 
 use crate::get::impatient;
+use crate::kept::Kept;
 use crate::{add, assert_refused, cat, is_root, system};
 
 const MIB: u64 = 1 << 20;
@@ -148,6 +151,14 @@ fn a_damaged_journal_is_reported_and_nothing_is_thrown_away() {
         bytes.len(),
         "the journal was cut"
     );
+
+    // Nothing was lost: as the byte is right again, so is everything.
+    flip(&journal, at as u64);
+    let products = duka.plain(&["product", "list"]).unwrap().text();
+    for product in ["one", "two", "three"] {
+        assert!(products.contains(product), "{products}");
+    }
+    duka.ok(&["fsck"]).unwrap();
 }
 
 /// The file that the manifest's records are appended to.
@@ -263,16 +274,19 @@ fn the_reserve_is_kept_free() {
         reserve: "1 EiB",
         ..Options::default()
     };
-    let duka = Duka::with(&options).unwrap();
-    fs::write(duka.home().join("file"), "no room").unwrap();
-    let outcome = duka.cmd(&["add", "file"]).unwrap();
+    let kept = Kept::new();
+    kept.duka.configure(&options).unwrap();
+    fs::write(kept.duka.home().join("file"), "no room").unwrap();
+    let outcome = kept.duka.cmd(&["add", "file"]).unwrap();
     assert_refused(&outcome, 9, &[]);
+    kept.assert_whole();
 }
 
 #[test]
 fn a_peer_with_a_wrong_block_is_not_believed() {
     let kubo = Kubo::run(kubo::Options::default()).unwrap();
-    let duka = Duka::with(&impatient()).unwrap();
+    let kept = Kept::with(&impatient());
+    let duka = &kept.duka;
     let content = files::random_bytes(64, 100_000);
     let file = duka.home().join("file");
     fs::write(&file, &content).unwrap();
@@ -295,4 +309,58 @@ fn a_peer_with_a_wrong_block_is_not_believed() {
     node.stop().unwrap();
     let outcome = duka.cmd(&["--offline", "cat", &cid]).unwrap();
     assert_eq!(outcome.code, 3, "a wrong block was stored: {outcome:?}");
+    kept.assert_whole();
+}
+
+#[test]
+fn a_node_believes_no_gateway_that_lies_and_waits_for_none_that_hangs() {
+    let kubo = Kubo::run(kubo::Options::default()).unwrap();
+    let kept = Kept::with(&impatient());
+    let file = kept.duka.home().join("file");
+    fs::write(&file, files::random_bytes(66, 100_000)).unwrap();
+    let cid = kubo.add(&file).unwrap();
+    let gateway = |fault| BadGateway::start(&kubo.gateway().unwrap(), fault).unwrap();
+    for fault in [Fault::FlipsABit, Fault::Truncates, Fault::Hangs] {
+        let mut command = kept.duka.command();
+        command
+            .env("DUKA_GATEWAY_UPSTREAMS", gateway(fault).url())
+            .args(["--json", "pin", "add", &cid]);
+        let output = process::run(&mut command, Duration::from_secs(60)).unwrap();
+        let code = output.code;
+        // A peer that has it may still come, so this is temporary.
+        assert_eq!(code, Some(5), "{fault:?}: {output:?}");
+        let last = output.text().lines().last().unwrap().to_owned();
+        let error: serde_json::Value = serde_json::from_str(&last).unwrap();
+        assert_eq!(error["type"], "error", "{fault:?}: {last}");
+        let pins = kept.duka.plain(&["pin", "ls"]).unwrap().text();
+        assert!(!pins.contains(&cid), "{fault:?}: pinned all the same");
+        let absent = kept.duka.cmd(&["--offline", "cat", &cid]).unwrap();
+        assert_eq!(
+            absent.code, 3,
+            "{fault:?}: wrong bytes are stored: {absent:?}"
+        );
+        kept.assert_whole();
+    }
+}
+
+#[test]
+fn a_pack_that_lost_its_end_is_reported_and_the_rest_stays() {
+    let kept = Kept::new();
+    let late = kept.duka.home().join("late");
+    fs::write(&late, files::random_bytes(67, 500_000)).unwrap();
+    let cid = add(&kept.duka, &late).unwrap();
+    let wanted = &files::random_bytes(67, 500_000)[250_000..250_032];
+    let [(pack, at)] = &find_bytes(&kept.duka.data_dir(), wanted)[..] else {
+        panic!("a block is stored once");
+    };
+    let file = fs::OpenOptions::new().write(true).open(pack).unwrap();
+    file.set_len(*at).unwrap();
+    let outcome = kept.duka.cmd(&["cat", &cid]).unwrap();
+    assert!([3, 4].contains(&outcome.code), "{outcome:?}");
+    assert_refused(&kept.duka.cmd(&["fsck"]).unwrap(), 4, &[&cid]);
+
+    // Adding the same content again heals it.
+    assert_eq!(add(&kept.duka, &late).unwrap(), cid);
+    assert!(cat(&kept.duka, &cid).unwrap() == files::random_bytes(67, 500_000));
+    kept.assert_whole();
 }

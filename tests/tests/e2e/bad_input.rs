@@ -14,34 +14,10 @@ use std::time::Duration;
 use duka_tests::kubo::{self, Kubo};
 use duka_tests::{Duka, files, locate, process};
 
+use crate::kept::Kept;
 use crate::{add, assert_refused, cat, is_root};
 
 const MIB: u64 = 1 << 20;
-
-/// A duka with something stored, which must still be there at the end.
-struct Kept {
-    duka: Duka,
-    cid: String,
-}
-
-impl Kept {
-    fn new() -> Self {
-        let duka = Duka::new().unwrap();
-        let file = duka.home().join("kept");
-        fs::write(&file, files::random_bytes(50, 2_000_000)).unwrap();
-        let cid = add(&duka, &file).unwrap();
-        Self { duka, cid }
-    }
-
-    fn assert_whole(&self) {
-        let bytes = cat(&self.duka, &self.cid).unwrap();
-        assert!(
-            bytes == files::random_bytes(50, 2_000_000),
-            "what was stored changed"
-        );
-        self.duka.ok(&["fsck"]).unwrap();
-    }
-}
 
 /// Publishing a path must be refused with this exit code, and these words.
 #[track_caller]
@@ -79,41 +55,56 @@ fn an_unreadable_file_is_named() {
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("secret"), "x").unwrap();
     fs::set_permissions(folder.join("secret"), fs::Permissions::from_mode(0o000)).unwrap();
-    let arguments = [
-        "--json",
-        "publish",
-        "folder",
-        "--product",
-        "p",
-        "--version",
-        "1",
-    ];
-    // Root reads everything, so the command runs as nobody, with a copy of the program it may read.
-    let mut command = if is_root() {
-        let program = duka.home().join("duka");
+    fs::write(duka.home().join("kept"), "kept").unwrap();
+    // Root reads everything, so the commands run as nobody, with a copy of the program it may read.
+    let program = duka.home().join("duka");
+    if is_root() {
         fs::copy(locate::duka().unwrap(), &program).unwrap();
         for path in [duka.home().to_owned(), program.clone(), folder.clone()] {
             chown(path, Some(65534), Some(65534)).unwrap();
         }
-        // Kept::new ran as root.
-        drop(fs::remove_dir_all(duka.data_dir()));
-        let mut command = std::process::Command::new(locate::system("setpriv").unwrap());
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-        command
-            .arg(program)
-            .env_clear()
-            .env("HOME", duka.home())
-            .current_dir(duka.home());
-        command.arg("--data-dir").arg(duka.data_dir());
-        command
-    } else {
-        duka.command()
+        // It was made as root.
+        fs::remove_dir_all(duka.data_dir()).unwrap();
+    }
+    let run = |arguments: &[&str]| {
+        let mut command = if is_root() {
+            let mut command = std::process::Command::new(locate::system("setpriv").unwrap());
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+            command
+                .arg(&program)
+                .env_clear()
+                .env("HOME", duka.home())
+                .current_dir(duka.home());
+            command.arg("--data-dir").arg(duka.data_dir());
+            command
+        } else {
+            duka.command()
+        };
+        process::run(command.args(arguments), Duration::from_secs(60)).unwrap()
     };
-    let output = process::run(command.args(arguments), Duration::from_secs(60)).unwrap();
-    let said = format!("{}{}", output.text(), output.stderr);
-    assert_eq!(output.code, Some(6), "{said}");
+    let publish = |path| {
+        run(&[
+            "--json",
+            "publish",
+            path,
+            "--product",
+            path,
+            "--version",
+            "1",
+        ])
+    };
+    let kept = publish("kept");
+    assert_eq!(kept.code, Some(0), "{kept:?}");
+    let refused = publish("folder");
+    let said = format!("{}{}", refused.text(), refused.stderr);
+    assert_eq!(refused.code, Some(6), "{said}");
     assert!(said.contains("secret"), "{said}");
     assert!(!said.contains("panicked"), "{said}");
+    let products = run(&["product", "list"]).text();
+    assert!(products.contains("kept"), "{products}");
+    assert!(!products.contains("folder"), "{products}");
+    let fsck = run(&["fsck"]);
+    assert_eq!(fsck.code, Some(0), "{fsck:?}");
 }
 
 #[test]

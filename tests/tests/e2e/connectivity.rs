@@ -10,7 +10,7 @@ use duka_tests::process::wait_until;
 use duka_tests::{Duka, files};
 use serde_json::{Value, json};
 
-use crate::add;
+use crate::{add, assert_same_file};
 
 /// Time for a test of reachability, a reservation, or a hole.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -150,10 +150,7 @@ fn a_node_behind_a_router_is_reached_over_a_relay_and_then_directly() {
     buyer
         .ok(&["get", &cid, "-o", out.to_str().unwrap()])
         .unwrap();
-    assert_eq!(
-        files::sha256_of(&out).unwrap(),
-        files::sha256_of(&file).unwrap()
-    );
+    assert_same_file(&out, &file);
 
     // A Kubo on the internet.
     let kubo = kubo_on(&internet.machine(FRIEND).unwrap(), |_| {});

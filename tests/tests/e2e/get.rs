@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use duka_tests::duka::Options;
@@ -12,9 +12,52 @@ use duka_tests::process::Process;
 use duka_tests::{Duka, files};
 
 use crate::network::progress;
-use crate::{add, assert_refused, buyer};
+use crate::{add, assert_refused, assert_same_file, buyer};
 
 const MIB: u64 = 1 << 20;
+
+/// A file behind Kubo's gateway, and a buyer without a data directory.
+struct Offer {
+    _kubo: Kubo,
+    duka: Duka,
+    file: PathBuf,
+    cid: String,
+    /// Kubo's gateway.
+    gateway: String,
+    /// Where the buyer wants it.
+    out: PathBuf,
+}
+
+impl Offer {
+    fn new(seed: u64, length: u64, options: &Options) -> Self {
+        let kubo = Kubo::run(kubo::Options::default()).unwrap();
+        let duka = buyer(options);
+        let (file, out) = (duka.home().join("file"), duka.home().join("out"));
+        files::write_random(&file, seed, length).unwrap();
+        Self {
+            cid: kubo.add(&file).unwrap(),
+            gateway: kubo.gateway().unwrap(),
+            _kubo: kubo,
+            duka,
+            file,
+            out,
+        }
+    }
+
+    /// The arguments of a `get` from these gateways.
+    fn arguments<'a>(&'a self, gateways: &[&'a str]) -> Vec<&'a str> {
+        let mut arguments = vec!["get", &self.cid, "-o", self.out.to_str().unwrap()];
+        for gateway in gateways {
+            arguments.extend(["--gateway", gateway]);
+        }
+        arguments
+    }
+
+    /// A gateway with a fault, before the good one.
+    fn bad_gateway(&self, fault: Fault) -> String {
+        BadGateway::start(&self.gateway, fault).unwrap().url()
+    }
+}
 
 #[test]
 fn a_tree_comes_from_kubos_gateway_without_a_node() {
@@ -81,29 +124,13 @@ fn an_existing_folder_is_never_mixed_into_without_update() {
 
 #[test]
 fn a_get_killed_half_way_resumes_and_never_shows_half() {
-    let kubo = Kubo::run(kubo::Options::default()).unwrap();
-    let duka = buyer(&Options::default());
-    let file = duka.home().join("file");
-    files::write_random(&file, 41, 128 * MIB).unwrap();
-    let cid = kubo.add(&file).unwrap();
-    let gateway = kubo.gateway().unwrap();
+    let offer = Offer::new(41, 128 * MIB, &Options::default());
     // Slow, so that the transfer takes long enough to be killed.
-    let slow = BadGateway::start(&gateway, Fault::IsSlow).unwrap().url();
-    let out = duka.home().join("out");
-    let to = out.to_str().unwrap();
-
-    let mut command = duka.command();
-    command.args([
-        "--json",
-        "--progress",
-        "always",
-        "get",
-        &cid,
-        "-o",
-        to,
-        "--gateway",
-        &slow,
-    ]);
+    let slow = offer.bad_gateway(Fault::IsSlow);
+    let mut command = offer.duka.command();
+    command
+        .args(["--json", "--progress", "always"])
+        .args(offer.arguments(&[&slow]));
     let get = Process::start("duka get", &mut command).unwrap();
     let half = Duration::from_secs(60);
     get.wait_for(half, |line| {
@@ -115,21 +142,17 @@ fn a_get_killed_half_way_resumes_and_never_shows_half() {
         "the transfer was over before it could be killed"
     );
     get.kill();
-    assert!(!out.exists(), "half a file is visible");
+    assert!(!offer.out.exists(), "half a file is visible");
 
-    let result = duka
-        .ok(&["get", &cid, "-o", to, "--gateway", &gateway])
-        .unwrap();
-    assert_eq!(
-        files::sha256_of(&out).unwrap(),
-        files::sha256_of(&file).unwrap()
-    );
+    let get = offer.arguments(&[&offer.gateway]);
+    let result = offer.duka.ok(&get).unwrap();
+    assert_same_file(&offer.out, &offer.file);
     let reused = result["reused"].as_u64().unwrap();
     assert!(
         reused >= 4 * MIB,
         "nothing of the first run was used: {result}"
     );
-    let left = leftovers(duka.home());
+    let left = leftovers(offer.duka.home());
     assert!(left.is_empty(), "left behind: {left:?}");
 }
 
@@ -147,78 +170,34 @@ fn leftovers(folder: &Path) -> Vec<String> {
 
 #[test]
 fn a_lying_gateway_is_refused_and_a_good_one_takes_over() {
-    let kubo = Kubo::run(kubo::Options::default()).unwrap();
-    let duka = buyer(&Options::default());
-    let file = duka.home().join("file");
-    files::write_random(&file, 42, 3 * MIB).unwrap();
-    let cid = kubo.add(&file).unwrap();
-    let good = kubo.gateway().unwrap();
-    let out = duka.home().join("out");
-    let to = out.to_str().unwrap();
-
-    let lying = BadGateway::start(&good, Fault::FlipsABit).unwrap().url();
-    let refused = duka
-        .cmd(&["get", &cid, "-o", to, "--gateway", &lying])
-        .unwrap();
+    let offer = Offer::new(42, 3 * MIB, &Options::default());
+    let lying = offer.bad_gateway(Fault::FlipsABit);
+    let refused = offer.duka.cmd(&offer.arguments(&[&lying])).unwrap();
     assert_refused(&refused, 4, &[]);
-    assert!(!out.exists(), "unverified bytes were written");
+    assert!(!offer.out.exists(), "unverified bytes were written");
 
-    let short = BadGateway::start(&good, Fault::Truncates).unwrap().url();
-    let refused = duka
-        .cmd(&["get", &cid, "-o", to, "--gateway", &short])
-        .unwrap();
+    let short = offer.bad_gateway(Fault::Truncates);
+    let refused = offer.duka.cmd(&offer.arguments(&[&short])).unwrap();
     assert!([4, 5].contains(&refused.code), "{refused:?}");
-    assert!(!out.exists(), "half a file is visible");
+    assert!(!offer.out.exists(), "half a file is visible");
 
-    duka.ok(&[
-        "get",
-        &cid,
-        "-o",
-        to,
-        "--gateway",
-        &lying,
-        "--gateway",
-        &good,
-    ])
-    .unwrap();
-    assert_eq!(
-        files::sha256_of(&out).unwrap(),
-        files::sha256_of(&file).unwrap()
-    );
+    let get = offer.arguments(&[&lying, &offer.gateway]);
+    offer.duka.ok(&get).unwrap();
+    assert_same_file(&offer.out, &offer.file);
 }
 
 #[test]
 fn a_hanging_gateway_ends_in_time_and_a_good_one_takes_over() {
-    let kubo = Kubo::run(kubo::Options::default()).unwrap();
-    let duka = buyer(&impatient());
-    let file = duka.home().join("file");
-    files::write_random(&file, 43, 3 * MIB).unwrap();
-    let cid = kubo.add(&file).unwrap();
-    let good = kubo.gateway().unwrap();
-    let hanging = BadGateway::start(&good, Fault::Hangs).unwrap().url();
-    let out = duka.home().join("out");
-    let to = out.to_str().unwrap();
-    let refused = duka
-        .cmd(&["get", &cid, "-o", to, "--gateway", &hanging])
-        .unwrap();
+    let offer = Offer::new(43, 3 * MIB, &impatient());
+    let hanging = offer.bad_gateway(Fault::Hangs);
+    let refused = offer.duka.cmd(&offer.arguments(&[&hanging])).unwrap();
     assert!([5, 124].contains(&refused.code), "{refused:?}");
     assert_refused(&refused, refused.code, &[]);
-    assert!(!out.exists());
-    duka.ok(&[
-        "get",
-        &cid,
-        "-o",
-        to,
-        "--gateway",
-        &hanging,
-        "--gateway",
-        &good,
-    ])
-    .unwrap();
-    assert_eq!(
-        files::sha256_of(&out).unwrap(),
-        files::sha256_of(&file).unwrap()
-    );
+    assert!(!offer.out.exists());
+
+    let get = offer.arguments(&[&hanging, &offer.gateway]);
+    offer.duka.ok(&get).unwrap();
+    assert_same_file(&offer.out, &offer.file);
 }
 
 /// Gives up on a block after 3 s.
@@ -274,8 +253,5 @@ fn a_node_shares_what_it_added_with_another_duka() {
     buyer
         .ok(&["get", &cid, "-o", out.to_str().unwrap()])
         .unwrap();
-    assert_eq!(
-        files::sha256_of(&out).unwrap(),
-        files::sha256_of(&file).unwrap()
-    );
+    assert_same_file(&out, &file);
 }

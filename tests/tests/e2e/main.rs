@@ -6,6 +6,7 @@ mod bad_input;
 mod connectivity;
 mod gateway;
 mod get;
+mod kept;
 mod memory;
 mod network;
 mod roots;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use anyhow::Result;
 use duka_tests::duka::{Outcome, Serving, field};
 use duka_tests::kubo::{self, Kubo};
-use duka_tests::{Duka, process};
+use duka_tests::{Duka, files, process};
 
 /// A duka that serves and a Kubo, connected over TCP, without routing.
 struct Pair {
@@ -73,6 +74,18 @@ fn add(duka: &Duka, path: &std::path::Path) -> Result<String> {
         path.to_str().expect("a test's path is text"),
     ])?;
     Ok(field(&result, "cid")?.to_owned())
+}
+
+/// Two files have the same bytes. They may be too long to be read into memory.
+#[track_caller]
+fn assert_same_file(one: &std::path::Path, other: &std::path::Path) {
+    assert_eq!(
+        files::sha256_of(one).unwrap(),
+        files::sha256_of(other).unwrap(),
+        "{} and {} differ",
+        one.display(),
+        other.display()
+    );
 }
 
 /// A home without a data directory, as a buyer has it.

@@ -9,7 +9,7 @@ use duka_tests::process::Process;
 use duka_tests::proxy::DelayProxy;
 use duka_tests::{Duka, files};
 
-use crate::{Pair, add, cat};
+use crate::{Pair, add, assert_same_file, cat};
 
 const MIB: usize = 1 << 20;
 
@@ -256,10 +256,7 @@ fn a_fetch_survives_that_kubo_restarts_half_way() {
     kubo.connect(&near).unwrap();
     let status = get.wait_exit(Duration::from_secs(120)).unwrap();
     assert!(status.success(), "{status}");
-    assert_eq!(
-        files::sha256_of(&out).unwrap(),
-        files::sha256_of(&file).unwrap()
-    );
+    assert_same_file(&out, &file);
 }
 
 /// The verified bytes that a line of `--json` tells.

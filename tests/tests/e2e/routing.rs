@@ -16,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two Kubo and a duka. Kubo and duka know `hub` alone, and must find each other through the DHT.
 struct Dht {
-    hub: Kubo,
+    _hub: Kubo,
     kubo: Kubo,
-    node: Serving,
+    _node: Serving,
     duka: Duka,
 }
 
@@ -38,9 +38,9 @@ impl Dht {
         kubo.connect(&address)?;
         duka.ok(&["swarm", "connect", &address])?;
         Ok(Self {
-            hub,
+            _hub: hub,
             kubo,
-            node,
+            _node: node,
             duka,
         })
     }
@@ -48,12 +48,8 @@ impl Dht {
 
 #[test]
 fn kubo_finds_what_duka_provides() {
-    let Dht {
-        hub: _hub,
-        kubo,
-        node: _node,
-        duka,
-    } = Dht::start().unwrap();
+    let dht = Dht::start().unwrap();
+    let (kubo, duka) = (&dht.kubo, &dht.duka);
     let file = duka.home().join("file");
     fs::write(&file, files::random_bytes(20, 3 << 20)).unwrap();
     let path = file.to_str().unwrap();
@@ -74,29 +70,21 @@ fn kubo_finds_what_duka_provides() {
 
 #[test]
 fn duka_finds_what_kubo_provides() {
-    let Dht {
-        hub: _hub,
-        kubo,
-        node: _node,
-        duka,
-    } = Dht::start().unwrap();
+    let dht = Dht::start().unwrap();
+    let (kubo, duka) = (&dht.kubo, &dht.duka);
     let file = duka.home().join("file");
     let bytes = files::random_bytes(21, 3 << 20);
     fs::write(&file, &bytes).unwrap();
     let cid = kubo.add(&file).unwrap();
     kubo.ok(&["routing", "provide", &cid]).unwrap();
     duka.ok(&["pin", "add", &cid]).unwrap();
-    assert!(cat(&duka, &cid).unwrap() == bytes, "the bytes differ");
+    assert!(cat(duka, &cid).unwrap() == bytes, "the bytes differ");
 }
 
 #[test]
 fn kubo_resolves_the_shop_through_both_records() {
-    let Dht {
-        hub: _hub,
-        kubo,
-        node: _node,
-        duka,
-    } = Dht::start().unwrap();
+    let dht = Dht::start().unwrap();
+    let (kubo, duka) = (&dht.kubo, &dht.duka);
     let file = duka.home().join("song.txt");
     fs::write(&file, "la la").unwrap();
     let path = file.to_str().unwrap();
@@ -131,12 +119,8 @@ fn kubo_resolves_the_shop_through_both_records() {
 
 #[test]
 fn duka_resolves_kubos_name() {
-    let Dht {
-        hub: _hub,
-        kubo,
-        node: _node,
-        duka,
-    } = Dht::start().unwrap();
+    let dht = Dht::start().unwrap();
+    let (kubo, duka) = (&dht.kubo, &dht.duka);
     let file = duka.home().join("file");
     fs::write(&file, "named").unwrap();
     let cid = kubo.add(&file).unwrap();

@@ -12,6 +12,7 @@ mod dial_filter;
 mod event_loop;
 #[cfg(test)]
 mod fake;
+mod joined;
 mod listen;
 pub mod provide;
 mod reachability;
@@ -21,6 +22,7 @@ mod scoped;
 mod security;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod transport;
 pub mod yamux;
 
@@ -31,6 +33,7 @@ use std::time::Duration;
 use cid::Cid;
 use duka_config::NetworkConfig;
 use jiff::Timestamp;
+use libp2p::core::upgrade;
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId, Swarm, swarm};
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
@@ -475,7 +478,10 @@ fn swarm(
 ) -> std::io::Result<Swarm<Behaviour>> {
     let (transports, relay) = transport::build(key)?;
     let behaviour = behaviour::build(config, key, relay, bitswap, wan, lan)?;
-    let settings = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT);
+    let settings = swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(IDLE_TIMEOUT)
+        // Data follows the name of a stream's only protocol without waiting for the answer.
+        .with_substream_upgrade_protocol_override(upgrade::Version::V1Lazy);
     let peer = key.public().to_peer_id();
     Ok(Swarm::new(transports, behaviour, peer, settings))
 }

@@ -4,9 +4,12 @@ use std::pin::Pin;
 
 use futures::future::Either;
 use futures::{AsyncRead, AsyncWrite};
+use futures_rustls::TlsStream;
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, noise, tls};
+use libp2p::{PeerId, noise};
+
+use super::tls;
 
 /// Names of the protocols, as multistream-select has them.
 const TLS: &str = "/tls/1.0.0";
@@ -23,13 +26,13 @@ pub(super) struct Security {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SecurityError {
     #[error("the TLS handshake failed")]
-    Tls(#[from] tls::UpgradeError),
+    Tls(#[from] std::io::Error),
     #[error("the noise handshake failed")]
     Noise(#[from] noise::Error),
 }
 
 /// An encrypted stream and who is at its other end.
-pub(super) type Secured<C> = (PeerId, Either<tls::TlsStream<C>, noise::Output<C>>);
+pub(super) type Secured<C> = (PeerId, Either<TlsStream<C>, noise::Output<C>>);
 
 type Handshake<C> = Pin<Box<dyn Future<Output = Result<Secured<C>, SecurityError>> + Send>>;
 
@@ -40,7 +43,7 @@ impl Security {
     /// When the key cannot sign.
     pub(super) fn new(key: &Keypair) -> std::io::Result<Self> {
         Ok(Self {
-            tls: tls::Config::new(key).map_err(std::io::Error::other)?,
+            tls: tls::Config::new(key)?,
             noise: noise::Config::new(key).map_err(std::io::Error::other)?,
         })
     }
@@ -66,7 +69,7 @@ where
     fn upgrade_inbound(self, socket: C, name: Self::Info) -> Handshake<C> {
         Box::pin(async move {
             if name == TLS {
-                let (peer, stream) = self.tls.upgrade_inbound(socket, name).await?;
+                let (peer, stream) = self.tls.accept(socket).await?;
                 Ok((peer, Either::Left(stream)))
             } else {
                 let (peer, stream) = self.noise.upgrade_inbound(socket, name).await?;
@@ -87,7 +90,7 @@ where
     fn upgrade_outbound(self, socket: C, name: Self::Info) -> Handshake<C> {
         Box::pin(async move {
             if name == TLS {
-                let (peer, stream) = self.tls.upgrade_outbound(socket, name).await?;
+                let (peer, stream) = self.tls.connect(socket).await?;
                 Ok((peer, Either::Left(stream)))
             } else {
                 let (peer, stream) = self.noise.upgrade_outbound(socket, name).await?;

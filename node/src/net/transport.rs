@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use futures::io::BufReader;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, OrTransport};
@@ -16,6 +17,8 @@ use super::security::Security;
 /// A connection stands after this, either way, or is given up. Shorter than the 10 s that AutoNAT
 /// gives a peer to say whether it could dial back.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+/// Bytes that are read from a socket at once.
+const READ_AHEAD: usize = 128 << 10;
 
 /// What the swarm dials and listens with.
 pub(super) type Transports = Boxed<(PeerId, StreamMuxerBox)>;
@@ -59,8 +62,17 @@ pub(super) fn build(key: &Keypair) -> io::Result<(Transports, relay::client::Beh
     Ok((transports, relay_behaviour))
 }
 
-fn tcp_socket() -> tcp::tokio::Transport {
+/// TCP whose sockets are read ahead of rustls, which asks for 4 KiB at a time.
+fn tcp_socket() -> impl Transport<
+    Output = BufReader<tcp::tokio::TcpStream>,
+    Error = io::Error,
+    Dial: Send,
+    ListenerUpgrade: Send,
+> + Send
++ Unpin
++ 'static {
     tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+        .map(|socket, _| BufReader::with_capacity(READ_AHEAD, socket))
 }
 
 fn muxer() -> super::yamux::Config {

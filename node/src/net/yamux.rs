@@ -18,12 +18,18 @@ use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 use yamux::{Connection, ConnectionError, Mode, Stream};
 
+use super::joined::Joined;
+
 /// Protocol id in the negotiation.
 const PROTOCOL: &str = "/yamux/1.0.0";
 
-/// Most payload of one frame, in bytes. A frame is sealed and written as a whole, so this also
-/// bounds how long a ping waits behind a block.
-const SPLIT_SEND_SIZE: usize = 64 << 10;
+/// Most bytes of one noise message of libp2p-noise.
+const NOISE_PAYLOAD: usize = 64_511;
+/// A frame's header, in bytes.
+const HEADER_LEN: usize = 12;
+/// Most payload of one frame, in bytes: with its header it fills one noise message. A frame is
+/// sealed and written as a whole, so this also bounds how long a ping waits behind a block.
+pub(super) const FRAME_PAYLOAD: usize = NOISE_PAYLOAD - HEADER_LEN;
 /// Open streams of one connection. Kubo opens one for each message.
 const MAX_STREAMS: usize = 512;
 /// Receive windows of all streams of one connection, in bytes. Windows grow to twice the
@@ -42,7 +48,7 @@ impl Default for Config {
         let mut config = yamux::Config::default();
         config.set_max_num_streams(MAX_STREAMS);
         config.set_max_connection_receive_window(Some(MAX_RECEIVE_WINDOW));
-        config.set_split_send_size(SPLIT_SEND_SIZE);
+        config.set_split_send_size(FRAME_PAYLOAD);
         Self(config)
     }
 }
@@ -90,7 +96,7 @@ pub struct MuxerError(#[from] ConnectionError);
 /// The streams of one connection.
 #[derive(Debug)]
 pub struct Muxer<C> {
-    connection: Connection<C>,
+    connection: Connection<Joined<C>>,
     /// Yamux makes progress only while it is asked for inbound streams, also when the swarm asked
     /// for something else: what turns up then waits here.
     waiting: VecDeque<Stream>,
@@ -100,7 +106,7 @@ pub struct Muxer<C> {
 impl<C: AsyncRead + AsyncWrite + Unpin> Muxer<C> {
     fn new(socket: C, config: yamux::Config, mode: Mode) -> Self {
         Self {
-            connection: Connection::new(socket, config, mode),
+            connection: Connection::new(Joined::new(socket), config, mode),
             waiting: VecDeque::new(),
             inbound: None,
         }

@@ -6,28 +6,22 @@
 //! deadline while blocks arrive: a block is given up when nothing has arrived for the configured time,
 //! and at once when there is nobody to ask.
 
+mod dag;
 mod outside;
 
-use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use cid::Cid;
-use futures::StreamExt;
-use futures::stream::{FuturesUnordered, Stream};
 use libp2p::PeerId;
 
-use crate::block::{Block, RAW};
+use crate::block::Block;
 use crate::blocking::blocking;
-use crate::dag::DagError;
-use crate::dag::links::links;
 use crate::source::{BlockSource, FetchError};
 use crate::store::{PackKind, Store, StoreError};
 
+pub use dag::{Progress, fetch_dag};
 pub(crate) use outside::Outside;
 use outside::Session;
-
-/// Blocks put into the store at once.
-const PUT_BATCH: usize = 32;
 
 /// Options of [`crate::node::Node::fetcher`].
 #[derive(Clone, Debug)]
@@ -95,29 +89,31 @@ impl Fetcher {
                 from_outside: false,
             });
         }
-        let Some(session) = &self.session else {
-            let not_found = FetchError::NotFound {
-                cid: *cid,
-                tried: "not in the local store, and the network was not asked".to_owned(),
-            };
-            return self.stored(cid).await?.ok_or(not_found);
-        };
-        if self.store.has(cid)? {
-            match self.stored(cid).await {
-                // Others may have what is damaged here.
-                Ok(None) | Err(StoreError::Corrupt { .. }) => {}
-                Ok(Some(obtained)) => return Ok(obtained),
-                Err(error) => return Err(error.into()),
-            }
+        match self.stored(cid).await {
+            // Others may have what is damaged here.
+            Ok(None) | Err(StoreError::Corrupt { .. }) => {}
+            Ok(Some(obtained)) => return Ok(obtained),
+            Err(error) => return Err(error.into()),
         }
-        match session.fetch(cid).await {
-            Ok(block) => Ok(Obtained {
-                block,
-                from_outside: true,
-            }),
+        match self.obtain_outside(cid).await {
+            Ok(obtained) => Ok(obtained),
             // That it is damaged here says more than that nobody else has it.
             Err(error) => self.stored(cid).await?.ok_or(error),
         }
+    }
+
+    /// The block, which is not in the local store.
+    async fn obtain_outside(&self, cid: &Cid) -> Result<Obtained, FetchError> {
+        let Some(session) = &self.session else {
+            return Err(FetchError::NotFound {
+                cid: *cid,
+                tried: "not in the local store, and the network was not asked".to_owned(),
+            });
+        };
+        Ok(Obtained {
+            block: session.fetch(cid).await?,
+            from_outside: true,
+        })
     }
 
     async fn stored(&self, cid: &Cid) -> Result<Option<Obtained>, StoreError> {
@@ -161,101 +157,6 @@ impl BlockSource for Fetcher {
     }
 }
 
-/// Progress of [`fetch_dag`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Blocks seen, local ones included.
-    pub blocks: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Bytes that came from outside.
-    pub fetched: u64,
-    /// Bytes of the whole DAG as its root claims, where the root is dag-pb.
-    pub total: Option<u64>,
-}
-
-/// Fetches everything below `root` that is not in the store, `window` blocks in flight. Yields
-/// progress; ends when all is in the store. The caller commits and pins.
-///
-/// Memory grows with the number of distinct CIDs below `root` (about 100 bytes each).
-pub fn fetch_dag(
-    fetcher: Fetcher,
-    root: Cid,
-    window: usize,
-) -> impl Stream<Item = Result<Progress, DagError>> + Send {
-    let window = window.max(1);
-    async_stream::try_stream! {
-        let mut progress = Progress::default();
-        let mut seen = HashSet::from([root]);
-        let mut todo = VecDeque::from([root]);
-        let mut in_flight = FuturesUnordered::new();
-        let mut unstored = Vec::with_capacity(PUT_BATCH);
-        loop {
-            // Refilled a quarter at a time, so that wants travel together.
-            let refill = in_flight.len() <= window - window / 4;
-            while refill
-                && in_flight.len() < window
-                && let Some(cid) = todo.pop_front()
-            {
-                if let Some(len) = stored_leaf(&fetcher, &cid)? {
-                    progress.blocks += 1;
-                    progress.bytes += len;
-                    continue;
-                }
-                let fetcher = fetcher.clone();
-                in_flight.push(async move { fetcher.obtain(&cid).await });
-            }
-            let Some(obtained) = in_flight.next().await else {
-                break;
-            };
-            let Obtained { block, from_outside } = obtained?;
-            let below = links(&block)?;
-            if *block.cid() == root {
-                progress.total = claimed_total(&block);
-            }
-            // Last first: a depth-first order keeps the list of what is to do short.
-            for cid in below.into_iter().rev() {
-                if seen.insert(cid) {
-                    todo.push_front(cid);
-                }
-            }
-            let len = block.data().len() as u64;
-            progress.blocks += 1;
-            progress.bytes += len;
-            if from_outside {
-                progress.fetched += len;
-            }
-            if !fetcher.holds(block.cid())? {
-                unstored.push(block);
-            }
-            if unstored.len() >= PUT_BATCH || in_flight.is_empty() {
-                fetcher.put(std::mem::take(&mut unstored)).await?;
-                yield progress;
-            }
-        }
-        fetcher.put(unstored).await?;
-        yield progress;
-    }
-}
-
-/// Length of a leaf that is where this request wants it already, so that it need not be read.
-fn stored_leaf(fetcher: &Fetcher, cid: &Cid) -> Result<Option<u64>, FetchError> {
-    if cid.codec() == RAW && fetcher.holds(cid)? {
-        Ok(fetcher.store.block_len(cid)?.map(u64::from))
-    } else {
-        Ok(None)
-    }
-}
-
-/// The root's own length and what its links claim to hold.
-fn claimed_total(root: &Block) -> Option<u64> {
-    let links = crate::dag::unixfs::links_of(root)?;
-    let below = links
-        .iter()
-        .fold(0u64, |sum, link| sum.saturating_add(link.tsize));
-    Some(below.saturating_add(root.data().len() as u64))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::FileExt;
@@ -267,6 +168,7 @@ mod tests {
     use tokio_util::task::TaskTracker;
 
     use super::*;
+    use crate::block::RAW;
     use crate::source::trustless::TrustlessSource;
     use crate::store::StoreOptions;
 

@@ -15,6 +15,7 @@
 pub mod announce;
 pub mod block;
 pub mod blocking;
+mod buffer;
 pub mod dag;
 pub mod fetch;
 pub mod fsck;

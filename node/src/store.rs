@@ -26,6 +26,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
+use std::os::unix::fs::FileExt;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -43,6 +44,7 @@ pub use self::error::StoreError;
 use self::recover::{Trust, recover};
 use crate::block::{Block, IDENTITY, MAX_BLOCK_LEN};
 use crate::blocking::blocking;
+use crate::buffer::BufferPool;
 
 /// Which packs a block belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,6 +105,11 @@ impl Default for StoreOptions {
 pub struct Store {
     inner: Arc<Inner>,
 }
+
+/// Bytes of buffers for reading that are kept for the next blocks.
+const MAX_FREE_BUFFERS: usize = 16 << 20;
+/// Shorter blocks are read into memory of their own.
+const MIN_POOLED_LEN: usize = 64 << 10;
 
 /// What opening found and repaired.
 #[derive(Clone, Debug, Default)]
@@ -229,6 +236,7 @@ impl Store {
             options,
             catalog,
             queue: writer::Queue::default(),
+            buffers: BufferPool::new(MAX_FREE_BUFFERS),
             disk,
         });
         let for_writer = Arc::clone(&shared);
@@ -520,11 +528,13 @@ impl Store {
         let data = match located.data {
             Some(data) => data,
             None => {
-                let catalog = &self.inner.shared.catalog;
+                let Shared {
+                    catalog, buffers, ..
+                } = &*self.inner.shared;
                 let path = located.pack.pack_path(catalog.dir());
                 let data = catalog
                     .file(&path)
-                    .and_then(|file| read_bytes(&file, place.offset, place.len))
+                    .and_then(|file| read_bytes(&file, place.offset, place.len, buffers))
                     .map_err(|source| StoreError::io("reading", &path, source))?;
                 if data.len() != place.len as usize || crc32fast::hash(&data) != place.crc {
                     catalog.damage.note(located.pack, place.offset);
@@ -541,19 +551,29 @@ impl Store {
     }
 }
 
-/// Reads up to `len` bytes into memory that is not zeroed first; fewer where the file ends.
-fn read_bytes(file: &File, offset: u64, len: u32) -> io::Result<Bytes> {
+/// Reads up to `len` bytes; fewer where the file ends.
+fn read_bytes(file: &File, offset: u64, len: u32, buffers: &BufferPool) -> io::Result<Bytes> {
     let len = len as usize;
-    let mut bytes = Vec::with_capacity(len);
-    while bytes.len() < len {
-        let at = offset + bytes.len() as u64;
-        let room = rustix::buffer::spare_capacity(&mut bytes);
-        match rustix::io::pread(file, room, at) {
+    if len < MIN_POOLED_LEN {
+        let mut bytes = vec![0; len];
+        let read = read_up_to(file, offset, &mut bytes)?;
+        bytes.truncate(read);
+        return Ok(Bytes::from(bytes));
+    }
+    let mut buffer = buffers.take(len);
+    let read = read_up_to(file, offset, buffer.as_mut())?;
+    Ok(buffer.freeze().slice(..read))
+}
+
+fn read_up_to(file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut read = 0;
+    while read < bytes.len() {
+        match file.read_at(&mut bytes[read..], offset + read as u64) {
             Ok(0) => break,
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
-    bytes.truncate(len);
-    Ok(Bytes::from(bytes))
+    Ok(read)
 }

@@ -6,7 +6,7 @@
 //!              │ dial, disconnect                  ▼                              ▼
 //!  Session ──▶ Client (wants, sessions) ─┐       Client                Server + Ledger of the peer
 //!                                        ▼                                        ▼
-//!                          writer of wants (1 per peer)         writers of answers (3 per peer)
+//!                          writer of wants (1 per peer)         writers of answers (16 per peer)
 //! ```
 //!
 //! - [`Behaviour`] only negotiates streams. All I/O runs in tasks outside the swarm, so a block
@@ -18,16 +18,17 @@
 //! - A peer exists from its first connection to the end of its last; with it go its tasks, its
 //!   ledger and what it was asked. Nothing here survives a restart, nor needs to.
 //!
-//! Bounds, for each peer: 256 inbound streams, 8 MiB of messages being read, messages of 4 MiB,
-//! the configured wantlist and outbox, 960 blocks that we wait for. Over all peers: 8 messages read
-//! from the store at once, in turn. Every wait has an end: a message must arrive or leave at
-//! 16 KiB/s at least, idle streams close after a minute. The number of our own wants is bounded by
-//! those who call [`Session::fetch`](crate::source::BlockSource::fetch).
+//! Bounds, for each peer: 256 inbound streams, 12 MiB of messages being read, messages of 4 MiB,
+//! the configured wantlist and outbox, 960 blocks that we wait for. Over all peers: one message to
+//! each and 128 more in memory, 8 of them read from the store at once, in turn; 64 MiB of long
+//! messages from peers that we never asked, which may also open 32 streams only. Every wait has an
+//! end: a message must arrive or leave at 16 KiB/s at least, idle streams close after a minute. The
+//! number of our own wants is bounded by those who call
+//! [`Session::fetch`](crate::source::BlockSource::fetch).
 //!
 //! `node/DESIGN.md`, "Bitswap", says why.
 
 mod behaviour;
-mod buffer;
 mod client;
 mod engine;
 mod ledger;
@@ -61,8 +62,8 @@ pub use session::Session;
 const MAX_COMMANDS: usize = 256;
 
 /// Makes the engine: a [`Behaviour`] for the swarm and the handle to it. Blocks are served from
-/// `store`, also to those who wait for what is put into it later. Needs a Tokio runtime: the engine's tasks run in `tasks` and end when `stop` is
-/// cancelled.
+/// `store`, also to those who wait for what is put into it later. Needs a Tokio runtime: the
+/// engine's tasks run in `tasks` and end when `stop` is cancelled.
 pub fn new(
     limits: &LimitsConfig,
     store: Store,
@@ -71,7 +72,7 @@ pub fn new(
 ) -> (Behaviour, Bitswap) {
     let outbox = usize::try_from(limits.outbox_per_peer.as_u64()).unwrap_or(usize::MAX);
     let stored = store.clone();
-    let server = Server::new(store, outbox, engine::ANSWER_WRITERS);
+    let server = Server::new(store, outbox);
     let (sender, commands) = mpsc::channel(MAX_COMMANDS);
     let engine = Engine::start(server, limits.wantlist_per_peer, sender, tasks, stop);
     let behaviour = Behaviour::new(Arc::clone(&engine), commands);

@@ -12,6 +12,7 @@ use super::open::OpenPack;
 use super::writer::{Job, Queue};
 use super::{PackKind, StoreError, StoreOptions};
 use crate::block::{Block, Multihash};
+use crate::buffer::BufferPool;
 
 /// A commit of more bytes gets a footer in between, so that recovery never looks far for one.
 const MAX_COMMIT_BYTES: u64 = 64 << 20;
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     pub(super) options: StoreOptions,
     pub(super) catalog: Catalog,
     pub(super) queue: Queue,
+    /// For blocks that are read.
+    pub(super) buffers: BufferPool,
     pub(super) disk: Arc<dyn Disk>,
 }
 

@@ -18,6 +18,7 @@ use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
+    ProtocolsChange,
 };
 use libp2p::swarm::{
     CloseConnection, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId,
@@ -29,7 +30,7 @@ use lru::LruCache;
 use tokio::sync::mpsc;
 
 use super::engine::Engine;
-use super::message::ProtocolVersion;
+use super::message::{PROTOCOLS, ProtocolVersion};
 use super::peer::{MAX_STREAM_REQUESTS, Peer, StreamRequest};
 
 /// Addresses of peers that were dialled before, kept to dial them again.
@@ -93,6 +94,7 @@ impl Behaviour {
             engine: Arc::clone(&self.engine),
             peer,
             requests,
+            spoken: None,
         }
     }
 }
@@ -194,6 +196,34 @@ pub struct Handler {
     /// `None` over a relay.
     peer: Option<Arc<Peer>>,
     requests: mpsc::Receiver<StreamRequest>,
+    /// The best protocol that the peer is known to speak, as an index into [`PROTOCOLS`]. A stream
+    /// that offers nothing else need not wait for the peer's answer before it carries data.
+    spoken: Option<usize>,
+}
+
+impl Handler {
+    /// What our streams offer.
+    fn offered(&self) -> &'static [(StreamProtocol, ProtocolVersion)] {
+        match self.spoken {
+            Some(best) => &PROTOCOLS[best..=best],
+            None => &PROTOCOLS,
+        }
+    }
+
+    fn on_protocols_change(&mut self, change: ProtocolsChange<'_>) {
+        match change {
+            ProtocolsChange::Added(added) => {
+                let best =
+                    added.filter_map(|id| PROTOCOLS.iter().position(|(known, _)| known == id));
+                self.spoken = best.chain(self.spoken).min();
+            }
+            ProtocolsChange::Removed(mut removed) => {
+                if removed.any(|id| self.spoken.is_some_and(|best| PROTOCOLS[best].0 == *id)) {
+                    self.spoken = None;
+                }
+            }
+        }
+    }
 }
 
 impl ConnectionHandler for Handler {
@@ -205,12 +235,11 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = PendingStream;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Upgrade, ()> {
-        SubstreamProtocol::new(
-            Upgrade {
-                offered: self.peer.is_some(),
-            },
-            (),
-        )
+        let offered = match self.peer {
+            Some(_) => &PROTOCOLS[..],
+            None => &[],
+        };
+        SubstreamProtocol::new(Upgrade { offered }, ())
     }
 
     fn connection_keep_alive(&self) -> bool {
@@ -229,7 +258,9 @@ impl ConnectionHandler for Handler {
             Poll::Ready(Some(request)) => {
                 Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
                     protocol: SubstreamProtocol::new(
-                        Upgrade { offered: true },
+                        Upgrade {
+                            offered: self.offered(),
+                        },
                         PendingStream(request),
                     ),
                 })
@@ -242,16 +273,17 @@ impl ConnectionHandler for Handler {
         &mut self,
         event: ConnectionEvent<'_, Upgrade, Upgrade, (), PendingStream>,
     ) {
-        let Some(peer) = &self.peer else {
+        let Some(peer) = self.peer.clone() else {
             return;
         };
         match event {
+            ConnectionEvent::RemoteProtocolsChange(change) => self.on_protocols_change(change),
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (mut stream, _),
                 ..
             }) => {
                 stream.ignore_for_keep_alive();
-                self.engine.read_stream(peer, stream);
+                self.engine.read_stream(&peer, stream);
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol,
@@ -275,10 +307,10 @@ impl ConnectionHandler for Handler {
 #[derive(Debug)]
 pub struct PendingStream(StreamRequest);
 
-/// Offers the bitswap versions; the result is the bare stream.
+/// Offers bitswap protocols; the result is the bare stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Upgrade {
-    offered: bool,
+    offered: &'static [(StreamProtocol, ProtocolVersion)],
 }
 
 impl UpgradeInfo for Upgrade {
@@ -286,12 +318,8 @@ impl UpgradeInfo for Upgrade {
     type InfoIter = std::vec::IntoIter<StreamProtocol>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        let versions = ProtocolVersion::ALL.into_iter();
-        let offered: Vec<_> = versions
-            .filter(|_| self.offered)
-            .map(|(protocol, _)| protocol)
-            .collect();
-        offered.into_iter()
+        let protocols = self.offered.iter().map(|(protocol, _)| protocol.clone());
+        protocols.collect::<Vec<_>>().into_iter()
     }
 }
 
@@ -316,8 +344,8 @@ impl OutboundUpgrade<Stream> for Upgrade {
 }
 
 fn version_of(protocol: &StreamProtocol) -> ProtocolVersion {
-    ProtocolVersion::ALL
-        .into_iter()
+    PROTOCOLS
+        .iter()
         .find(|(known, _)| known == protocol)
-        .map_or(ProtocolVersion::V1_0, |(_, version)| version)
+        .map_or(ProtocolVersion::V1_0, |(_, version)| *version)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, Stream};
 use parking_lot::Mutex;
@@ -14,20 +15,22 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::behaviour::SwarmCommand;
-use super::buffer::BufferPool;
 use super::client::{Client, Received};
-use super::message::Message;
-use super::peer::{Lane, Peer, StreamRequest};
+use super::message::{Message, ReceivedBlock};
+use super::peer::{Lane, Peer, StrangerBudget, StreamRequest};
 use super::server::Server;
 use super::{metrics, reader, writer};
+use crate::block::Multihash;
+use crate::blocking::blocking;
+use crate::buffer::BufferPool;
 
-/// Streams that carry answers to one peer: while one waits for the disk or for credit, another
-/// writes.
-pub(super) const ANSWER_WRITERS: usize = 3;
+/// Bytes of buffers for messages that are kept while anybody waits for a block.
+const MAX_FREE_BUFFERS: usize = 64 << 20;
 /// How often time passes for the client while anybody waits for a block.
 const TICK: Duration = Duration::from_millis(250);
-/// Hashed bytes after which a reader lets other tasks run.
-const HASHED_BEFORE_YIELD: usize = 1 << 20;
+/// Messages with more bytes of blocks are hashed off the runtime: the connection that the next
+/// message comes from must not wait for that.
+const HASHED_AT_ONCE: usize = 64 << 10;
 
 /// State that the swarm, the sessions and the tasks share.
 pub(super) struct Engine {
@@ -37,6 +40,7 @@ pub(super) struct Engine {
     wanted: Notify,
     pub(super) server: Server,
     pub(super) pool: BufferPool,
+    pub(super) strangers: StrangerBudget,
     commands: mpsc::Sender<SwarmCommand>,
     wantlist_limit: usize,
     tasks: TaskTracker,
@@ -63,7 +67,8 @@ impl Engine {
             client: Mutex::default(),
             wanted: Notify::new(),
             server,
-            pool: BufferPool::default(),
+            pool: BufferPool::new(MAX_FREE_BUFFERS),
+            strangers: StrangerBudget::default(),
             commands,
             wantlist_limit,
             tasks: tasks.clone(),
@@ -186,9 +191,9 @@ impl Engine {
     /// Wakes the writers of a peer that has answers to be sent.
     pub(super) fn wake_answers(self: &Arc<Self>, peer: &Arc<Peer>) {
         self.start_once(&peer.answers, || {
-            for _ in 0..ANSWER_WRITERS {
-                self.tasks
-                    .spawn(writer::write_answers(Arc::clone(self), Arc::clone(peer)));
+            for nth in 0..self.server.writers {
+                let writer = writer::write_answers(Arc::clone(self), Arc::clone(peer), nth == 0);
+                self.tasks.spawn(writer);
             }
         });
         peer.answers.wake.notify_one();
@@ -204,7 +209,7 @@ impl Engine {
     /// Handles one message.
     pub(super) async fn on_message(self: &Arc<Self>, peer: &Arc<Peer>, message: Message) {
         if !message.blocks.is_empty() {
-            self.on_blocks(peer, &message).await;
+            self.on_blocks(peer, message.blocks).await;
         }
         if !message.presences.is_empty() {
             self.with_client(|client, now| {
@@ -214,38 +219,29 @@ impl Engine {
         if message.full || !message.wants.is_empty() {
             metrics::wants_received(message.wants.len());
             let engine = Arc::clone(self);
-            let noting = Arc::clone(peer);
+            let from = Arc::clone(peer);
+            let noting = peer.noting.lock().await;
             // The index is asked about every entry, which may touch the disk.
-            let noted = tokio::task::spawn_blocking(move || {
-                engine
-                    .server
-                    .on_wants(&noting, &message.wants, message.full);
-            });
-            if noted.await.is_ok() && peer.ledger.lock().has_answers() {
+            blocking(move || engine.server.on_wants(&from, &message.wants, message.full)).await;
+            drop(noting);
+            if peer.ledger.lock().has_answers() {
                 self.wake_answers(peer);
             }
         }
     }
 
     /// Verifies the blocks of a message and hands them to those who wait.
-    async fn on_blocks(self: &Arc<Self>, peer: &Arc<Peer>, message: &Message) {
-        let count = message.blocks.len();
-        let mut verified = Vec::with_capacity(count);
-        // A peer that was never asked is not worth the hashing.
-        if peer.was_asked.load(Relaxed) {
-            let mut hashed = 0;
-            for block in &message.blocks {
-                if hashed > HASHED_BEFORE_YIELD {
-                    tokio::task::yield_now().await;
-                    hashed = 0;
-                }
-                hashed += block.data.len();
-                if let Some(hash) = block.hash() {
-                    verified.push((hash, block.data.clone()));
-                }
-            }
-        }
-        let bytes: usize = message.blocks.iter().map(|block| block.data.len()).sum();
+    async fn on_blocks(self: &Arc<Self>, peer: &Arc<Peer>, blocks: Vec<ReceivedBlock>) {
+        let count = blocks.len();
+        let bytes: usize = blocks.iter().map(|block| block.data.len()).sum();
+        let verified = if !peer.was_asked.load(Relaxed) {
+            // A peer that was never asked is not worth the hashing.
+            Vec::new()
+        } else if bytes <= HASHED_AT_ONCE {
+            hashed(blocks)
+        } else {
+            blocking(move || hashed(blocks)).await
+        };
         let unhashed = count - verified.len();
         let received = self.with_client(|client, now| {
             let mut received = client.on_blocks(peer.id, verified, now);
@@ -290,4 +286,12 @@ impl Engine {
             }
         }
     }
+}
+
+/// The blocks under their hashes, without those that cannot be hashed.
+fn hashed(blocks: Vec<ReceivedBlock>) -> Vec<(Multihash, Bytes)> {
+    let hashes = blocks.into_iter().map(|block| (block.hash(), block.data));
+    hashes
+        .filter_map(|(hash, data)| Some((hash?, data)))
+        .collect()
 }

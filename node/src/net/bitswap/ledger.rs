@@ -80,7 +80,12 @@ impl Ledger {
 
     /// Whether there is something to send.
     pub(super) fn has_answers(&self) -> bool {
-        !self.queue.is_empty() || !self.dont_haves.is_empty()
+        self.answers() > 0
+    }
+
+    /// Answers to be sent, cancelled ones included.
+    pub(super) fn answers(&self) -> usize {
+        self.queue.len() + self.dont_haves.len()
     }
 
     /// Notes that the peer wants a block that has `len` bytes here, or is not here.

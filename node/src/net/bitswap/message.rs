@@ -32,15 +32,24 @@ pub enum ProtocolVersion {
     V1_2,
 }
 
-impl ProtocolVersion {
-    /// Protocol ids, the preferred one first.
-    pub(super) const ALL: [(StreamProtocol, Self); 4] = [
-        (StreamProtocol::new("/ipfs/bitswap/1.2.0"), Self::V1_2),
-        (StreamProtocol::new("/ipfs/bitswap/1.1.0"), Self::V1_1),
-        (StreamProtocol::new("/ipfs/bitswap/1.0.0"), Self::V1_0),
-        (StreamProtocol::new("/ipfs/bitswap"), Self::V1_0),
-    ];
-}
+impl ProtocolVersion {}
+
+/// Protocol ids, the preferred one first.
+pub(super) static PROTOCOLS: [(StreamProtocol, ProtocolVersion); 4] = [
+    (
+        StreamProtocol::new("/ipfs/bitswap/1.2.0"),
+        ProtocolVersion::V1_2,
+    ),
+    (
+        StreamProtocol::new("/ipfs/bitswap/1.1.0"),
+        ProtocolVersion::V1_1,
+    ),
+    (
+        StreamProtocol::new("/ipfs/bitswap/1.0.0"),
+        ProtocolVersion::V1_0,
+    ),
+    (StreamProtocol::new("/ipfs/bitswap"), ProtocolVersion::V1_0),
+];
 
 /// What a peer wants to know or have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,11 +8,11 @@ use futures::{AsyncRead, AsyncReadExt};
 use libp2p::Stream;
 use unsigned_varint::decode;
 
-use super::buffer::BufferPool;
 use super::engine::Engine;
 use super::message::{MAX_MESSAGE_LEN, MalformedMessage, Message};
 use super::peer::{InboundStream, Peer};
 use super::writer::transfer_timeout;
+use crate::buffer::BufferPool;
 
 /// Bytes that are read ahead, so that small messages take one read each.
 const READ_AHEAD: usize = 8 << 10;
@@ -75,7 +75,7 @@ impl<S: AsyncRead + Unpin> MessageStream<S> {
         let Some(len) = self.read_len().await? else {
             return Ok(false);
         };
-        let permit = peer.admit_message(len).await;
+        let admitted = peer.admit_message(len, &engine.strangers).await;
         let body = self.read_body(len, &engine.pool, peer);
         let body = tokio::time::timeout(transfer_timeout(len), body)
             .await
@@ -83,7 +83,7 @@ impl<S: AsyncRead + Unpin> MessageStream<S> {
         let message = Message::decode(&body)?;
         drop(body);
         engine.on_message(peer, message).await;
-        drop(permit);
+        drop(admitted);
         Ok(true)
     }
 

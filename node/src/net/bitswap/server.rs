@@ -16,6 +16,11 @@ use crate::store::Store;
 
 /// A message with blocks ends when it has this many bytes; a larger block has one for itself.
 const MESSAGE_TARGET: usize = 1 << 20;
+/// Most streams that carry answers to one peer. A stream begins with 256 KiB of credit, so what a
+/// distant peer gets in its first round trips grows with their number.
+const MAX_WRITERS: usize = 16;
+/// Messages in memory over all peers, besides one for each peer.
+const SHARED_OUTBOX: usize = 128;
 /// HAVE and DONT_HAVE in one message.
 const MAX_PRESENCES: usize = 2048;
 /// Messages that are read from the store at once, over all peers. The semaphore is fair, so peers
@@ -29,17 +34,23 @@ pub(super) struct Server {
     /// Who waits for a block that is not here.
     waiting: Mutex<HashMap<Multihash, Vec<(PeerId, Cid)>>>,
     pub(super) reads: Semaphore,
+    /// Streams that carry answers to one peer.
+    pub(super) writers: usize,
+    /// Messages that may be in memory besides the first one for each peer.
+    pub(super) shared_outbox: Semaphore,
 }
 
 impl Server {
     /// Serves from `store`. `outbox` is the most block data, in bytes, that is in memory for one
-    /// peer; `writers` of them write at once.
-    pub(super) fn new(store: Store, outbox: usize, writers: usize) -> Self {
+    /// peer.
+    pub(super) fn new(store: Store, outbox: usize) -> Self {
         Self {
             store,
-            message_target: MESSAGE_TARGET.min(outbox / writers).max(1),
+            message_target: MESSAGE_TARGET.min(outbox).max(1),
             waiting: Mutex::default(),
             reads: Semaphore::new(CONCURRENT_READS),
+            writers: (outbox / MESSAGE_TARGET).clamp(1, MAX_WRITERS),
+            shared_outbox: Semaphore::new(SHARED_OUTBOX),
         }
     }
 

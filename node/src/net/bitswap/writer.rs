@@ -15,6 +15,8 @@ use super::engine::Engine;
 use super::message::{OutgoingMessage, ProtocolVersion};
 use super::metrics;
 use super::peer::Peer;
+use crate::blocking::blocking;
+use crate::net::yamux::FRAME_PAYLOAD;
 
 /// A stream without messages is closed after this.
 const IDLE: Duration = Duration::from_secs(60);
@@ -31,8 +33,8 @@ const COLLECT: Duration = Duration::from_millis(2);
 const MIN_TRANSFER_TIME: Duration = Duration::from_secs(10);
 /// Slowest peer that is served, in bytes per second.
 const MIN_TRANSFER_RATE: usize = 16 << 10;
-/// Writes are about this large, which makes full frames.
-const WRITE_LEN: usize = 64 << 10;
+/// A write that takes longer than this waits for credit from a distant peer.
+const STALL: Duration = Duration::from_millis(5);
 
 /// Time that a message of `len` bytes may take.
 pub(super) fn transfer_timeout(len: usize) -> Duration {
@@ -43,9 +45,10 @@ pub(super) fn transfer_timeout(len: usize) -> Duration {
 pub(super) async fn write_wants(engine: Arc<Engine>, peer: Arc<Peer>) {
     let writing = async {
         let mut outlet = Outlet::default();
+        let mut lost = false;
         loop {
             let (entries, outstanding) = engine.with_client(|client, _| client.load_of(&peer.id));
-            if entries == 0 {
+            if entries == 0 && !lost {
                 outlet.wait(&peer.wants.wake).await;
                 continue;
             }
@@ -60,16 +63,16 @@ pub(super) async fn write_wants(engine: Arc<Engine>, peer: Arc<Peer>) {
                 engine.with_client(|client, _| client.take_entries(&peer.id, MAX_ENTRIES, is_new));
             metrics::wants_sent(entries.len());
             let message = OutgoingMessage::wantlist(&entries, is_new, version);
-            if outlet.send(&peer, &message).await {
-                outlet.flush().await;
-            }
+            // A new stream starts with the full list, so what was lost is in it.
+            lost = !(outlet.send(&peer, &message).await && outlet.flush().await);
         }
     };
     peer.gone.run_until_cancelled(writing).await;
 }
 
-/// Sends answers to a peer until it is gone.
-pub(super) async fn write_answers(engine: Arc<Engine>, peer: Arc<Peer>) {
+/// Sends answers to a peer until it is gone. The first writer of each peer waits for no other
+/// peer's memory.
+pub(super) async fn write_answers(engine: Arc<Engine>, peer: Arc<Peer>, is_first: bool) {
     let writing = async {
         let mut outlet = Outlet::default();
         loop {
@@ -77,15 +80,16 @@ pub(super) async fn write_answers(engine: Arc<Engine>, peer: Arc<Peer>) {
                 outlet.wait(&peer.answers.wake).await;
                 continue;
             }
+            let _writing = peer.begin_writing();
             let Some((version, _)) = outlet.open(&peer).await else {
                 tokio::time::sleep(RETRY).await;
                 continue;
             };
+            let _room = match is_first {
+                true => None,
+                false => engine.server.shared_outbox.acquire().await.ok(),
+            };
             let (message, blocks) = next_message(&engine, &peer, version).await;
-            if peer.ledger.lock().has_answers() {
-                // There is work for the next writer.
-                peer.answers.wake.notify_one();
-            }
             if message.is_empty() {
                 continue;
             }
@@ -93,11 +97,10 @@ pub(super) async fn write_answers(engine: Arc<Engine>, peer: Arc<Peer>) {
                 metrics::blocks_sent(message.blocks(), message.block_bytes());
             } else {
                 drop(message);
+                let noting = peer.noting.lock().await;
                 let (engine, peer) = (Arc::clone(&engine), Arc::clone(&peer));
-                let resending =
-                    tokio::task::spawn_blocking(move || engine.server.resend(&peer, &blocks));
-                // Fails only when the runtime ends.
-                drop(resending.await);
+                blocking(move || engine.server.resend(&peer, &blocks)).await;
+                drop(noting);
             }
         }
     };
@@ -112,8 +115,7 @@ async fn next_message(
 ) -> (OutgoingMessage, Vec<Cid>) {
     let turn = engine.server.reads.acquire().await;
     let (engine, peer) = (Arc::clone(engine), Arc::clone(peer));
-    let reading = tokio::task::spawn_blocking(move || engine.server.next_message(&peer, version));
-    let message = reading.await.unwrap_or_default();
+    let message = blocking(move || engine.server.next_message(&peer, version)).await;
     drop(turn);
     message
 }
@@ -155,7 +157,8 @@ impl Outlet {
             return false;
         };
         let timeout = transfer_timeout(message.len());
-        let error = match tokio::time::timeout(timeout, write_message(stream, message)).await {
+        let error = match tokio::time::timeout(timeout, write_message(stream, message, peer)).await
+        {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => error,
             Err(_) => io::Error::from(io::ErrorKind::TimedOut),
@@ -165,12 +168,16 @@ impl Outlet {
         false
     }
 
-    async fn flush(&mut self) {
-        if let Some((stream, _)) = &mut self.stream
-            && stream.flush().await.is_err()
-        {
+    /// On failure the stream is dropped and `false` returned.
+    async fn flush(&mut self) -> bool {
+        let flushed = match &mut self.stream {
+            Some((stream, _)) => stream.flush().await.is_ok(),
+            None => true,
+        };
+        if !flushed {
             self.stream = None;
         }
+        flushed
     }
 }
 
@@ -178,24 +185,44 @@ impl Outlet {
 async fn write_message(
     stream: &mut (impl AsyncWrite + Unpin),
     message: &OutgoingMessage,
+    peer: &Peer,
 ) -> io::Result<()> {
-    let mut small = Vec::with_capacity(WRITE_LEN.min(message.len() + 16));
+    let mut small = Vec::with_capacity(FRAME_PAYLOAD.min(message.len() + 16));
     for piece in message.pieces() {
         // Fill up the write that was begun, so that frames are full.
-        let (fill, rest) = piece.split_at(piece.len().min(WRITE_LEN - small.len()));
+        let (fill, rest) = piece.split_at(piece.len().min(FRAME_PAYLOAD - small.len()));
         small.extend_from_slice(fill);
-        if small.len() == WRITE_LEN {
-            stream.write_all(&small).await?;
+        if small.len() == FRAME_PAYLOAD {
+            write_all(stream, &small, peer).await?;
             small.clear();
-            if rest.len() >= WRITE_LEN {
-                stream.write_all(rest).await?;
+            if rest.len() >= FRAME_PAYLOAD {
+                write_all(stream, rest, peer).await?;
             } else {
                 small.extend_from_slice(rest);
             }
         }
     }
     if !small.is_empty() {
-        stream.write_all(&small).await?;
+        write_all(stream, &small, peer).await?;
+    }
+    Ok(())
+}
+
+/// Writes, and tells the peer's other writers each time that the stream waits for credit.
+async fn write_all(
+    stream: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+    peer: &Peer,
+) -> io::Result<()> {
+    for part in bytes.chunks(FRAME_PAYLOAD) {
+        let mut writing = std::pin::pin!(stream.write_all(part));
+        match tokio::time::timeout(STALL, &mut writing).await {
+            Ok(written) => written?,
+            Err(_) => {
+                peer.on_stalled();
+                writing.await?;
+            }
+        }
     }
     Ok(())
 }

@@ -1,22 +1,23 @@
-//! Buffers for incoming messages, used again.
+//! Large buffers, used again.
 //!
-//! Without a pool every message of 1 MiB would be 256 page faults and as many cleared pages, a
-//! fifth of a receiver's time. A buffer comes back when the last block in it is dropped.
+//! Without a pool every block of 1 MiB would be 256 page faults and as many cleared pages, a fifth
+//! of the time of a peer that receives or sends. A buffer comes back when the last block in it is
+//! dropped.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-/// Bytes of free buffers that are kept.
-const MAX_FREE: usize = 32 << 20;
 /// Buffers have a multiple of this many bytes, so that similar messages share them.
-const GRAIN: usize = 256 << 10;
+const GRAIN: usize = 64 << 10;
 
 /// Free buffers. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub(super) struct BufferPool {
+#[derive(Clone, Debug)]
+pub(crate) struct BufferPool {
     free: Arc<Mutex<Free>>,
+    /// Bytes of free buffers that are kept.
+    max_free: usize,
 }
 
 #[derive(Debug, Default)]
@@ -26,9 +27,17 @@ struct Free {
 }
 
 impl BufferPool {
+    /// A pool that keeps up to `max_free` bytes of free buffers.
+    pub(crate) fn new(max_free: usize) -> Self {
+        Self {
+            free: Arc::default(),
+            max_free,
+        }
+    }
+
     /// A buffer of exactly `len` bytes whose content is not defined.
-    pub(super) fn take(&self, len: usize) -> PooledBuffer {
-        let mut bytes = self.free.lock().pop_at_least(len).unwrap_or_default();
+    pub(crate) fn take(&self, len: usize) -> PooledBuffer {
+        let mut bytes = self.free.lock().pop(len).unwrap_or_default();
         if bytes.len() < len {
             bytes = vec![0; len.next_multiple_of(GRAIN)];
         }
@@ -40,21 +49,26 @@ impl BufferPool {
     }
 
     /// Gives the free buffers back to the system.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         *self.free.lock() = Free::default();
     }
 }
 
 impl Free {
-    fn pop_at_least(&mut self, len: usize) -> Option<Vec<u8>> {
-        let position = self.buffers.iter().rposition(|free| free.len() >= len)?;
+    /// A buffer that holds `len` bytes without wasting much.
+    fn pop(&mut self, len: usize) -> Option<Vec<u8>> {
+        let fit = len..=2 * len.next_multiple_of(GRAIN);
+        let position = self
+            .buffers
+            .iter()
+            .rposition(|free| fit.contains(&free.len()))?;
         let buffer = self.buffers.swap_remove(position);
         self.bytes -= buffer.len();
         Some(buffer)
     }
 
-    fn push(&mut self, buffer: Vec<u8>) {
-        if self.bytes + buffer.len() <= MAX_FREE {
+    fn push(&mut self, buffer: Vec<u8>, max_free: usize) {
+        if self.bytes + buffer.len() <= max_free {
             self.bytes += buffer.len();
             self.buffers.push(buffer);
         }
@@ -63,7 +77,7 @@ impl Free {
 
 /// A buffer that returns to its pool when dropped.
 #[derive(Debug)]
-pub(super) struct PooledBuffer {
+pub(crate) struct PooledBuffer {
     bytes: Vec<u8>,
     len: usize,
     pool: BufferPool,
@@ -71,7 +85,7 @@ pub(super) struct PooledBuffer {
 
 impl PooledBuffer {
     /// Makes it immutable and shareable.
-    pub(super) fn freeze(self) -> Bytes {
+    pub(crate) fn freeze(self) -> Bytes {
         Bytes::from_owner(self)
     }
 }
@@ -90,7 +104,8 @@ impl AsMut<[u8]> for PooledBuffer {
 
 impl Drop for PooledBuffer {
     fn drop(&mut self) {
-        self.pool.free.lock().push(std::mem::take(&mut self.bytes));
+        let bytes = std::mem::take(&mut self.bytes);
+        self.pool.free.lock().push(bytes, self.pool.max_free);
     }
 }
 
@@ -100,7 +115,7 @@ mod tests {
 
     #[test]
     fn freed_buffer_is_used_again_and_has_the_asked_length() {
-        let pool = BufferPool::default();
+        let pool = BufferPool::new(1 << 20);
         let first = pool.take(1000).freeze();
         let address = first.as_ptr();
         let slice = first.slice(10..20);
@@ -119,10 +134,18 @@ mod tests {
     }
 
     #[test]
+    fn a_short_block_does_not_hold_a_long_buffer() {
+        let pool = BufferPool::new(8 << 20);
+        drop(pool.take(4 << 20));
+        assert_eq!(pool.take(1000).bytes.len(), GRAIN);
+        assert_eq!(pool.take(3 << 20).bytes.len(), 4 << 20);
+    }
+
+    #[test]
     fn free_bytes_are_bounded() {
-        let pool = BufferPool::default();
+        let pool = BufferPool::new(64 << 20);
         let taken: Vec<_> = (0..20).map(|_| pool.take(4 << 20)).collect();
         drop(taken);
-        assert_eq!(pool.free.lock().bytes, MAX_FREE);
+        assert_eq!(pool.free.lock().bytes, 64 << 20);
     }
 }

@@ -17,7 +17,7 @@ const DIRECTION: [&str; 6] = [
 ];
 
 /// `CDLA-Permissive-2.0` is only for data: the root certificates.
-const LICENCES: [&str; 10] = [
+const LICENCES: [&str; 11] = [
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",
@@ -25,6 +25,7 @@ const LICENCES: [&str; 10] = [
     "CDLA-Permissive-2.0",
     "ISC",
     "MIT",
+    "MIT-0",
     "MPL-2.0",
     "Unicode-3.0",
     "Zlib",

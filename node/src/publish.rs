@@ -236,10 +236,11 @@ async fn import_tree(
     options: &PublishOptions,
     progress: OnProgress,
 ) -> Result<Imported, ImportError> {
+    let store = node.store().clone();
     let sink = if options.dry_run {
-        Sink::Discard
+        Sink::Compare(store, PackKind::Kept)
     } else {
-        Sink::Store(node.store().clone(), PackKind::Kept)
+        Sink::Store(store, PackKind::Kept)
     };
     let options = options.import();
     node.blocking(move || match source {

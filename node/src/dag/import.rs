@@ -83,7 +83,9 @@ pub type OnProgress = Arc<dyn Fn(u64) -> bool + Send + Sync>;
 pub enum Sink {
     /// Into packs of the store.
     Store(Store, PackKind),
-    /// Nowhere: only the CIDs are wanted (`verify`, `--dry-run`).
+    /// Nowhere: counts the bytes that packs of the store lack (`--dry-run`), equal blocks each time.
+    Compare(Store, PackKind),
+    /// Nowhere: only the CIDs are wanted (`verify`).
     Discard,
 }
 

@@ -314,7 +314,12 @@ async fn dry_run_tells_the_root_and_stores_nothing() {
     assert!(!node.store().has(&dry.cid.parse().unwrap()).unwrap());
     assert!(node.manifest().product(&album()).unwrap().is_none());
     let wet = publish(&node, &folder, PublishOptions::new(album())).await;
-    assert_eq!(dry.cid, wet.cid);
+    assert_eq!((dry.cid, dry.new_bytes), (wet.cid, wet.new_bytes));
+    let again = PublishOptions {
+        dry_run: true,
+        ..PublishOptions::new(album())
+    };
+    assert_eq!(publish(&node, &folder, again).await.new_bytes, 0);
     node.shutdown().await;
 }
 

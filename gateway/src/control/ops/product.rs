@@ -7,6 +7,7 @@ use duka_node::ids::{ProductId, Version};
 use duka_node::manifest::record::{self, Price, Text};
 use duka_node::node::Node;
 use futures::TryStreamExt;
+use jiff::Timestamp;
 
 use crate::control::event::{Item, Outcome, Product, Release};
 use crate::control::failure::{Code, Failure};
@@ -101,7 +102,7 @@ fn summary(
             .map(|(c, v)| (c.to_string(), v.to_string()))
             .collect(),
         releases,
-        created: product.created.to_string(),
+        created: seconds(product.created),
     };
     Ok((
         summary,
@@ -116,9 +117,14 @@ fn release(id: &ProductId, version: &Version, release: &record::Release) -> Rele
         cid: release.root.to_string(),
         files: release.files,
         bytes: release.size,
-        issued: release.issued.to_string(),
-        yanked: release.yanked.map(|time| time.to_string()),
+        issued: seconds(release.issued),
+        yanked: release.yanked.map(seconds),
     }
+}
+
+/// As shop pages have it: UTC, whole seconds.
+fn seconds(time: Timestamp) -> String {
+    format!("{time:.0}")
 }
 
 /// `9.50 USD`.

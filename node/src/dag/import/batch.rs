@@ -51,10 +51,17 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) fn flush(&mut self) -> Result<(), ImportError> {
-        if let Sink::Store(store, kind) = self.sink
-            && !self.waiting.is_empty()
-        {
-            self.new_bytes += store.put(*kind, &self.waiting)?;
+        match self.sink {
+            _ if self.waiting.is_empty() => {}
+            Sink::Store(store, kind) => self.new_bytes += store.put(*kind, &self.waiting)?,
+            Sink::Compare(store, kind) => {
+                for block in &self.waiting {
+                    if !store.holds(*kind, block.cid())? {
+                        self.new_bytes += block.data().len() as u64;
+                    }
+                }
+            }
+            Sink::Discard => {}
         }
         self.waiting.clear();
         self.waiting_bytes = 0;

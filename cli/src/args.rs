@@ -16,7 +16,7 @@ use crate::commands;
 ///
 /// Exit codes: 0 done, 1 other, 2 wrong command line, 3 not found, 4 wrong bytes, 5 try again,
 /// 6 trying again does not help, 7 only a part, 8 signature refused, 9 disk full, 10 limit reached,
-/// 11 another process has the data directory, 124 --timeout, 130 Ctrl-C, 143 SIGTERM.
+/// 11 another process has the data directory or the output, 124 --timeout, 130 Ctrl-C, 143 SIGTERM.
 #[derive(Debug, Parser)]
 #[command(
     name = "duka",

@@ -4,6 +4,7 @@
 //! piece of a file is written to its place in `<out>.duka-part` as it arrives; symbolic links come
 //! last, so that nothing is ever written through one. At the end everything is synced and renamed.
 
+mod lock;
 mod part;
 #[cfg(test)]
 mod tests;
@@ -75,6 +76,12 @@ pub enum GetError {
         /// The target.
         path: PathBuf,
     },
+    /// Another download has the target.
+    #[error("another download writes to {}", path.display())]
+    Locked {
+        /// The target.
+        path: PathBuf,
+    },
     /// A name in the DAG would leave the target folder, or cannot be a file name here.
     #[error("the entry {name:?} cannot be written as a file name")]
     Name {
@@ -107,7 +114,8 @@ pub enum GetError {
 /// stays.
 ///
 /// # Cancel safety
-/// A dropped future leaves `<out>.duka-part`, from which the next run goes on.
+/// A dropped future leaves `<out>.duka-part`, from which the next run goes on; `<out>.duka-lock` goes
+/// with the last write that is under way.
 pub async fn get<S: BlockSource + Clone>(
     source: &S,
     root: Cid,

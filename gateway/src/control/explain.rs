@@ -252,6 +252,10 @@ impl Explain for GetError {
                 Code::Permanent,
                 Some("give another place with -o, or --update to write into it"),
             ),
+            Self::Locked { .. } => (
+                Code::Locked,
+                Some("wait until it has ended, or give another place with -o"),
+            ),
             Self::Name { .. } => (Code::Permanent, None),
             Self::Full { .. } => (
                 Code::NoSpace,

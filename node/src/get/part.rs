@@ -16,6 +16,7 @@ use bytes::Bytes;
 use cid::Cid;
 use rustix::fs::{CWD, OFlags, RenameFlags};
 
+use super::lock::TargetLock;
 use super::{Finish, GetError};
 use crate::block::{Block, DAG_PB, MAX_BLOCK_LEN, RAW};
 use crate::dag::unixfs::{Metadata, encode_leaf};
@@ -29,6 +30,7 @@ pub(super) struct Part {
     resumed: bool,
     /// The target exists and is brought up to date.
     update: bool,
+    _lock: TargetLock,
 }
 
 impl Part {
@@ -39,6 +41,11 @@ impl Part {
                 path: out.to_owned(),
             });
         };
+        let parent = match out.parent() {
+            Some(parent) if parent != Path::new("") => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let lock = TargetLock::take(&parent, name, out)?;
         let existing = kind_of(out)?;
         let usable = matches!(existing, None | Some(Kind::File | Kind::Dir));
         if existing.is_some() && !update || !usable {
@@ -46,10 +53,6 @@ impl Part {
                 path: out.to_owned(),
             });
         }
-        let parent = match out.parent() {
-            Some(parent) if parent != Path::new("") => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
         let mut part_name = name.to_owned();
         part_name.push(".duka-part");
         let part = parent.join(part_name);
@@ -66,6 +69,7 @@ impl Part {
             parent,
             resumed: resumed.is_some(),
             update: existing.is_some(),
+            _lock: lock,
         })
     }
 
@@ -247,7 +251,7 @@ fn below(base: &Path, path: &Path) -> PathBuf {
     }
 }
 
-fn failed(path: &Path, source: io::Error) -> GetError {
+pub(super) fn failed(path: &Path, source: io::Error) -> GetError {
     GetError::Write {
         path: path.to_owned(),
         source,

@@ -220,6 +220,34 @@ async fn an_interrupted_run_goes_on_with_what_is_missing() {
 }
 
 #[tokio::test]
+async fn one_download_at_a_time_writes_to_a_target() {
+    let mut folder = folder(Profile::UnixfsV1_2025, sample);
+    // The first one gets its root and waits for more.
+    folder.source.most = Some(1);
+    let options = options(1);
+    {
+        let first = run(&folder, &options);
+        let second = async {
+            while folder.source.given.load(Ordering::Relaxed) < 2 {
+                tokio::task::yield_now().await;
+            }
+            run(&folder, &options).await
+        };
+        let refused = tokio::select! {
+            _ = first => panic!("it cannot finish"),
+            refused = second => refused,
+        };
+        assert!(matches!(refused, Err(GetError::Locked { .. })), "{refused:?}");
+    }
+    // A killed process leaves the file, and no lock.
+    fs::write(folder.out.with_file_name("out.duka-lock"), b"").unwrap();
+    folder.source.most = None;
+    run(&folder, &options).await.unwrap();
+    assert_eq!(contents(&folder.out), contents(&folder.origin));
+    assert!(!folder.out.with_file_name("out.duka-lock").exists());
+}
+
+#[tokio::test]
 async fn an_existing_target_is_refused_and_left_alone() {
     let folder = folder(Profile::UnixfsV1_2025, sample);
     fs::create_dir(&folder.out).unwrap();

@@ -21,6 +21,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
 use self::part::Part;
+use crate::block::RAW;
 use crate::blocking::blocking;
 use crate::dag::DagError;
 use crate::dag::hamt::prefix_len;
@@ -76,6 +77,16 @@ pub enum GetError {
         /// The target.
         path: PathBuf,
     },
+    /// A folder would replace something else, or something else a folder.
+    #[error("{} is {there}, and {wanted} would take its place", path.display())]
+    Conflict {
+        /// The place in the target.
+        path: PathBuf,
+        /// What is there.
+        there: &'static str,
+        /// What the tree has there.
+        wanted: &'static str,
+    },
     /// Another download has the target.
     #[error("another download writes to {}", path.display())]
     Locked {
@@ -111,7 +122,8 @@ pub enum GetError {
 /// end, so that `out` is whole or absent. What an interrupted run left is verified by hash and reused.
 ///
 /// With `update` an existing folder is brought up to date file by file instead; what is in it besides
-/// stays.
+/// stays. Then the whole tree is looked at before any content comes, so that a folder in the place of
+/// a file, or a file in that of a folder, is found while nothing is written yet.
 ///
 /// # Cancel safety
 /// A dropped future leaves `<out>.duka-part`, from which the next run goes on; `<out>.duka-lock` goes
@@ -139,25 +151,12 @@ pub async fn get<S: BlockSource + Clone>(
         finish: Finish::default(),
         got: Got::default(),
     };
-    let mut waiting = vec![Item::Node {
-        cid: root,
-        path: PathBuf::new(),
-        depth: 0,
-    }];
-    let mut under_way = FuturesUnordered::new();
-    loop {
-        while under_way.len() < options.window.max(1)
-            && let Some(item) = waiting.pop()
-        {
-            under_way.push(arrive(source.clone(), Arc::clone(&part), item));
-        }
-        let Some(arrived) = under_way.next().await else {
-            break;
-        };
-        let (item, arrived) = arrived?;
-        // The first child is taken first.
-        waiting.extend(run.take(item, arrived)?.into_iter().rev());
+    let fetched = fetch(source, root, &part, &mut run, options.window.max(1)).await;
+    if let Err(error @ GetError::Conflict { .. }) = fetched {
+        blocking(move || part.discard()).await?;
+        return Err(error);
     }
+    fetched?;
 
     let Run {
         got,
@@ -169,6 +168,86 @@ pub async fn get<S: BlockSource + Clone>(
     blocking(move || part.finish(&finish, &entries)).await?;
     progress(got.bytes, Some(got.bytes));
     Ok(got)
+}
+
+/// Brings everything below `root` into the part, `window` blocks at a time.
+async fn fetch<S: BlockSource + Clone>(
+    source: &S,
+    root: Cid,
+    part: &Arc<Part>,
+    run: &mut Run,
+    window: usize,
+) -> Result<(), GetError> {
+    if root.codec() == RAW {
+        let part = Arc::clone(part);
+        blocking(move || part.check_place(Path::new(""), false)).await?;
+    }
+    let mut waiting = Waiting::new(part.is_update());
+    waiting.push(vec![Item::Node {
+        cid: root,
+        path: PathBuf::new(),
+        depth: 0,
+    }]);
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        while under_way.len() < window
+            && let Some(item) = waiting.pop()
+        {
+            under_way.push(arrive(source.clone(), Arc::clone(part), item));
+        }
+        let Some(arrived) = under_way.next().await else {
+            return Ok(());
+        };
+        let (item, arrived) = arrived?;
+        waiting.arrived(&item);
+        waiting.push(run.take(item, arrived)?);
+    }
+}
+
+/// What is still to be had, depth first. In an update all structure comes before any content.
+struct Waiting {
+    structure_first: bool,
+    next: Vec<Item>,
+    /// What waits for the structure.
+    content: Vec<Item>,
+    structure_under_way: usize,
+}
+
+impl Waiting {
+    fn new(structure_first: bool) -> Self {
+        Self {
+            structure_first,
+            next: Vec::new(),
+            content: Vec::new(),
+            structure_under_way: 0,
+        }
+    }
+
+    /// Adds the children of one node; the first is taken first.
+    fn push(&mut self, items: Vec<Item>) {
+        for item in items.into_iter().rev() {
+            if self.structure_first && item.is_content() {
+                self.content.push(item);
+            } else {
+                self.next.push(item);
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<Item> {
+        if let Some(item) = self.next.pop() {
+            self.structure_under_way += usize::from(!item.is_content());
+            return Some(item);
+        }
+        if self.structure_under_way == 0 {
+            return self.content.pop();
+        }
+        None
+    }
+
+    fn arrived(&mut self, item: &Item) {
+        self.structure_under_way -= usize::from(!item.is_content());
+    }
 }
 
 /// Something of the tree that is still to be had.
@@ -234,6 +313,15 @@ async fn arrive<S: BlockSource>(
     }
     let block = source.fetch(item.cid()).await.map_err(DagError::from)?;
     let node = unixfs::decode(&block)?;
+    if part.is_update() {
+        let places = places(&item, &node)?;
+        let part = Arc::clone(&part);
+        blocking(move || {
+            let mut places = places.iter();
+            places.try_for_each(|(path, is_dir)| part.check_place(path, *is_dir))
+        })
+        .await?;
+    }
     match (&item, &node) {
         (Item::Node { path, .. }, UnixFs::File(file)) => {
             let (path, size, data) = (path.clone(), file.size, file.data.clone());
@@ -265,6 +353,29 @@ async fn arrive<S: BlockSource>(
     Ok((item, Arrived::Fetched(node, len)))
 }
 
+/// What a node says of places in the tree, and whether a folder is there: its own, and those of
+/// its entries that are chunks, and so files.
+fn places(item: &Item, node: &UnixFs) -> Result<Vec<(PathBuf, bool)>, GetError> {
+    let mut places = Vec::new();
+    if let Item::Node { path, .. } = item {
+        let is_dir = matches!(node, UnixFs::Directory(_) | UnixFs::Shard(_));
+        places.push((path.clone(), is_dir));
+    }
+    let (Item::Node { path: dir, .. } | Item::Shard { dir, .. }) = item else {
+        return Ok(places);
+    };
+    let (links, prefix) = match node {
+        UnixFs::Directory(node) => (&node.links, 0),
+        UnixFs::Shard(node) => (&node.links, prefix_len(node.fanout)),
+        _ => return Ok(places),
+    };
+    for link in links.iter().filter(|link| link.cid.codec() == RAW) {
+        let name = link.name.get(prefix..).unwrap_or_default();
+        places.push((dir.join(file_name(name)?), false));
+    }
+    Ok(places)
+}
+
 /// CID, file, and which bytes of it (offset and length), `None` for all.
 type Reusable = (Cid, PathBuf, Option<(u64, u64)>);
 
@@ -272,6 +383,15 @@ impl Item {
     fn cid(&self) -> &Cid {
         match self {
             Self::Node { cid, .. } | Self::Shard { cid, .. } | Self::Piece { cid, .. } => cid,
+        }
+    }
+
+    /// Whether it is bytes of a file, and has nothing to say about what is where.
+    fn is_content(&self) -> bool {
+        match self {
+            Self::Node { cid, .. } => cid.codec() == RAW,
+            Self::Shard { .. } => false,
+            Self::Piece { .. } => true,
         }
     }
 

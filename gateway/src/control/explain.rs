@@ -252,6 +252,10 @@ impl Explain for GetError {
                 Code::Permanent,
                 Some("give another place with -o, or --update to write into it"),
             ),
+            Self::Conflict { .. } => (
+                Code::Permanent,
+                Some("move it away, or give another place with -o; nothing was changed"),
+            ),
             Self::Locked { .. } => (
                 Code::Locked,
                 Some("wait until it has ended, or give another place with -o"),

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use cid::Cid;
 use rustix::fs::{CWD, OFlags, RenameFlags};
+use rustix::io::Errno;
 
 use super::lock::TargetLock;
 use super::{Finish, GetError};
@@ -71,6 +72,27 @@ impl Part {
             update: existing.is_some(),
             _lock: lock,
         })
+    }
+
+    /// Whether the target exists and is brought up to date.
+    pub(super) fn is_update(&self) -> bool {
+        self.update
+    }
+
+    /// Fails when the target has something at `path` that a folder, or else a file, cannot replace.
+    pub(super) fn check_place(&self, path: &Path, is_dir: bool) -> Result<(), GetError> {
+        if !self.update {
+            return Ok(());
+        }
+        check_place(is_dir, &below(&self.out, path))
+    }
+
+    /// Removes what this run wrote, when no run before it left anything.
+    pub(super) fn discard(&self) -> Result<(), GetError> {
+        if self.resumed {
+            return Ok(());
+        }
+        remove(&self.part)
     }
 
     /// Whether there is anything that could be reused.
@@ -184,13 +206,9 @@ impl Part {
             find_conflict(&self.part, &self.out)?;
             merge(&self.part, &self.out)?;
         } else {
-            rustix::fs::renameat_with(CWD, &self.part, CWD, &self.out, RenameFlags::NOREPLACE)
-                .map_err(|error| match error {
-                    rustix::io::Errno::EXIST => GetError::Exists {
-                        path: self.out.clone(),
-                    },
-                    error => failed(&self.out, error.into()),
-                })?;
+            rename_new(&self.part, &self.out, |part, out| {
+                rustix::fs::renameat_with(CWD, part, CWD, out, RenameFlags::NOREPLACE)
+            })?;
         }
         self.sync()
     }
@@ -239,6 +257,16 @@ impl Kind {
             Self::Symlink
         } else {
             Self::Other
+        }
+    }
+
+    /// What it is called in a message.
+    fn name(self) -> &'static str {
+        match self {
+            Self::File => "a file",
+            Self::Dir => "a folder",
+            Self::Symlink => "a symbolic link",
+            Self::Other => "no file",
         }
     }
 }
@@ -369,29 +397,56 @@ fn apply(path: &Path, metadata: Metadata) -> Result<(), GetError> {
     }
 }
 
-/// A folder in the place of a file cannot be replaced: it may hold what is not in the new tree.
-fn find_conflict(new: &Path, old: &Path) -> Result<(), GetError> {
-    match (kind_of(new)?, kind_of(old)?) {
-        (Some(Kind::Dir), Some(Kind::Dir)) => {
-            for (path, _) in children(new)? {
-                find_conflict(&path, &beside(&path, old))?;
+/// Moves `new` to `old`, where nothing is. `exclusive` does it in one step, where the file system can.
+fn rename_new(
+    new: &Path,
+    old: &Path,
+    exclusive: impl FnOnce(&Path, &Path) -> rustix::io::Result<()>,
+) -> Result<(), GetError> {
+    let exists = || GetError::Exists {
+        path: old.to_owned(),
+    };
+    match exclusive(new, old) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => Err(exists()),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            if kind_of(old)?.is_some() {
+                return Err(exists());
             }
-            Ok(())
+            fs::rename(new, old).map_err(|source| failed(old, source))
         }
-        (Some(kind), Some(Kind::Dir)) if kind != Kind::Dir => Err(GetError::Exists {
+        Err(error) => Err(failed(old, error.into())),
+    }
+}
+
+/// Whether something of the tree cannot take the place of what is at `old`: a folder is only updated
+/// by a folder, for it may hold what is not in the new tree, and a folder replaces nothing.
+fn check_place(new_is_dir: bool, old: &Path) -> Result<(), GetError> {
+    match kind_of(old)? {
+        Some(kind) if (kind == Kind::Dir) != new_is_dir => Err(GetError::Conflict {
             path: old.to_owned(),
+            there: kind.name(),
+            wanted: if new_is_dir { "a folder" } else { "a file" },
         }),
         _ => Ok(()),
     }
+}
+
+fn find_conflict(new: &Path, old: &Path) -> Result<(), GetError> {
+    let is_dir = kind_of(new)? == Some(Kind::Dir);
+    check_place(is_dir, old)?;
+    if is_dir && kind_of(old)?.is_some() {
+        for (path, _) in children(new)? {
+            find_conflict(&path, &beside(&path, old))?;
+        }
+    }
+    Ok(())
 }
 
 /// Moves every file of `new` into its place in `old`, one by one; what else is in `old` stays.
 fn merge(new: &Path, old: &Path) -> Result<(), GetError> {
     let both_dirs = (kind_of(new)?, kind_of(old)?) == (Some(Kind::Dir), Some(Kind::Dir));
     if !both_dirs {
-        if kind_of(new)? == Some(Kind::Dir) {
-            remove(old)?;
-        }
         return fs::rename(new, old).map_err(|source| failed(old, source));
     }
     for (path, _) in children(new)? {
@@ -403,4 +458,28 @@ fn merge(new: &Path, old: &Path) -> Result<(), GetError> {
 /// The path of the same name in another folder.
 fn beside(path: &Path, dir: &Path) -> PathBuf {
     dir.join(path.file_name().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_that_cannot_rename_exclusively_is_no_obstacle() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, old) = (dir.path().join("new"), dir.path().join("old"));
+        for error in [Errno::INVAL, Errno::NOSYS, Errno::NOTSUP] {
+            fs::write(&new, "new").unwrap();
+            rename_new(&new, &old, |_, _| Err(error)).unwrap();
+            assert_eq!(fs::read(&old).unwrap(), b"new");
+
+            fs::write(&new, "newer").unwrap();
+            let refused = rename_new(&new, &old, |_, _| Err(error));
+            assert!(matches!(refused, Err(GetError::Exists { .. })), "{error}");
+            assert_eq!(fs::read(&old).unwrap(), b"new");
+            fs::remove_file(&old).unwrap();
+        }
+        let refused = rename_new(&new, &old, |_, _| Err(Errno::ACCESS));
+        assert!(matches!(refused, Err(GetError::Write { .. })));
+    }
 }

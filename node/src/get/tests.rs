@@ -237,7 +237,10 @@ async fn one_download_at_a_time_writes_to_a_target() {
             _ = first => panic!("it cannot finish"),
             refused = second => refused,
         };
-        assert!(matches!(refused, Err(GetError::Locked { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(GetError::Locked { .. })),
+            "{refused:?}"
+        );
     }
     // A killed process leaves the file, and no lock.
     fs::write(folder.out.with_file_name("out.duka-lock"), b"").unwrap();
@@ -279,6 +282,70 @@ async fn update_replaces_what_differs_and_keeps_the_rest() {
     let mut wanted = contents(&folder.origin);
     wanted.insert("mine".into(), b"mine".to_vec());
     assert_eq!(contents(&folder.out), wanted);
+}
+
+/// Updates a target that `make` filled, which must be refused: nothing large is fetched, nothing is
+/// changed, and nothing is left.
+async fn assert_conflict(make: impl Fn(&Path)) {
+    let folder = folder(Profile::UnixfsV1_2025, |dir| {
+        fs::write(dir.join("a large file"), bytes(2, 5 << 20)).unwrap();
+        fs::create_dir_all(dir.join("sub/folder")).unwrap();
+        fs::write(dir.join("sub/folder/short"), b"short").unwrap();
+        fs::write(dir.join("sub/long"), bytes(3, 3 << 20)).unwrap();
+    });
+    make(&folder.out);
+    let before = (!folder.out.is_file()).then(|| contents(&folder.out));
+    let update = GetOptions {
+        update: true,
+        ..options(2)
+    };
+    let refused = run(&folder, &update).await;
+    assert!(
+        matches!(refused, Err(GetError::Conflict { .. })),
+        "{refused:?}"
+    );
+    // Three folders, two files of several blocks.
+    let given = folder.source.given.load(Ordering::Relaxed);
+    assert!(given <= 5, "{given} blocks");
+    match before {
+        Some(before) => assert_eq!(contents(&folder.out), before),
+        None => assert_eq!(fs::read(&folder.out).unwrap(), b"mine"),
+    }
+    let beside = fs::read_dir(folder.out.parent().unwrap()).unwrap();
+    let names = beside.map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    assert_eq!(names, ["blocks", "origin", "out"]);
+}
+
+#[tokio::test]
+async fn update_never_puts_a_folder_for_a_file_or_a_file_for_a_folder() {
+    let write = |path: PathBuf| {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, b"mine").unwrap();
+    };
+    assert_conflict(|out| write(out.to_owned())).await;
+    assert_conflict(|out| write(out.join("sub"))).await;
+    assert_conflict(|out| write(out.join("sub/folder"))).await;
+    assert_conflict(|out| write(out.join("sub/folder/short/mine"))).await;
+    assert_conflict(|out| write(out.join("sub/long/mine"))).await;
+    assert_conflict(|out| {
+        fs::create_dir_all(out).unwrap();
+        std::os::unix::fs::symlink("elsewhere", out.join("sub")).unwrap();
+    })
+    .await;
+
+    let mut folder = folder(Profile::UnixfsV1_2025, sample);
+    let store = folder.source.store.clone().unwrap();
+    folder.root = import(&store, &folder.origin.join("empty"), Profile::UnixfsV1_2025);
+    fs::create_dir(&folder.out).unwrap();
+    let update = GetOptions {
+        update: true,
+        ..options(8)
+    };
+    let refused = run(&folder, &update).await;
+    assert!(matches!(refused, Err(GetError::Conflict { .. })));
+    assert_eq!(folder.source.given.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]

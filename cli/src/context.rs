@@ -8,6 +8,7 @@ use duka_gateway::control::event::{Event, Item, Outcome};
 use duka_gateway::control::failure::{Code, Failure};
 use duka_gateway::control::request::Request;
 use duka_gateway::control::{self, Events, Input};
+use duka_node::keys::{Origin, name_of};
 use duka_node::node::{self, Node};
 use futures::StreamExt;
 use tempfile::TempDir;
@@ -235,14 +236,18 @@ impl Context {
     /// Makes the data directory and the keys if they are missing, and says so.
     pub(crate) fn init(&self, ui: &mut Ui) -> Result<(), CliError> {
         let made = node::init(&self.data_dir).map_err(Failure::from)?;
-        if made.new {
-            ui.warn(format!(
-                "made a new shop in {}. {}",
-                self.data_dir.display(),
+        let data_dir = self.data_dir.display();
+        match made.origin {
+            Origin::Made => ui.warn(format!(
+                "made a new shop in {data_dir}. {}",
                 back_up(&made.shop_key)
-            ))?;
+            )),
+            Origin::Restored => {
+                let name = name_of(&made.keys.shop);
+                ui.note(format!("restored shop {name} in {data_dir}"))
+            }
+            Origin::Found => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -42,10 +42,33 @@ impl std::fmt::Debug for Keys {
     }
 }
 
+/// Where the keys of a data directory come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// All were there.
+    Found,
+    /// All are new.
+    Made,
+    /// The shop key was put back into a new data directory; the missing ones are new.
+    Restored,
+}
+
 /// Why keys could not be loaded or made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
+    /// The data directory has a shop, but not the file with its identity.
+    #[error("{} is missing, and the shop's identity is in it", path.display())]
+    ShopMissing {
+        /// The shop key's file.
+        path: PathBuf,
+    },
+    /// The data directory has a shop, but not one of its other keys.
+    #[error("{} is missing, a key of the shop", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// Reading or writing failed.
     #[error("{action} the key file {} failed", path.display())]
     Io {
@@ -73,21 +96,40 @@ pub enum KeyError {
     },
 }
 
-/// Loads the keys in `dir`, making all of them when there is no shop key.
+/// Loads the keys of a shop that has a manifest: all must be there. Another key in place of a lost
+/// one would be another identity.
 ///
-/// The shop key is made last: a crash before it leaves a directory that counts as new. Once it is
-/// there a missing key is an error, never replaced without being asked.
+/// # Errors
+/// [`KeyError::ShopMissing`] and [`KeyError::Missing`]; [`KeyError::Readable`] when anybody but the
+/// owner may read or write a key file.
+pub fn load_all(dir: &Path) -> Result<Keys, KeyError> {
+    let load_one = |name: &str| {
+        let path = dir.join(name);
+        match path.try_exists() {
+            Ok(false) if name == SHOP => Err(KeyError::ShopMissing { path }),
+            Ok(false) => Err(KeyError::Missing { path }),
+            _ => load(&path),
+        }
+    };
+    Ok(Keys {
+        shop: load_one(SHOP)?,
+        publishing: load_one(PUBLISHING)?,
+        peer: load_one(PEER)?,
+    })
+}
+
+/// Loads the keys in `dir` for a data directory without a manifest, making those that are missing.
+///
+/// The shop key is made last: a crash before it leaves a directory that counts as new.
 ///
 /// # Errors
 /// [`KeyError::Readable`] when anybody but the owner may read or write a key file.
-pub fn load_or_make(dir: &Path) -> Result<Keys, KeyError> {
-    if exist(dir) {
-        return Ok(Keys {
-            shop: load(&dir.join(SHOP))?,
-            publishing: load(&dir.join(PUBLISHING))?,
-            peer: load(&dir.join(PEER))?,
-        });
-    }
+pub fn load_or_make(dir: &Path) -> Result<(Keys, Origin), KeyError> {
+    let origin = match (exist(dir), are_complete(dir)) {
+        (_, true) => Origin::Found,
+        (true, false) => Origin::Restored,
+        (false, false) => Origin::Made,
+    };
     make_dir(dir)?;
     let load_or_make_one = |name: &str| {
         let path = dir.join(name);
@@ -100,14 +142,22 @@ pub fn load_or_make(dir: &Path) -> Result<Keys, KeyError> {
     let peer = load_or_make_one(PEER)?;
     let publishing = load_or_make_one(PUBLISHING)?;
     let shop = load_or_make_one(SHOP)?;
-    Ok(Keys {
+    let keys = Keys {
         shop,
         publishing,
         peer,
-    })
+    };
+    Ok((keys, origin))
 }
 
-/// Whether `dir` holds the keys of a shop.
+/// Whether `dir` holds all keys of a shop.
+pub fn are_complete(dir: &Path) -> bool {
+    [SHOP, PUBLISHING, PEER]
+        .iter()
+        .all(|name| dir.join(name).exists())
+}
+
+/// Whether `dir` holds a shop key.
 pub fn exist(dir: &Path) -> bool {
     shop_key_file(dir).exists()
 }
@@ -269,8 +319,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let keys_dir = dir.path().join("keys");
         assert!(!exist(&keys_dir));
-        let made = load_or_make(&keys_dir).unwrap();
-        let loaded = load_or_make(&keys_dir).unwrap();
+        let (made, origin) = load_or_make(&keys_dir).unwrap();
+        assert_eq!(origin, Origin::Made);
+        let (loaded, origin) = load_or_make(&keys_dir).unwrap();
+        assert_eq!(origin, Origin::Found);
         assert_eq!(name_of(&made.shop), name_of(&loaded.shop));
         assert_ne!(name_of(&made.shop), name_of(&made.publishing));
         assert_eq!(made.peer.public(), loaded.peer.public());
@@ -293,11 +345,37 @@ mod tests {
     }
 
     #[test]
-    fn missing_publishing_key_is_not_replaced() {
+    fn missing_key_of_a_shop_with_a_manifest_is_not_replaced() {
         let dir = tempfile::tempdir().unwrap();
         load_or_make(dir.path()).unwrap();
+        let lost = |name: &str| {
+            let file = dir.path().join(name);
+            let kept = fs::read(&file).unwrap();
+            fs::remove_file(&file).unwrap();
+            let error = load_all(dir.path()).unwrap_err();
+            assert!(!file.exists());
+            assert!(error.to_string().contains(name), "{error}");
+            fs::write(&file, kept).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            error
+        };
+        assert!(matches!(lost(SHOP), KeyError::ShopMissing { .. }));
+        assert!(matches!(lost(PUBLISHING), KeyError::Missing { .. }));
+        assert!(matches!(lost(PEER), KeyError::Missing { .. }));
+        load_all(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn shop_key_alone_gets_the_other_keys_and_keeps_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, _) = load_or_make(dir.path()).unwrap();
         fs::remove_file(dir.path().join(PUBLISHING)).unwrap();
-        assert!(matches!(load_or_make(dir.path()), Err(KeyError::Io { .. })));
+        fs::remove_file(dir.path().join(PEER)).unwrap();
+        let (restored, origin) = load_or_make(dir.path()).unwrap();
+        assert_eq!(origin, Origin::Restored);
+        assert_eq!(name_of(&restored.shop), name_of(&old.shop));
+        assert_ne!(name_of(&restored.publishing), name_of(&old.publishing));
+        load_all(dir.path()).unwrap();
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::announce;
 use crate::blocking::{blocking, joined};
 use crate::fetch::{FetchOptions, Fetcher, Outside};
 use crate::ipns::Record;
-use crate::keys::{self, KeyError, Keys, Name};
+use crate::keys::{self, KeyError, Keys, Name, Origin};
 use crate::manifest::record::Head;
 use crate::manifest::{self, Manifest, ManifestError};
 use crate::name::{self, Lookups, NameError, ResolvedName};
@@ -116,34 +116,48 @@ pub enum OpenError {
 pub struct Initialised {
     /// The keys, new or found.
     pub keys: Keys,
-    /// Whether they are new.
-    pub new: bool,
+    /// Where they come from.
+    pub origin: Origin,
     /// The shop key's file, to back up.
     pub shop_key: PathBuf,
 }
 
-/// Makes the data directory and its keys where they are missing.
+/// Makes the data directory and its keys where they are missing. A shop key that was put back into
+/// a new data directory gets the keys beside it.
 ///
 /// # Errors
-/// [`OpenError::Lock`] while another process makes them.
+/// [`OpenError::Lock`] while another process makes them; [`OpenError::Keys`] when there is a
+/// manifest already and a key is missing.
 pub fn init(data_dir: &Path) -> Result<Initialised, OpenError> {
+    let keys_dir = keys_dir(data_dir);
     // Keys that are there never change, so that they may be read beside a running node.
-    let _lock = match is_initialised(data_dir) {
+    let _lock = match keys::are_complete(&keys_dir) {
         true => None,
         false => Some(DirectoryLock::take(data_dir)?),
     };
-    let keys_dir = keys_dir(data_dir);
-    let new = !keys::exist(&keys_dir);
+    let (keys, origin) = if has_manifest(data_dir) {
+        (keys::load_all(&keys_dir)?, Origin::Found)
+    } else {
+        keys::load_or_make(&keys_dir)?
+    };
     Ok(Initialised {
-        keys: keys::load_or_make(&keys_dir)?,
-        new,
+        keys,
+        origin,
         shop_key: keys::shop_key_file(&keys_dir),
     })
 }
 
-/// Whether [`init`] was run on the data directory.
+/// Whether the data directory has a shop: [`init`] was run on it.
 pub fn is_initialised(data_dir: &Path) -> bool {
-    keys::exist(&keys_dir(data_dir))
+    has_manifest(data_dir) || keys::are_complete(&keys_dir(data_dir))
+}
+
+fn has_manifest(data_dir: &Path) -> bool {
+    manifest_dir(data_dir).exists()
+}
+
+fn manifest_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("manifest")
 }
 
 /// Where the keys of a data directory are.
@@ -408,13 +422,13 @@ async fn open_parts(data_dir: PathBuf, config: Config) -> Result<Parts, OpenErro
             return Err(OpenError::NotInitialised { data_dir });
         }
         let lock = DirectoryLock::take(&data_dir)?;
-        let keys = keys::load_or_make(&keys_dir(&data_dir))?;
+        let keys = keys::load_all(&keys_dir(&data_dir))?;
         let options = StoreOptions {
             pack_size: config.store.pack_size.as_u64(),
             reserve: config.store.reserve.as_u64(),
         };
         let (store, store_recovery) = Store::open(&data_dir.join("blocks"), options)?;
-        let (manifest, manifest_recovery) = Manifest::open(&data_dir.join("manifest"))?;
+        let (manifest, manifest_recovery) = Manifest::open(&manifest_dir(&data_dir))?;
         let recovery = Recovery {
             store: store_recovery,
             manifest: manifest_recovery,

@@ -11,6 +11,7 @@ use duka_gateway::control::event::Outcome;
 use duka_gateway::control::failure::Failure;
 use duka_gateway::control::request::{self, Import, Request, Source};
 use duka_node::ids::ProductId;
+use duka_node::keys;
 use duka_node::node;
 use duka_node::publish::Published;
 use serde_json::json;
@@ -51,6 +52,10 @@ pub(crate) async fn run(args: Up, cx: &Context, ui: &mut Ui) -> Result<(), CliEr
     readable(&folder)?;
     let product = product_of(&folder)?;
     let made = node::init(&cx.data_dir).map_err(Failure::from)?;
+    if made.origin == keys::Origin::Restored {
+        let name = keys::name_of(&made.keys.shop);
+        ui.note(format!("restored shop {name} in {}", cx.data_dir.display()))?;
+    }
     let config = with_free_ports(cx, ui)?;
 
     let serving = Serving::start(cx, &config).await?;

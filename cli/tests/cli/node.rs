@@ -81,6 +81,60 @@ fn init_again_keeps_the_keys() {
 }
 
 #[test]
+fn shop_without_its_key_is_not_replaced_by_a_new_one() {
+    let home = Home::new();
+    write(&home.path().join("file"), "content");
+    let data = ["--data-dir", "data"];
+    let publish = [&data[..], &["publish", "file", "--product", "p"]].concat();
+    assert_eq!(offline(&home, &publish).code, 0);
+    for key in ["shop.key", "publishing.key"] {
+        let (file, away) = (
+            home.path().join("data/keys").join(key),
+            home.path().join(key),
+        );
+        std::fs::rename(&file, &away).unwrap();
+        for command in [
+            &["init"][..],
+            &["id"],
+            &publish[2..],
+            &["up", "file"],
+            &["ls", "x"],
+        ] {
+            let output = offline(&home, &[&data[..], command].concat());
+            assert_eq!(output.code, 3, "{command:?}: {}", output.stderr);
+            assert!(output.stderr.contains(key), "{}", output.stderr);
+            assert!(output.stderr.contains("back-up"), "{}", output.stderr);
+            assert!(!file.exists(), "{command:?} made a new {key}");
+        }
+        std::fs::rename(&away, &file).unwrap();
+    }
+    assert_eq!(offline(&home, &[&data[..], &["id"]].concat()).code, 0);
+}
+
+#[test]
+fn shop_is_restored_from_a_copy_of_its_key() {
+    let home = Home::new();
+    write(&home.path().join("file"), "content");
+    let name = home.run(&["--data-dir", "old", "init"]).stdout;
+    for (number, command) in [&["init"][..], &["publish", "file", "--product", "p"]]
+        .iter()
+        .enumerate()
+    {
+        let data = number.to_string();
+        let keys = home.path().join(&data).join("keys");
+        std::fs::create_dir_all(&keys).unwrap();
+        std::fs::copy(home.path().join("old/keys/shop.key"), keys.join("shop.key")).unwrap();
+        let restored = offline(&home, &[&["--data-dir", &data], *command].concat());
+        assert_eq!(restored.code, 0, "{}", restored.stderr);
+        let said = format!("restored shop {}", name.trim());
+        assert!(restored.stderr.contains(&said), "{}", restored.stderr);
+        let again = offline(&home, &["--data-dir", &data, "init"]);
+        assert_eq!(again.stdout, name);
+        assert!(again.stderr.contains("was there"), "{}", again.stderr);
+    }
+}
+
+#[test]
 fn absent_cid_exits_with_3_and_text_that_is_no_cid_with_2() {
     let home = Home::new();
     home.run(&["init"]);

@@ -331,7 +331,18 @@ impl Explain for KeyError {
                 Code::Permanent,
                 Some("make it yours alone: `chmod 600` it, and think about who may have read it"),
             ),
-            Self::Invalid { .. } => (Code::Corrupt, Some("restore it from your backup")),
+            Self::Invalid { .. } => (Code::Corrupt, Some("put its back-up back")),
+            Self::ShopMissing { .. } => (
+                Code::NotFound,
+                Some("put its back-up back; a new shop needs another --data-dir"),
+            ),
+            Self::Missing { .. } => (
+                Code::NotFound,
+                Some(
+                    "put its back-up back; without one, restore the shop in a new --data-dir, with a \
+                     copy of keys/shop.key alone",
+                ),
+            ),
             Self::Io { source, .. } => (of_io(source), None),
             _ => (Code::Other, None),
         }

@@ -141,7 +141,7 @@ pub enum ImportError {
 
 /// Imports a file or a folder. Blocking; uses all cores; memory is bounded whatever the size.
 ///
-/// Symlinks are stored as symlinks, `path` itself included. The result does not depend on the order
+/// A symlink at `path` is followed; those inside are stored as symlinks. The result does not depend on the order
 /// in which the file system lists names.
 ///
 /// # Errors

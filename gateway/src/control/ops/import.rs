@@ -112,7 +112,10 @@ impl ImportProgress {
 /// Bytes of the regular files that an import takes. What cannot be read is left to the import.
 fn size_of(top: &Path, options: &ImportOptions) -> u64 {
     let mut total = 0u64;
-    let mut todo = vec![(top.to_owned(), PathBuf::new())];
+    let Ok(top) = std::fs::canonicalize(top) else {
+        return 0;
+    };
+    let mut todo = vec![(top, PathBuf::new())];
     while let Some((path, inside)) = todo.pop() {
         let Ok(found) = std::fs::symlink_metadata(&path) else {
             continue;
@@ -160,5 +163,9 @@ mod tests {
         assert_eq!(size_of(dir.path(), &options), 11);
         options.hidden = true;
         assert_eq!(size_of(dir.path(), &options), 111);
+        let link = dir.path().with_extension("link");
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        assert_eq!(size_of(&link, &options), 111);
+        std::fs::remove_file(link).unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! What there is to import: the folder tree, walked before any content is read.
 
 use std::fs::{self, FileType, Metadata as Stat};
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -42,15 +43,16 @@ pub(super) enum Item {
 }
 
 impl Plan {
-    /// Walks `base`. Symlinks are never followed, so the walk ends.
+    /// Walks what `base` is or leads to. Symlinks inside are never followed, so the walk ends.
     pub(super) fn of(base: &Path, options: &ImportOptions) -> Result<Self, ImportError> {
+        let base = followed(base).map_err(|source| read_error(base, source))?;
         let mut plan = Self {
-            base: base.to_owned(),
+            base: base.clone(),
             root: Item::File(0),
             folders: Vec::new(),
             files: Vec::new(),
         };
-        let stat = fs::symlink_metadata(base).map_err(|source| read_error(base, source))?;
+        let stat = fs::symlink_metadata(&base).map_err(|source| read_error(&base, source))?;
         plan.root = plan.item(String::new(), stat.file_type(), options)?;
         let mut next = 0;
         while next < plan.folders.len() {
@@ -174,6 +176,15 @@ pub(super) fn special(kind: FileType) -> &'static str {
         "named pipe"
     } else {
         "device"
+    }
+}
+
+/// The path itself, or what the symlink there leads to in the end.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    if fs::symlink_metadata(path)?.is_symlink() {
+        fs::canonicalize(path)
+    } else {
+        Ok(path.to_owned())
     }
 }
 

@@ -341,23 +341,33 @@ impl Store {
         }
         self.check_room()?;
 
+        let (stored, result) = self.append(kind, &missing);
+        if let Some(OnPut(listener)) = self.inner.on_put.get()
+            && stored > 0
+        {
+            listener(&missing[..stored]);
+        }
+        result
+    }
+
+    /// Appends blocks up to the first that fails. Returns how many are here, and the bytes that were
+    /// new.
+    fn append(&self, kind: PackKind, blocks: &[&Block]) -> (usize, Result<u64, StoreError>) {
         let shared = &self.inner.shared;
         let mut new = 0;
         let mut appender = self.inner.appenders[kind.slot()].lock();
-        for block in &missing {
+        for (at, block) in blocks.iter().enumerate() {
             // Another caller, or the same batch, may have put it since.
             if appender.contains(shared, block.cid().hash()) {
                 continue;
             }
-            shared.queue.admit()?;
-            appender.append(shared, block)?;
+            let appended = shared.queue.admit();
+            if let Err(error) = appended.and_then(|()| appender.append(shared, block)) {
+                return (at, Err(error));
+            }
             new += block.data().len() as u64;
         }
-        drop(appender);
-        if let Some(OnPut(listener)) = self.inner.on_put.get() {
-            listener(&missing);
-        }
-        Ok(new)
+        (blocks.len(), Ok(new))
     }
 
     /// Has `listener` called with the blocks of each [`Store::put`] that were not here, once they can

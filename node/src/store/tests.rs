@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::*;
@@ -405,6 +406,30 @@ fn a_full_disk_refuses_keeps_serving_and_goes_on_when_there_is_room() {
     let (store, _) = open(dir.path(), &LARGE);
     assert_holds(&store, &before);
     assert_holds(&store, &after);
+}
+
+#[test]
+fn blocks_before_the_one_that_found_no_room_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(FaultyDisk::default());
+    let (store, _) = Store::open_on(disk.clone(), dir.path(), LARGE).unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let listener = told.clone();
+    store.on_put(move |blocks| {
+        let cids = blocks.iter().map(|block| *block.cid());
+        listener.lock().extend(cids);
+    });
+    disk.no_space.store(true, Ordering::Relaxed);
+    let batch: Vec<_> = (2..20).map(|i| block(i, 1 << 20)).collect();
+    let failed = store.put(PackKind::Kept, &batch).unwrap_err();
+    assert!(matches!(failed, StoreError::Full { .. }), "{failed}");
+    let stored: Vec<_> = batch
+        .iter()
+        .map(|block| *block.cid())
+        .filter(|cid| store.has(cid).unwrap())
+        .collect();
+    assert!(!stored.is_empty() && stored.len() < batch.len());
+    assert_eq!(*told.lock(), stored);
 }
 
 #[test]

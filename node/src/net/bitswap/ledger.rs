@@ -4,7 +4,7 @@
 //! writer drains it. Bounded by `limit` wants; what a peer asks beyond that is ignored, as Kubo
 //! does, except that a want we can serve takes the place of one we cannot.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use cid::Cid;
 
@@ -204,20 +204,14 @@ impl Ledger {
     }
 
     fn enqueue(&mut self, cid: Cid) {
-        // Cancelled wants leave their place behind; without this a peer that wants and cancels the
-        // same block for ever would grow the queue.
+        // Cancelled wants leave their places behind; without this a peer that wants and cancels the
+        // same block for ever would grow the queue. Each want keeps its first place.
         if self.queue.len() >= self.limit.saturating_mul(2) {
-            let wants = &self.wants;
+            let (wants, mut seen) = (&self.wants, HashSet::new());
             self.queue.retain(|cid| {
-                matches!(
-                    wants.get(cid),
-                    Some(Want {
-                        state: State::Queued(_),
-                        ..
-                    })
-                )
+                let want = wants.get(cid);
+                want.is_some_and(|want| matches!(want.state, State::Queued(_))) && seen.insert(*cid)
             });
-            self.queue.truncate(self.limit);
         }
         self.queue.push_back(cid);
     }
@@ -306,6 +300,28 @@ mod tests {
             matches!(ledger.next_answer(u32::MAX), Some(Answer::Block { cid: c, .. }) if c == cid(2))
         );
         assert_eq!(ledger.next_answer(u32::MAX), None);
+    }
+
+    #[test]
+    fn want_is_answered_although_another_was_cancelled_and_wanted_again_and_again() {
+        let mut ledger = Ledger::new(2);
+        for _ in 0..3 {
+            ledger.cancel(&cid(1));
+            ledger.want(&want(1, WantKind::Block), Some(1));
+        }
+        ledger.want(&want(2, WantKind::Block), Some(1));
+        for _ in 0..100 {
+            ledger.cancel(&cid(1));
+            ledger.want(&want(1, WantKind::Block), Some(1));
+            assert!(ledger.queue.len() <= 5);
+        }
+        let answered: Vec<_> = std::iter::from_fn(|| ledger.next_answer(u32::MAX)).collect();
+        let of = |n| Answer::Block {
+            cid: cid(n),
+            len: 1,
+            send_dont_have: true,
+        };
+        assert_eq!(answered, [of(1), of(2)]);
     }
 
     #[test]

@@ -111,12 +111,14 @@ async fn next_head(node: &Node, done: Vec<JobId>) -> Result<(), AnnounceError> {
         gateways: shop.gateways.clone(),
         mirrors: shop.mirrors.clone(),
     };
+    let mut temp_pin = node.manifest().temp_pins().begin();
     let built = {
         let (store, manifest, input) =
             (node.store().clone(), node.manifest().clone(), input.clone());
         node.blocking(move || shop::build_head(&store, &manifest, &input))
             .await?
     };
+    temp_pin.hold(built.root);
     node.commit_blocks().await?;
 
     let head = Head {

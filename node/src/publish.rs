@@ -55,7 +55,7 @@ impl std::fmt::Debug for Source {
 pub struct PublishOptions {
     /// As which product; made when it is new.
     pub product: ProductId,
-    /// The version; by default the next whole number.
+    /// The version; by default the whole number after the largest that one begins with.
     pub version: Option<Version>,
     /// New title; by default unchanged, or the product's id.
     pub title: Option<String>,
@@ -259,7 +259,7 @@ async fn import_tree(
 /// The releases that a product has so far.
 struct Releases {
     newest: Option<(Version, Release)>,
-    /// The largest version that is a whole number.
+    /// The largest number that a version begins with: 2 of `2.0-beta`.
     largest: u64,
 }
 
@@ -271,8 +271,7 @@ impl Releases {
         };
         for row in manifest.releases(product) {
             let (version, release) = row?;
-            let number = version.as_str().parse().unwrap_or(0);
-            releases.largest = releases.largest.max(number);
+            releases.largest = releases.largest.max(leading_number(&version));
             releases.newest = Some((version, release));
         }
         Ok(releases)
@@ -290,6 +289,14 @@ impl Releases {
             .parse()
             .expect("a whole number is a valid version")
     }
+}
+
+/// The number that a version begins with.
+fn leading_number(version: &Version) -> u64 {
+    let text = version.as_str();
+    let end = text.find(|c: char| !c.is_ascii_digit());
+    // Versions of more than 19 digits are no numbers to count on from.
+    text[..end.unwrap_or(text.len())].parse().unwrap_or(0)
 }
 
 /// The one manifest commit that makes the release visible.

@@ -31,7 +31,7 @@ pub(crate) struct Publish {
     #[arg(long, value_name = "ID")]
     product: ProductId,
 
-    /// Version, beginning with a digit [default: the next whole number]
+    /// Version, beginning with a digit [default: the whole number after the largest so far]
     #[arg(long, value_name = "V")]
     version: Option<Version>,
 

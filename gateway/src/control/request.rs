@@ -153,7 +153,7 @@ pub struct Publish {
     pub source: Source,
     /// As which product.
     pub product: ProductId,
-    /// Which version; the next whole number by default.
+    /// Which version; by default the whole number after the largest that one begins with.
     pub version: Option<Version>,
     /// New title.
     pub title: Option<String>,

@@ -23,7 +23,7 @@ use crate::ids::{Channel, ProductId, Version};
 use crate::manifest::Manifest;
 use crate::manifest::change::Op;
 use crate::manifest::record::{Cover, DirLink, Product, Release, ShopDirs, ShopEntry, Text};
-use crate::store::{PackKind, Store};
+use crate::store::{PackKind, Store, StoreError};
 
 /// Longest file that is one raw block under the default profile, in bytes.
 const CHUNK_LEN: usize = 1 << 20;
@@ -36,7 +36,10 @@ pub(super) fn build(
     manifest: &Manifest,
     input: &HeadInput,
 ) -> Result<BuiltHead, ShopError> {
-    let mut shop = Builder { store };
+    let mut shop = Builder {
+        store,
+        left_out: false,
+    };
     let (mut products, mut releases) = (Vec::new(), Vec::new());
     let mut counts = ShopCounts::default();
     let mut cache = Vec::new();
@@ -45,12 +48,16 @@ pub(super) fn build(
         let dirs = match cached.filter(|cached| cached.revision == revision) {
             Some(cached) => cached.dirs,
             None => {
+                shop.left_out = false;
                 let dirs = shop.product(manifest, &id)?;
-                let entry = ShopEntry {
-                    revision,
-                    dirs: dirs.clone(),
-                };
-                cache.push(Op::PutShopEntry(id.clone(), entry));
+                // What was left out may be here again when the next head is built.
+                if !shop.left_out {
+                    let entry = ShopEntry {
+                        revision,
+                        dirs: dirs.clone(),
+                    };
+                    cache.push(Op::PutShopEntry(id.clone(), entry));
+                }
                 dirs
             }
         };
@@ -97,6 +104,8 @@ fn link(name: &str, dir: &DirLink) -> Entry {
 
 struct Builder<'a> {
     store: &'a Store,
+    /// Whether the product under way lacks a file that is missing or damaged here.
+    left_out: bool,
 }
 
 impl Builder<'_> {
@@ -124,21 +133,21 @@ impl Builder<'_> {
         let mut trees = Vec::new();
         for (version, release) in &finished {
             if let Some(record) = release.record {
-                entries.push(self.stored(json::release_file(version), record)?);
+                entries.extend(self.whole(id, json::release_file(version), record)?);
             }
             if let Some(notes) = release.notes {
-                entries.push(self.stored(json::notes_file(version), notes)?);
+                entries.extend(self.whole(id, json::notes_file(version), notes)?);
             }
             trees.push(tree(version.as_str(), release));
         }
         trees.extend(channels.iter().map(|(c, (_, r))| tree(c.as_str(), r)));
 
         let cover = match &product.cover {
-            Some(cover) => Some(self.stored(cover_file(cover), cover.cid)?),
+            Some(cover) => self.whole(id, cover_file(cover), cover.cid)?,
             None => None,
         };
         let description = match &product.description {
-            Text::Stored(cid) => Some(self.stored("description.md".to_owned(), *cid)?),
+            Text::Stored(cid) => self.whole(id, "description.md".to_owned(), *cid)?,
             Text::Inline(_) => None,
         };
         let page = ProductJson {
@@ -172,6 +181,26 @@ impl Builder<'_> {
             releases: self.directory(trees)?,
             count: finished.len() as u64,
         }))
+    }
+
+    /// An entry for a file of a product; `None` with a warning when it is missing or damaged, so that
+    /// one bad block does not keep the whole shop from its next head.
+    fn whole(
+        &mut self,
+        product: &ProductId,
+        name: String,
+        cid: Cid,
+    ) -> Result<Option<Entry>, ShopError> {
+        match self.stored(name.clone(), cid) {
+            Err(
+                error @ (ShopError::Missing { .. } | ShopError::Store(StoreError::Corrupt { .. })),
+            ) => {
+                tracing::warn!(%error, "{product} has no {name} in the new head; put it back by another publish");
+                self.left_out = true;
+                Ok(None)
+            }
+            found => found.map(Some),
+        }
     }
 
     /// An entry for a file that is in the store.

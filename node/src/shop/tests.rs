@@ -152,6 +152,43 @@ fn time() -> Timestamp {
 }
 
 #[test]
+fn missing_cover_and_notes_are_left_out_until_they_are_here_again() {
+    let shop = Shop::new();
+    shop.publish("broken", "1", true);
+    shop.publish("whole", "1", true);
+    let (cover, notes) = ["cover again", "notes again"]
+        .map(|text| Block::of(RAW, Bytes::from(text)))
+        .into();
+    let mut product = shop.manifest.product(&id("broken")).unwrap().unwrap();
+    product.cover.as_mut().unwrap().cid = *cover.cid();
+    let mut release = shop
+        .manifest
+        .release(&id("broken"), &ver("1"))
+        .unwrap()
+        .unwrap();
+    release.notes = Some(*notes.cid());
+    shop.commit(vec![
+        Op::PutProduct(id("broken"), product),
+        Op::PutRelease(id("broken"), ver("1"), release),
+    ]);
+
+    let head = shop.build();
+    let there = |head: &BuiltHead, path: &str| shop.resolve(head.root, path).is_some();
+    assert!(there(&head, "products/whole/cover.jpg"));
+    assert!(there(&head, "p/broken/1") && there(&head, "products/broken/1.json"));
+    assert!(!there(&head, "products/broken/cover.jpg"));
+    assert!(!there(&head, "products/broken/1.md"));
+    let page = parse_product(&shop.read(head.root, "products/broken/product.json")).unwrap();
+    assert_eq!(page.cover, None);
+    shop.commit(head.cache);
+
+    shop.store.put(PackKind::Kept, &[cover, notes]).unwrap();
+    let head = shop.build();
+    assert!(there(&head, "products/broken/cover.jpg"));
+    assert!(there(&head, "products/broken/1.md"));
+}
+
+#[test]
 fn head_has_the_paths_of_the_format() {
     let shop = Shop::new();
     shop.publish("album", "1.0", true);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use duka_config::Config;
@@ -171,6 +172,64 @@ async fn second_publish_takes_the_next_number_and_moves_the_channel() {
         read(&node, root, "p/album/stable/lyrics/one.txt").await,
         b"la la"
     );
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn next_version_is_above_the_number_that_any_version_begins_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("album");
+    let node = open(&dir.path().join("data")).await;
+    for (version, expected) in [
+        (Some("1"), "1"),
+        (Some("9.5-beta"), "9.5-beta"),
+        (Some("2+x"), "2+x"),
+        (None, "10"),
+    ] {
+        write_album(&folder, expected);
+        let options = PublishOptions {
+            version: version.map(|version| version.parse().unwrap()),
+            ..PublishOptions::new(album())
+        };
+        let published = publish(&node, &folder, options).await;
+        assert_eq!(published.version.as_str(), expected);
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn link_to_a_folder_is_published_as_the_folder_and_links_inside_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, link) = (dir.path().join("album"), dir.path().join("link"));
+    write_album(&folder, "la");
+    std::os::unix::fs::symlink("cover.svg", folder.join("front.svg")).unwrap();
+    std::os::unix::fs::symlink(&folder, &link).unwrap();
+    let node = open(&dir.path().join("data")).await;
+    let direct = publish(&node, &folder, PublishOptions::new(album())).await;
+    let followed = publish(&node, &link, PublishOptions::new(album())).await;
+    assert_eq!((followed.files, &followed.cid), (2, &direct.cid));
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn all_blocks_of_a_publish_and_its_head_are_put_under_a_temp_pin() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("album");
+    write_album(&folder, "la");
+    let node = open(&dir.path().join("data")).await;
+    let (pins, unheld) = (
+        node.manifest().temp_pins().clone(),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let counted = unheld.clone();
+    node.store().on_put(move |blocks| {
+        if !pins.any() {
+            counted.fetch_add(blocks.len(), Ordering::Relaxed);
+        }
+    });
+    publish(&node, &folder, PublishOptions::new(album())).await;
+    shop_file(&node, 1, "shop.json").await;
+    assert_eq!(unheld.load(Ordering::Relaxed), 0);
     node.shutdown().await;
 }
 

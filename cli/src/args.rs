@@ -66,7 +66,8 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
 
-    /// Do without the network
+    /// Use no network: work with what is stored here, and refuse --gateway. A node that runs already
+    /// keeps its own setting
     #[arg(long, global = true)]
     pub(crate) offline: bool,
 

@@ -9,17 +9,59 @@ use duka_node::source::trustless::TrustlessSource;
 use jiff::Timestamp;
 use url::Url;
 
+use crate::context::Context;
 use crate::error::CliError;
 
 /// Names that may lead to one another (IPNS spec, "recursion").
 const MAX_NAMES: usize = 32;
 
+/// The gateways of the command line.
+pub(crate) fn given(cx: &Context, urls: &[String]) -> Result<Vec<Url>, CliError> {
+    let urls = urls.iter().map(|url| {
+        let url = parse(url)?;
+        refuse_offline(cx, &url)?;
+        Ok(url)
+    });
+    urls.collect()
+}
+
+/// A gateway is the network.
+pub(crate) fn refuse_offline(cx: &Context, gateway: &Url) -> Result<(), CliError> {
+    if !cx.config().network.offline {
+        return Ok(());
+    }
+    let message = format!("{gateway} cannot be asked: the network is off");
+    Err(CliError::usage(message)
+        .hint("run it without --offline and with `network.offline = false`"))
+}
+
+/// The gateways as the only source, if there are any and no node runs.
+pub(crate) async fn alone(
+    cx: &Context,
+    given: &[Url],
+) -> Result<Option<TrustlessSource>, CliError> {
+    let mut gateways = given.to_vec();
+    if !cx.config().network.offline {
+        for url in &cx.config().gateway.upstreams {
+            gateways.push(parse(url)?);
+        }
+    }
+    if gateways.is_empty() || cx.running_node().await?.is_some() {
+        return Ok(None);
+    }
+    let timeout = cx.config().network.limits.block_timeout;
+    Ok(Some(TrustlessSource::new(gateways, timeout)))
+}
+
 /// The URL of a gateway.
-pub(crate) fn parse(url: &str) -> Result<Url, CliError> {
+fn parse(url: &str) -> Result<Url, CliError> {
     Url::parse(url)
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https"))
-        .ok_or_else(|| CliError::usage(format!("{url:?} is not the URL of a gateway")))
+        .ok_or_else(|| {
+            CliError::usage(format!("{url:?} is not the URL of a gateway"))
+                .hint("write it like https://gateway.example")
+        })
 }
 
 /// Follows the names that a path begins with to a CID and the segments below it.
@@ -54,8 +96,9 @@ pub(crate) async fn locate(
 /// The newest valid record that the gateways have.
 async fn newest_record(source: &TrustlessSource, name: &Name) -> Result<Record, CliError> {
     let (mut newest, mut refused) = (None::<Record>, None);
-    for bytes in source.ipns_record(name).await {
-        match ipns::verify(name, &bytes, Timestamp::now()) {
+    let records = source.ipns_record(name).await;
+    for bytes in &records.found {
+        match ipns::verify(name, bytes, Timestamp::now()) {
             Ok(record) => {
                 if newest
                     .as_ref()
@@ -67,12 +110,17 @@ async fn newest_record(source: &TrustlessSource, name: &Name) -> Result<Record, 
             Err(error) => refused = Some(error),
         }
     }
-    match (newest, refused) {
-        (Some(record), _) => Ok(record),
-        (None, Some(error)) => Err(Failure::from(error)
+    match (newest, refused, records.silent.first()) {
+        (Some(record), _, _) => Ok(record),
+        (None, Some(error), _) => Err(Failure::from(error)
             .hint("ask another gateway with --gateway URL")
             .into()),
-        (None, None) => {
+        (None, None, Some((gateway, reason))) => {
+            let message = format!("{gateway} was asked for the record of {name}, but {reason}");
+            Err(CliError::new(Code::Temporary, message)
+                .hint("try again, or ask another gateway with --gateway URL"))
+        }
+        (None, None, None) => {
             let message = format!("no gateway has a record of {name}");
             Err(CliError::new(Code::NotFound, message)
                 .hint("check the name, or ask another gateway with --gateway URL"))

@@ -36,7 +36,7 @@ pub const MAX_BLOCK_LEN: usize = 2 << 20;
 pub const MAX_IDENTITY_LEN: usize = 128;
 
 /// Why bytes are not the block they claim to be.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BlockError {
     /// The bytes hash to something else.

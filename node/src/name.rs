@@ -225,7 +225,7 @@ async fn ask(node: &Node, name: &Name) -> Option<Record> {
             return Vec::new();
         };
         let answers = timeout(GATEWAY_TIMEOUT, gateways.ipns_record(name)).await;
-        answers.unwrap_or_default()
+        answers.map_or_else(|_| Vec::new(), |records| records.found)
     };
     let (from_network, from_gateways) = tokio::join!(from_network, from_gateways);
     let now = Timestamp::now();

@@ -44,7 +44,7 @@ pub(crate) struct Get {
 
     /// Gateway to ask; may be given several times
     #[arg(long, value_name = "URL")]
-    gateway: Vec<Url>,
+    gateway: Vec<String>,
 
     /// Go on with what an interrupted run left; this is the default
     #[arg(long = "continue", short = 'c', conflicts_with = "restart")]
@@ -62,8 +62,11 @@ pub(crate) struct Get {
 /// Downloads: through the running node, or from gateways without any node.
 pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
     let reference = Reference::parse(&args.reference)?;
-    let mut gateways = args.gateway.clone();
-    gateways.extend(reference.gateway.clone());
+    let mut gateways = gateways::given(cx, &args.gateway)?;
+    if let Some(gateway) = &reference.gateway {
+        gateways::refuse_offline(cx, gateway)?;
+        gateways.push(gateway.clone());
+    }
     if args.output.as_deref() == Some(Path::new("-")) {
         return to_stdout(cx, ui, &reference.path, gateways).await;
     }
@@ -71,7 +74,7 @@ pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliE
         Some(out) => absolute(out)?,
         None => absolute(Path::new(&default_name(&reference.path)))?,
     };
-    let outcome = if let Some(source) = only_gateways(cx, &gateways).await? {
+    let outcome = if let Some(source) = gateways::alone(cx, &gateways).await? {
         let options = GetOptions {
             update: args.update,
             restart: args.restart,
@@ -112,20 +115,6 @@ pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliE
     })
 }
 
-/// The gateways as the only source, if there are any and no node runs.
-async fn only_gateways(cx: &Context, given: &[Url]) -> Result<Option<TrustlessSource>, CliError> {
-    let configured = &cx.config().gateway.upstreams;
-    if (given.is_empty() && configured.is_empty()) || cx.running_node().await?.is_some() {
-        return Ok(None);
-    }
-    let mut gateways = given.to_vec();
-    for url in configured {
-        gateways.push(gateways::parse(url)?);
-    }
-    let timeout = cx.config().network.limits.block_timeout;
-    Ok(Some(TrustlessSource::new(gateways, timeout)))
-}
-
 /// Writes one file to standard output, as `cat` does.
 async fn to_stdout(
     cx: &Context,
@@ -134,7 +123,7 @@ async fn to_stdout(
     gateways: Vec<Url>,
 ) -> Result<(), CliError> {
     ui.data_only();
-    let Some(source) = only_gateways(cx, &gateways).await? else {
+    let Some(source) = gateways::alone(cx, &gateways).await? else {
         let request = Request::Cat {
             path: path.to_string(),
             offset: 0,

@@ -92,12 +92,16 @@ impl Session {
                     .to_owned(),
             });
         }
+        let lie = Mutex::new(None);
         tokio::select! {
             // A block that is there counts more than the time it took.
             biased;
             block = self.ask_peers(cid) => block,
-            block = self.ask_gateways(cid) => block,
-            () = self.stalled() => Err(FetchError::TimedOut { cid: *cid, tried: self.tried() }),
+            block = self.ask_gateways(cid, &lie) => block,
+            () = self.stalled() => Err(lie.lock().take().unwrap_or_else(|| FetchError::TimedOut {
+                cid: *cid,
+                tried: self.tried(),
+            })),
         }
     }
 
@@ -120,8 +124,13 @@ impl Session {
         peers.bitswap.fetch(cid).await
     }
 
-    /// Peers go first. A gateway's failure counts only where there are no peers to wait for.
-    async fn ask_gateways(&self, cid: &Cid) -> Result<Block, FetchError> {
+    /// Peers go first. A gateway's failure counts only where there are no peers to wait for; a `lie`
+    /// is kept, for the case that they have nothing.
+    async fn ask_gateways(
+        &self,
+        cid: &Cid,
+        lie: &Mutex<Option<FetchError>>,
+    ) -> Result<Block, FetchError> {
         let Some(gateways) = &self.gateways else {
             return pending().await;
         };
@@ -138,6 +147,9 @@ impl Session {
             }
             Err(error) if self.peers.is_some() => {
                 tracing::debug!(%cid, %error, "the gateways do not have a block");
+                if matches!(error, FetchError::Lied { .. }) {
+                    *lie.lock() = Some(error);
+                }
                 pending().await
             }
             answer => answer,

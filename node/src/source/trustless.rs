@@ -6,8 +6,8 @@
 //! for. A gateway that sends wrong bytes is not asked again.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -50,18 +50,27 @@ struct Gateway {
     in_flight: AtomicUsize,
     /// Moving average of the microseconds that a block takes; failures count as the timeout.
     usual_micros: AtomicU64,
-    /// It sent bytes that were not the block.
-    lied: AtomicBool,
+    /// How the bytes were wrong that it sent for a block.
+    lie: OnceLock<BlockError>,
 }
 
-/// Why one gateway did not give what it was asked for.
-#[derive(Debug)]
+/// What gateways say of a name.
+#[derive(Debug, Default)]
+pub struct Records {
+    /// Records, not verified.
+    pub found: Vec<Vec<u8>>,
+    /// Gateways that gave no answer, each with the reason: they may have a record.
+    pub silent: Vec<(Url, &'static str)>,
+}
+
+/// Why one gateway did not give what it was asked for; the later ones say more about it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Refusal {
     NotFound,
+    Lied,
     /// It did not answer as a gateway should, or the connection failed.
     Failed,
     TimedOut,
-    Lied(BlockError),
 }
 
 impl TrustlessSource {
@@ -89,7 +98,7 @@ impl TrustlessSource {
             slots: Semaphore::new(MAX_PARALLEL),
             in_flight: AtomicUsize::new(0),
             usual_micros: AtomicU64::new(0),
-            lied: AtomicBool::new(false),
+            lie: OnceLock::new(),
         });
         Self {
             client,
@@ -107,14 +116,31 @@ impl TrustlessSource {
     ///
     /// # Cancel safety
     /// Dropping the future gives up the requests.
-    pub async fn ipns_record(&self, name: &Name) -> Vec<Vec<u8>> {
-        let name = name.to_string();
-        let requests = self.gateways.iter().map(|gateway| {
-            let url = gateway.url("ipns", &name, "ipns-record");
-            self.download(url, IPNS_RECORD, MAX_RECORD_LEN)
+    pub async fn ipns_record(&self, name: &Name) -> Records {
+        let name = &name.to_string();
+        let requests = self.gateways.iter().map(|gateway| async move {
+            let url = gateway.url("ipns", name, "ipns-record");
+            (
+                gateway,
+                self.download(url, IPNS_RECORD, MAX_RECORD_LEN).await,
+            )
         });
-        let records = join_all(requests).await;
-        records.into_iter().flatten().map(Vec::from).collect()
+        let mut records = Records::default();
+        for (gateway, answer) in join_all(requests).await {
+            match answer {
+                Ok(record) => records.found.push(record.into()),
+                Err(Refusal::NotFound) => {}
+                Err(Refusal::TimedOut) => {
+                    let reason = "it did not answer in time";
+                    records.silent.push((gateway.base.clone(), reason));
+                }
+                Err(Refusal::Failed | Refusal::Lied) => {
+                    let reason = "it could not be reached, or did not answer as a gateway";
+                    records.silent.push((gateway.base.clone(), reason));
+                }
+            }
+        }
+        records
     }
 
     /// The block from `gateway`, verified.
@@ -129,12 +155,11 @@ impl TrustlessSource {
             _ => started.elapsed(),
         };
         gateway.took(took);
-        let block = Block::new(*cid, downloaded?).map_err(Refusal::Lied);
-        if let Err(Refusal::Lied(_)) = &block {
-            gateway.lied.store(true, Ordering::Relaxed);
+        Block::new(*cid, downloaded?).map_err(|error| {
             tracing::warn!(gateway = %gateway.base, %cid, "sent wrong bytes; not asked again");
-        }
-        block
+            let _first_lie_counts = gateway.lie.set(error);
+            Refusal::Lied
+        })
     }
 
     async fn download(&self, url: Url, accept: &str, most: usize) -> Result<Bytes, Refusal> {
@@ -201,7 +226,7 @@ impl TrustlessSource {
     /// The honest gateway that is expected to answer first, of those not asked yet.
     fn next(&self, asked: &[usize]) -> Option<usize> {
         (0..self.gateways.len())
-            .filter(|i| !asked.contains(i) && !self.gateways[*i].lied.load(Ordering::Relaxed))
+            .filter(|i| !asked.contains(i) && self.gateways[*i].lie.get().is_none())
             .min_by_key(|i| self.gateways[*i].expected_micros())
     }
 }
@@ -216,39 +241,56 @@ impl BlockSource for TrustlessSource {
             return Err(error.into());
         }
         let mut asked = Vec::new();
-        let mut worst = Refusal::NotFound;
+        let all_lied = self.next(&asked).is_none();
+        let mut worst = if all_lied {
+            Refusal::Lied
+        } else {
+            Refusal::NotFound
+        };
         while let Some(next) = self.next(&asked) {
             asked.push(next);
-            match (self.ask(&self.gateways[next], cid).await, &worst) {
-                (Ok(block), _) => return Ok(block),
-                (Err(Refusal::Lied(source)), _) if self.gateways.len() == 1 => {
-                    return Err(FetchError::Lied {
-                        source_name: self.gateways[next].base.to_string(),
-                        source,
-                    });
-                }
-                (Err(Refusal::TimedOut), _) => worst = Refusal::TimedOut,
-                (Err(Refusal::Failed), Refusal::NotFound) => worst = Refusal::Failed,
-                (Err(_), _) => {}
+            match self.ask(&self.gateways[next], cid).await {
+                Ok(block) => return Ok(block),
+                Err(refusal) => worst = worst.max(refusal),
             }
         }
-        let tried = self.tried();
+        let (cid, tried) = (*cid, self.tried());
         Err(match worst {
-            Refusal::TimedOut => FetchError::TimedOut { cid: *cid, tried },
-            Refusal::Failed => FetchError::Failed { cid: *cid, tried },
-            _ => FetchError::NotFound { cid: *cid, tried },
+            Refusal::TimedOut => FetchError::TimedOut { cid, tried },
+            Refusal::Failed => FetchError::Failed { cid, tried },
+            Refusal::NotFound => FetchError::NotFound { cid, tried },
+            Refusal::Lied => match self.lie() {
+                Some((gateway, source)) => FetchError::Lied {
+                    source_name: gateway.to_string(),
+                    source,
+                },
+                // There are no gateways.
+                None => FetchError::NotFound { cid, tried },
+            },
         })
     }
 }
 
 impl TrustlessSource {
+    /// The first gateway that lied, and how.
+    fn lie(&self) -> Option<(&Url, BlockError)> {
+        let mut gateways = self.gateways.iter();
+        gateways.find_map(|gateway| Some((&gateway.base, gateway.lie.get()?.clone())))
+    }
+
     fn tried(&self) -> String {
-        let lied = |gateway: &&Gateway| gateway.lied.load(Ordering::Relaxed);
-        let all = self.gateways.len();
-        let plural = if all == 1 { "gateway" } else { "gateways" };
-        match self.gateways.iter().filter(lied).count() {
-            0 => format!("{all} {plural}"),
-            liars => format!("{all} {plural}, {liars} dropped for sending wrong bytes"),
+        let liars = self
+            .gateways
+            .iter()
+            .filter(|gateway| gateway.lie.get().is_some());
+        let liars = liars.count();
+        let all = match self.gateways.as_ref() {
+            [only] => only.base.to_string(),
+            all => format!("{} gateways", all.len()),
+        };
+        match liars {
+            0 => all,
+            _ => format!("{all}, {liars} dropped for sending wrong bytes"),
         }
     }
 }
@@ -384,11 +426,20 @@ mod tests {
             }
             let text = String::from_utf8(std::mem::take(&mut request)).ok()?;
             let nth = asked.fetch_add(1, Ordering::Relaxed);
-            assert!(text.contains("accept: application/vnd.ipld.raw"));
-            let target = text.split(' ').nth(1)?.strip_suffix("?format=raw")?;
-            let body = blocks.get(target.strip_prefix("/ipfs/")?).cloned();
+            let (path, format) = text.split(' ').nth(1)?.split_once("?format=")?;
+            assert!(text.contains(&format!(
+                "accept: application/vnd.ip{}",
+                match format {
+                    "raw" => "ld.raw",
+                    _ => "fs.ipns-record",
+                }
+            )));
+            let body = path
+                .strip_prefix("/ipfs/")
+                .and_then(|cid| blocks.get(cid).cloned());
             let ok = |len: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: {len}\r\n\r\n");
             let (head, body) = match (manner, body) {
+                (Manner::Hangs, _) => (String::new(), Bytes::new()),
                 (_, None) => (
                     "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned(),
                     Bytes::new(),
@@ -404,7 +455,6 @@ mod tests {
                 ),
                 (Manner::Honest | Manner::BusyOnce, Some(body)) => (ok(body.len()), body),
                 (Manner::Lies, Some(body)) => (ok(body.len()), Bytes::from(vec![0; body.len()])),
-                (Manner::Hangs, Some(_)) => (String::new(), Bytes::new()),
                 (Manner::HangsInBody, Some(body)) => (ok(body.len() + 1), body),
                 (Manner::Endless, Some(_)) => (
                     "HTTP/1.1 200 OK\r\n\r\n".to_owned(),
@@ -456,6 +506,26 @@ mod tests {
             panic!("not noticed");
         };
         assert_eq!(source_name, liar.url.to_string());
+        // It is not asked again, and that is still the reason.
+        let again = source.fetch(wanted.cid()).await;
+        assert!(matches!(again, Err(FetchError::Lied { .. })), "{again:?}");
+        assert_eq!(liar.asked.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_liar_among_those_that_have_nothing_is_named() {
+        let wanted = block("content");
+        let liar = gateway(Manner::Lies, std::slice::from_ref(&wanted)).await;
+        let empty = gateway(Manner::Honest, &[]).await;
+        let source = source(&[&liar, &empty]);
+        let lied = source.fetch(wanted.cid()).await;
+        assert!(matches!(lied, Err(FetchError::Lied { .. })), "{lied:?}");
+        // An honest one is left: what it does not have is not found.
+        let absent = source.fetch(block("absent").cid()).await;
+        assert!(
+            matches!(absent, Err(FetchError::NotFound { .. })),
+            "{absent:?}"
+        );
     }
 
     #[tokio::test]
@@ -469,6 +539,17 @@ mod tests {
             let both = source(&[&hangs, &honest]);
             assert_eq!(both.fetch(wanted.cid()).await.unwrap(), wanted);
         }
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_has_no_record_is_told_from_one_that_says_nothing() {
+        let name = crate::keys::name_of(&libp2p::identity::Keypair::generate_ed25519());
+        let empty = gateway(Manner::Honest, &[]).await;
+        let hangs = gateway(Manner::Hangs, &[]).await;
+        let records = source(&[&empty, &hangs]).ipns_record(&name).await;
+        assert!(records.found.is_empty());
+        let silent: Vec<_> = records.silent.iter().map(|(url, _)| url).collect();
+        assert_eq!(silent, [&hangs.url]);
     }
 
     #[tokio::test]

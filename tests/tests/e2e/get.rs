@@ -200,6 +200,83 @@ fn a_hanging_gateway_ends_in_time_and_a_good_one_takes_over() {
     assert_same_file(&offer.out, &offer.file);
 }
 
+#[test]
+fn a_name_that_no_gateway_could_tell_is_not_called_unknown() {
+    let buyer = buyer(&impatient());
+    let name = Duka::new().unwrap().ok(&["id"]).unwrap()["name"].clone();
+    let path = format!("/ipns/{}", name.as_str().unwrap());
+    // One never answers; one closes every connection.
+    for fault in [Fault::Hangs, Fault::IsSlow] {
+        let gateway = BadGateway::start("http://nowhere.invalid", fault)
+            .unwrap()
+            .url();
+        let refused = buyer.cmd(&["get", &path, "--gateway", &gateway]).unwrap();
+        assert_refused(&refused, 5, &[&gateway, "try again"]);
+    }
+}
+
+#[test]
+fn a_pin_from_a_lying_gateway_is_refused_as_a_download_is() {
+    let offer = Offer::new(45, 3 * MIB, &Options::default());
+    let lying = offer.bad_gateway(Fault::FlipsABit);
+    let more = format!("upstreams = [\"{lying}\"]\n[network.limits]\nblock_timeout = \"3s\"\n");
+    let options = Options {
+        more,
+        ..Default::default()
+    };
+    let keeper = Duka::with(&options).unwrap();
+    for _ in 0..2 {
+        let refused = keeper.cmd(&["pin", "add", &offer.cid]).unwrap();
+        assert_refused(&refused, 4, &[&lying]);
+    }
+    // One node remembers who lied.
+    let _node = keeper.serve().unwrap();
+    for _ in 0..2 {
+        let refused = keeper.cmd(&["pin", "add", &offer.cid]).unwrap();
+        assert_refused(&refused, 4, &[&lying]);
+    }
+}
+
+#[test]
+fn offline_asks_no_gateway() {
+    let offer = Offer::new(46, 1000, &Options::default());
+    let get = offer.arguments(&[&offer.gateway]);
+    let refused = offer
+        .duka
+        .cmd(&[&["--offline"], &get[..]].concat())
+        .unwrap();
+    assert_refused(&refused, 2, &["the network is off"]);
+    let url = format!("{}/ipfs/{}", offer.gateway, offer.cid);
+    let refused = offer.duka.cmd(&["--offline", "get", &url]).unwrap();
+    assert_refused(&refused, 2, &["the network is off"]);
+    // Nor one of the settings.
+    let more = format!("upstreams = [\"{}\"]\n", offer.gateway);
+    let options = Options {
+        more,
+        ..Default::default()
+    };
+    let buyer = buyer(&options);
+    let refused = buyer.cmd(&["--offline", "get", &offer.cid]).unwrap();
+    assert_refused(&refused, 3, &[]);
+}
+
+#[test]
+fn what_is_not_the_url_of_a_gateway_is_refused() {
+    let buyer = buyer(&Options::default());
+    let cid = "bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+    for gateway in [
+        "ftp://example.com",
+        "file:///etc",
+        "localhost:8080",
+        "nonsense",
+        "http://",
+        "",
+    ] {
+        let refused = buyer.cmd(&["get", cid, "--gateway", gateway]).unwrap();
+        assert_refused(&refused, 2, &["is not the URL of a gateway"]);
+    }
+}
+
 /// Gives up on a block after 3 s.
 pub(crate) fn impatient() -> Options {
     let more = "[network.limits]\nblock_timeout = \"3s\"\n".to_owned();

@@ -14,11 +14,18 @@ use crate::block::{Block, RAW};
 use crate::blocking::blocking;
 use crate::dag::DagError;
 use crate::dag::links::links;
+use crate::dag::walk::key;
 use crate::source::FetchError;
 use crate::store::StoreError;
 
 /// Bytes of blocks that are put into the store at once.
 const PUT_BATCH: usize = 4 << 20;
+/// What one fetch may take, so that a DAG made to do harm ends in an error and not in all memory.
+const LIMITS: Limits = Limits {
+    waiting: 1 << 20,
+    depth: 1024,
+    seen: 1 << 25,
+};
 /// Least time between two reports of progress.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -38,12 +45,33 @@ pub struct Progress {
 /// Fetches everything below `root` that is not in the store, `window` blocks in flight. Yields
 /// progress; ends when all is in the store. The caller commits and pins.
 ///
-/// Memory grows with the number of inner blocks below `root` (about 100 bytes each), and with the
-/// links of the blocks on the way to the current one.
+/// Memory grows with the number of inner blocks below `root` (about 30 bytes each), and with the
+/// links of the blocks on the way to the current one (about 100 bytes each). A DAG that is deeper
+/// than 1,024 levels, or has more than 1,048,576 links on the way to a block, or more than 33
+/// million inner blocks, is [`DagError::Limit`].
 pub fn fetch_dag(
     fetcher: Fetcher,
     root: Cid,
     window: usize,
+) -> impl Stream<Item = Result<Progress, DagError>> + Send {
+    fetch_within(fetcher, root, window, LIMITS)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Links that wait: about 100 bytes each.
+    waiting: usize,
+    /// Levels below the root.
+    depth: usize,
+    /// Inner blocks, and leaves that are not stored yet: about 30 bytes each.
+    seen: usize,
+}
+
+fn fetch_within(
+    fetcher: Fetcher,
+    root: Cid,
+    window: usize,
+    limits: Limits,
 ) -> impl Stream<Item = Result<Progress, DagError>> + Send {
     let window = window.max(1);
     // Refilled a quarter at a time, so that wants travel together.
@@ -51,24 +79,25 @@ pub fn fetch_dag(
     async_stream::try_stream! {
         let mut progress = Progress::default();
         let mut reported = Instant::now();
-        let mut todo = Todo::default();
-        todo.push(vec![root]);
+        let mut todo = Todo::new(root, limits);
         let mut in_flight = FuturesUnordered::new();
         let mut unstored = Vec::new();
         let mut unstored_bytes = 0;
         let mut storing: OptionFuture<BoxFuture<'static, _>> = None.into();
         let mut is_storing = false;
         loop {
-            if in_flight.len() <= refill_at && !todo.is_empty() {
-                for (cid, place) in look_up(&fetcher, todo.take(window - in_flight.len())).await? {
-                    if place.held && cid.codec() == RAW {
+            if in_flight.len() <= refill_at && todo.has_next(in_flight.len()) {
+                let wants = todo.take(window, in_flight.len());
+                for (want, place) in look_up(&fetcher, wants).await? {
+                    if place.held && want.is_leaf() {
                         progress.blocks += 1;
                         progress.bytes += place.len.map_or(0, u64::from);
-                        todo.forget_leaf(&cid);
+                        todo.forget_leaf(&want.cid);
                     } else {
-                        in_flight.push(obtain(fetcher.clone(), cid, place));
+                        in_flight.push(obtain(fetcher.clone(), want, place));
                     }
                 }
+                todo.open()?;
                 continue;
             }
             let is_due = unstored_bytes >= PUT_BATCH || in_flight.is_empty();
@@ -95,11 +124,11 @@ pub fn fetch_dag(
                     }
                 }
                 Event::Fetched(fetched) => {
-                    let (Obtained { block, from_outside }, place) = fetched?;
+                    let (Obtained { block, from_outside }, want, place) = fetched?;
                     if *block.cid() == root {
                         progress.total = claimed_total(&block);
                     }
-                    todo.push(links(&block)?);
+                    todo.arrived(&block, want)?;
                     let len = block.data().len();
                     progress.blocks += 1;
                     progress.bytes += len as u64;
@@ -121,43 +150,136 @@ pub fn fetch_dag(
     }
 }
 
+/// A block to be had, so many levels below the root.
+#[derive(Clone, Copy, Debug)]
+struct Want {
+    cid: Cid,
+    depth: usize,
+    /// No other inner block is under way: its links may take the last room.
+    alone: bool,
+}
+
+impl Want {
+    fn is_leaf(&self) -> bool {
+        self.cid.codec() == RAW
+    }
+}
+
 /// What is to be fetched, depth first, which keeps it short.
-#[derive(Default)]
 struct Todo {
-    stack: Vec<Cid>,
+    limits: Limits,
+    stack: Vec<Want>,
+    /// Inner blocks whose links have no room yet, with the number of their links. While there are
+    /// any, leaves and one inner block at a time are fetched, so they are no more than a window.
+    closed: Vec<(Block, usize, usize)>,
     /// What needs no second visit: inner blocks, and leaves until they are in the store.
-    seen: HashSet<Cid>,
+    seen: HashSet<u128>,
 }
 
 impl Todo {
-    fn is_empty(&self) -> bool {
-        self.stack.is_empty()
+    fn new(root: Cid, limits: Limits) -> Self {
+        Self {
+            limits,
+            stack: vec![Want {
+                cid: root,
+                depth: 0,
+                alone: false,
+            }],
+            closed: Vec::new(),
+            seen: HashSet::from([key(&root)]),
+        }
     }
 
-    fn push(&mut self, cids: Vec<Cid>) {
-        let new = cids.into_iter().rev().filter(|cid| self.seen.insert(*cid));
-        self.stack.extend(new);
+    /// Takes note of the links of a block.
+    fn arrived(&mut self, block: &Block, want: Want) -> Result<(), DagError> {
+        let links = links(block)?;
+        if !links.is_empty() && want.depth >= self.limits.depth {
+            return Err(limit(block, format!("{} levels", self.limits.depth)));
+        }
+        if self.has_room(links.len()) {
+            return self.push(block, want.depth + 1, links);
+        }
+        if !want.alone {
+            self.closed.push((block.clone(), want.depth, links.len()));
+            return Ok(());
+        }
+        let waiting = self.limits.waiting;
+        if self.stack.len() + links.len() > waiting {
+            return Err(limit(block, format!("{waiting} links on the way to it")));
+        }
+        self.push(block, want.depth + 1, links)
     }
 
-    /// Up to `count` of what comes next, in order.
-    fn take(&mut self, count: usize) -> Vec<Cid> {
-        let rest = self.stack.len().saturating_sub(count);
-        let mut taken = self.stack.split_off(rest);
-        taken.reverse();
+    /// Puts links on the stack that had no room before.
+    fn open(&mut self) -> Result<(), DagError> {
+        while let Some((_, _, count)) = self.closed.last()
+            && self.has_room(*count)
+            && let Some((block, depth, _)) = self.closed.pop()
+        {
+            self.push(&block, depth + 1, links(&block)?)?;
+        }
+        Ok(())
+    }
+
+    /// Whether so many links may wait besides. Half is kept for the way down, one block at a time.
+    fn has_room(&self, links: usize) -> bool {
+        self.stack.is_empty() || self.stack.len() + links <= self.limits.waiting / 2
+    }
+
+    fn push(&mut self, parent: &Block, depth: usize, cids: Vec<Cid>) -> Result<(), DagError> {
+        let new = cids
+            .into_iter()
+            .rev()
+            .filter(|cid| self.seen.insert(key(cid)));
+        self.stack.extend(new.map(|cid| Want {
+            cid,
+            depth,
+            alone: false,
+        }));
+        debug_assert!(self.stack.len() <= self.limits.waiting, "bounded");
+        if self.seen.len() > self.limits.seen {
+            return Err(limit(parent, format!("{} blocks", self.limits.seen)));
+        }
+        Ok(())
+    }
+
+    /// Whether something can be fetched besides so many others.
+    fn has_next(&self, in_flight: usize) -> bool {
+        let next = self.stack.last();
+        next.is_some_and(|want| want.is_leaf() || self.closed.is_empty() || in_flight == 0)
+    }
+
+    /// What comes next, in order, so that at most `window` are under way.
+    fn take(&mut self, window: usize, in_flight: usize) -> Vec<Want> {
+        let mut taken = Vec::new();
+        while in_flight + taken.len() < window
+            && self.has_next(in_flight + taken.len())
+            && let Some(mut want) = self.stack.pop()
+        {
+            want.alone = !self.closed.is_empty();
+            taken.push(want);
+        }
         taken
     }
 
     /// The block is in the store now, where it is found when it comes again.
     fn forget_leaf(&mut self, cid: &Cid) {
         if cid.codec() == RAW {
-            self.seen.remove(cid);
+            self.seen.remove(&key(cid));
         }
+    }
+}
+
+fn limit(block: &Block, limit: String) -> DagError {
+    DagError::Limit {
+        cid: *block.cid(),
+        limit,
     }
 }
 
 enum Event {
     Stored(Result<Vec<Cid>, FetchError>),
-    Fetched(Result<(Obtained, Place), FetchError>),
+    Fetched(Result<(Obtained, Want, Place), FetchError>),
 }
 
 /// Where a block is, by the index.
@@ -169,26 +291,31 @@ struct Place {
     len: Option<u32>,
 }
 
-async fn look_up(fetcher: &Fetcher, cids: Vec<Cid>) -> Result<Vec<(Cid, Place)>, FetchError> {
+async fn look_up(fetcher: &Fetcher, wants: Vec<Want>) -> Result<Vec<(Want, Place)>, FetchError> {
     let (store, kind) = (fetcher.store.clone(), fetcher.kind);
     let places = move || {
-        cids.into_iter()
-            .map(|cid| {
-                let held = store.holds(kind, &cid)?;
-                let len = store.block_len(&cid)?;
-                Ok((cid, Place { held, len }))
+        wants
+            .into_iter()
+            .map(|want| {
+                let held = store.holds(kind, &want.cid)?;
+                let len = store.block_len(&want.cid)?;
+                Ok((want, Place { held, len }))
             })
             .collect::<Result<Vec<_>, StoreError>>()
     };
     Ok(blocking(places).await?)
 }
 
-async fn obtain(fetcher: Fetcher, cid: Cid, place: Place) -> Result<(Obtained, Place), FetchError> {
+async fn obtain(
+    fetcher: Fetcher,
+    want: Want,
+    place: Place,
+) -> Result<(Obtained, Want, Place), FetchError> {
     let obtained = match place.len {
-        Some(_) => fetcher.obtain(&cid).await?,
-        None => fetcher.obtain_outside(&cid).await?,
+        Some(_) => fetcher.obtain(&want.cid).await?,
+        None => fetcher.obtain_outside(&want.cid).await?,
     };
-    Ok((obtained, place))
+    Ok((obtained, want, place))
 }
 
 async fn store(fetcher: Fetcher, blocks: Vec<Block>) -> Result<Vec<Cid>, FetchError> {
@@ -267,6 +394,105 @@ mod tests {
             let last = progress.last().unwrap();
             assert!(last.blocks >= blocks.len() as u64);
             assert_eq!(last.fetched, 0);
+        }
+    }
+
+    const SMALL: Limits = Limits {
+        waiting: 150,
+        depth: 10,
+        seen: 1000,
+    };
+
+    /// Fetches what is all in the cache, and says whether a limit was reached.
+    async fn is_over_limit(root: Cid, blocks: &[Block], limits: Limits) -> bool {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store_with(dir.path(), blocks);
+        let fetcher = Fetcher::new(store.clone(), PackKind::Kept, None);
+        let done: Result<Vec<Progress>, _> =
+            fetch_within(fetcher, root, 16, limits).try_collect().await;
+        match done {
+            Ok(_) => {
+                let kept = |block: &Block| store.holds(PackKind::Kept, block.cid()).unwrap();
+                assert!(blocks.iter().all(kept));
+                false
+            }
+            Err(DagError::Limit { .. }) => true,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Lists below one another, each with `width` lists of its own that are empty but for a number.
+    fn comb(salt: u32, levels: u32, width: u32) -> (Cid, Vec<Block>) {
+        let mut blocks: Vec<Block> = Vec::new();
+        let mut below = None;
+        for level in 0..levels {
+            let numbered = |n| serde_ipld_dagcbor::to_vec(&[salt, level, n]).unwrap();
+            let side = (0..width).map(|n| Block::of(DAG_CBOR, numbered(n).into()));
+            let side: Vec<Block> = side.collect();
+            let cids: Vec<Cid> = below
+                .into_iter()
+                .chain(side.iter().map(|b| *b.cid()))
+                .collect();
+            let list = list(&cids);
+            below = Some(*list.cid());
+            blocks.extend(side);
+            blocks.push(list);
+        }
+        (below.unwrap(), blocks)
+    }
+
+    #[tokio::test]
+    async fn a_chain_without_end_is_an_error() {
+        let (root, blocks) = comb(0, 11, 1);
+        assert!(is_over_limit(root, &blocks, SMALL).await);
+        let (root, blocks) = comb(0, 10, 1);
+        assert!(!is_over_limit(root, &blocks, SMALL).await);
+    }
+
+    #[tokio::test]
+    async fn deep_and_wide_lists_wait_for_one_another() {
+        let (root, blocks) = comb(0, 9, 40);
+        assert!(!is_over_limit(root, &blocks, SMALL).await);
+    }
+
+    /// While one of them waits, the links on the way down another one have no room.
+    #[tokio::test]
+    async fn many_deep_and_wide_lists_are_an_error() {
+        let (roots, blocks): (Vec<Cid>, Vec<Vec<Block>>) =
+            (0..4).map(|salt| comb(salt, 9, 40)).unzip();
+        let root = list(&roots);
+        let blocks: Vec<Block> = blocks.into_iter().flatten().chain([root.clone()]).collect();
+        assert!(is_over_limit(*root.cid(), &blocks, SMALL).await);
+    }
+
+    #[tokio::test]
+    async fn more_blocks_than_can_be_remembered_are_an_error() {
+        let (root, blocks) = comb(0, 9, 10);
+        let limits = Limits { seen: 50, ..SMALL };
+        assert!(is_over_limit(root, &blocks, limits).await);
+    }
+
+    /// One wave of lists brings ten times the links that may wait; they come in one after another.
+    #[tokio::test]
+    async fn wide_lists_beside_one_another_are_no_error() {
+        for codec in [RAW, DAG_CBOR] {
+            let mut blocks = Vec::new();
+            let mut lists = Vec::new();
+            for n in 0..16_u8 {
+                // 0x18: a number of one byte follows.
+                let items: Vec<Block> = (0..50)
+                    .map(|i| Block::of(codec, vec![0x82, 0x18, 100 + n, 0x18, 100 + i].into()))
+                    .collect();
+                let cids: Vec<Cid> = items.iter().map(|item| *item.cid()).collect();
+                let list = list(&cids);
+                lists.push(*list.cid());
+                blocks.push(list);
+                blocks.extend(items);
+            }
+            let root = list(&lists);
+            let cid = *root.cid();
+            blocks.push(root);
+            assert!(!is_over_limit(cid, &blocks, SMALL).await);
         }
     }
 

@@ -22,8 +22,9 @@
 //! the configured wantlist and outbox, 960 blocks that we wait for. Over all peers: one message to
 //! each and 128 more in memory, 8 of them read from the store at once, in turn; 64 MiB of long
 //! messages from peers that we never asked, which may also open 32 streams only. Every wait has an
-//! end: a message must arrive or leave at 16 KiB/s at least, idle streams close after a minute. The
-//! number of our own wants is bounded by those who call
+//! end: a message must arrive or leave at 16 KiB/s at least, idle streams close after a minute. A peer
+//! whose streams break is tried again after pauses of 250 ms to 8 s; after six in a row what it
+//! wants is dropped, and what was wanted from it is pursued elsewhere. The number of our own wants is bounded by those who call
 //! [`Session::fetch`](crate::source::BlockSource::fetch).
 //!
 //! `node/DESIGN.md`, "Bitswap", says why.

@@ -295,7 +295,7 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
                 tracing::debug!(peer = %peer.id, %error, "no bitswap stream");
                 if matches!(error, StreamUpgradeError::NegotiationFailed) {
-                    self.engine.on_unsupported(&peer.id);
+                    self.engine.on_unreachable(&peer.id);
                 }
             }
             _ => {}

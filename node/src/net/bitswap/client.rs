@@ -190,6 +190,11 @@ impl Client {
         self.wants.is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn knows(&self, peer: &PeerId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
     /// Starts a session. `starved` is notified when one of its wants is exhausted.
     pub(super) fn open_session(&mut self, starved: Arc<Notify>) -> SessionId {
         let id = SessionId(self.new_id());

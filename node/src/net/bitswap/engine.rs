@@ -133,8 +133,8 @@ impl Engine {
         }
     }
 
-    /// The peer turned out not to speak bitswap: it is not asked any more.
-    pub(super) fn on_unsupported(self: &Arc<Self>, id: &PeerId) {
+    /// The peer does not speak bitswap, or takes no streams: it is not asked any more.
+    pub(super) fn on_unreachable(self: &Arc<Self>, id: &PeerId) {
         self.with_client(|client, now| client.on_disconnected(id, now));
     }
 

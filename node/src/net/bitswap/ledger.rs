@@ -4,6 +4,7 @@
 //! writer drains it. Bounded by `limit` wants; what a peer asks beyond that is ignored, as Kubo
 //! does, except that a want we can serve takes the place of one we cannot.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use cid::Cid;
@@ -22,6 +23,9 @@ pub(super) struct Ledger {
     dont_haves: VecDeque<Cid>,
     /// Wants in state [`State::Waiting`].
     waiting: usize,
+    /// Blocks in messages that are being written and were not taken back, with the number of those
+    /// messages.
+    sending: HashMap<Cid, usize>,
     limit: usize,
 }
 
@@ -74,8 +78,14 @@ impl Ledger {
             queue: VecDeque::new(),
             dont_haves: VecDeque::new(),
             waiting: 0,
+            sending: HashMap::new(),
             limit,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.wants.is_empty() && self.sending.is_empty()
     }
 
     /// Whether there is something to send.
@@ -137,15 +147,23 @@ impl Ledger {
 
     /// Takes a want back. Returns whether the peer was waiting for the block.
     pub(super) fn cancel(&mut self, cid: &Cid) -> bool {
+        self.sending.remove(cid);
         let old = self.wants.remove(cid);
         self.forget_state(old);
         matches!(old.map(|old| old.state), Some(State::Waiting))
+    }
+
+    /// Whether the peer waits for the block.
+    pub(super) fn is_waiting(&self, cid: &Cid) -> bool {
+        let want = self.wants.get(cid);
+        want.is_some_and(|want| want.state == State::Waiting)
     }
 
     /// Takes all wants back; returns those that were waiting for a block.
     pub(super) fn clear(&mut self) -> Vec<Cid> {
         self.queue.clear();
         self.dont_haves.clear();
+        self.sending.clear();
         self.waiting = 0;
         self.wants
             .drain()
@@ -169,7 +187,8 @@ impl Ledger {
     }
 
     /// Takes the next answer; its want ends with it, except after DONT_HAVE. A block is taken only
-    /// when it has up to `max_len` bytes.
+    /// when it has up to `max_len` bytes, and it counts as being sent until [`Ledger::sent`] or
+    /// [`Ledger::unsent`].
     pub(super) fn next_answer(&mut self, max_len: u32) -> Option<Answer> {
         if let Some(cid) = self.dont_haves.pop_front() {
             return Some(Answer::DontHave(cid));
@@ -188,6 +207,7 @@ impl Ledger {
                 if len > max_len {
                     return None;
                 }
+                *self.sending.entry(cid).or_default() += 1;
                 Answer::Block {
                     cid,
                     len,
@@ -201,6 +221,26 @@ impl Ledger {
             return Some(answer);
         }
         None
+    }
+
+    /// A message with these blocks was written.
+    pub(super) fn sent(&mut self, blocks: &[Cid]) {
+        self.unsent(blocks);
+    }
+
+    /// A message with these blocks was not written. Returns those that the peer has not taken back.
+    pub(super) fn unsent(&mut self, blocks: &[Cid]) -> Vec<Cid> {
+        let mut kept = Vec::new();
+        for cid in blocks {
+            if let Entry::Occupied(mut messages) = self.sending.entry(*cid) {
+                kept.push(*cid);
+                *messages.get_mut() -= 1;
+                if *messages.get() == 0 {
+                    messages.remove();
+                }
+            }
+        }
+        kept
     }
 
     fn enqueue(&mut self, cid: Cid) {

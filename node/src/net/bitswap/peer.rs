@@ -78,6 +78,8 @@ struct Connections {
 pub(super) struct Lane {
     pub(super) wake: Notify,
     pub(super) started: AtomicBool,
+    /// Messages that its writers have sent.
+    pub(super) sent: AtomicU64,
 }
 
 impl Peer {

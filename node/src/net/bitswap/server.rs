@@ -147,15 +147,18 @@ impl Server {
                     cid,
                     send_dont_have,
                     ..
-                } => match self.read(&cid) {
-                    Some(data) => {
+                } => {
+                    if let Some(data) = self.read(&cid) {
                         message.push_block(&cid, data, version);
                         blocks.push(cid);
                         continue;
                     }
-                    None if send_dont_have => Presence { cid, have: false },
-                    None => continue,
-                },
+                    peer.ledger.lock().sent(&[cid]);
+                    if !send_dont_have {
+                        continue;
+                    }
+                    Presence { cid, have: false }
+                }
             };
             presences += 1;
             if version == ProtocolVersion::V1_2 {
@@ -165,11 +168,13 @@ impl Server {
         (message, blocks)
     }
 
-    /// Queues blocks again that did not reach the peer. Blocking: asks the index.
+    /// Queues blocks again that did not reach the peer, without those that it has taken back
+    /// meanwhile. Blocking: asks the index.
     pub(super) fn resend(&self, peer: &Peer, blocks: &[Cid]) {
-        let entries: Vec<_> = blocks
-            .iter()
-            .map(|cid| WantEntry::want(*cid, WantKind::Block))
+        let unsent = peer.ledger.lock().unsent(blocks);
+        let entries: Vec<_> = unsent
+            .into_iter()
+            .map(|cid| WantEntry::want(cid, WantKind::Block))
             .collect();
         self.on_wants(peer, &entries, false);
     }
@@ -194,9 +199,11 @@ impl Server {
             }
         }
         // It may have arrived after the index was asked and before the peer counted as waiting.
-        if let Some(len) = self.block_len(cid)
-            && peer.ledger.lock().arrived(cid, len)
-        {
+        if let Some(len) = self.block_len(cid) {
+            peer.ledger.lock().arrived(cid, len);
+        }
+        // That, or the peer was forgotten meanwhile.
+        if !peer.ledger.lock().is_waiting(cid) {
             self.stop_waiting(&peer.id, cid);
         }
     }

@@ -354,3 +354,116 @@ async fn flood_of_wants_is_bounded() {
     flooder.disconnect(&a).await;
     wait_for(|| (held() == 0).then_some(())).await;
 }
+
+/// What a peer wants, all with WANT-BLOCK.
+fn wantlist(blocks: &[Block]) -> Vec<message::WantEntry> {
+    let want = |block: &Block| message::WantEntry::want(*block.cid(), message::WantKind::Block);
+    blocks.iter().map(want).collect()
+}
+
+#[tokio::test]
+async fn what_was_taken_back_while_it_was_written_is_not_sent_again() {
+    let a = TestNode::start().await;
+    let all = blocks(4, 1000);
+    a.put(&all);
+    let peer = peer::Peer::new(PeerId::random(), 100, CancellationToken::new());
+    let server = &a.bitswap.engine.server;
+    let version = message::ProtocolVersion::V1_2;
+    let next = || server.next_message(&peer, version).1;
+
+    server.on_wants(&peer, &wantlist(&all), false);
+    let cids = next();
+    assert_eq!(cids.len(), 4);
+    let mut cancel = wantlist(&all[..1]);
+    cancel[0].cancel = true;
+    server.on_wants(&peer, &cancel, false);
+    server.resend(&peer, &cids);
+    assert_eq!(next(), cids[1..]);
+    // A full list takes back what it does not name.
+    server.on_wants(&peer, &wantlist(&all[3..]), true);
+    server.resend(&peer, &cids[1..]);
+    assert_eq!(next(), cids[3..]);
+    peer.ledger.lock().sent(&cids[3..]);
+    server.resend(&peer, &cids);
+    assert_eq!(next(), []);
+}
+
+/// A peer whose every stream breaks until `given_up` holds: as many as a writer tries, with pauses.
+async fn assert_few_streams(
+    mut requests: mpsc::Receiver<peer::StreamRequest>,
+    mut broken: Vec<(libp2p::Stream, message::ProtocolVersion)>,
+    given_up: impl Fn() -> bool,
+) {
+    let start = std::time::Instant::now();
+    let mut opened = 0;
+    wait_for(|| {
+        if let Ok(request) = requests.try_recv() {
+            opened += 1;
+            // Without one the request fails.
+            if let Some(stream) = broken.pop() {
+                drop(request.send(stream));
+            }
+        }
+        given_up().then_some(())
+    })
+    .await;
+    assert_eq!(opened, writer::MAX_FAILURES);
+    let pauses = 2_u32.pow(writer::MAX_FAILURES) - 1;
+    assert!(start.elapsed() >= writer::FIRST_RETRY * pauses);
+}
+
+/// Streams whose connection has ended.
+async fn broken_streams(from: &TestNode) -> Vec<(libp2p::Stream, message::ProtocolVersion)> {
+    let other = TestNode::start().await;
+    from.connect(&other).await;
+    let peer = wait_for(|| from.bitswap.engine.peer(&other.id)).await;
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        streams.push(in_time(peer.open_stream()).await.unwrap());
+    }
+    from.disconnect(&other).await;
+    streams
+}
+
+/// A peer that is connected by a channel for stream requests.
+fn channel_peer(node: &TestNode) -> (Arc<peer::Peer>, mpsc::Receiver<peer::StreamRequest>) {
+    let (sender, requests) = mpsc::channel(1);
+    let engine = &node.bitswap.engine;
+    let peer = engine.expect_connection(PeerId::random());
+    let connection = libp2p::swarm::ConnectionId::new_unchecked(usize::MAX);
+    engine.on_connection(Arc::clone(&peer), connection, sender);
+    (peer, requests)
+}
+
+#[tokio::test]
+async fn answers_for_a_peer_whose_streams_all_break_end_after_pauses() {
+    let a = TestNode::start().await;
+    let all = blocks(3, 1000);
+    a.put(&all);
+    let broken = broken_streams(&a).await;
+    let (peer, requests) = channel_peer(&a);
+    let server = &a.bitswap.engine.server;
+    server.on_wants(&peer, &wantlist(&all), false);
+    let writer = writer::write_answers(Arc::clone(&a.bitswap.engine), Arc::clone(&peer), true);
+    tokio::spawn(writer);
+    let ended = || peer.noting.try_lock().is_ok() && peer.ledger.lock().is_empty();
+    assert_few_streams(requests, broken, ended).await;
+}
+
+#[tokio::test]
+async fn wants_from_a_peer_whose_streams_all_break_go_elsewhere_after_pauses() {
+    let a = TestNode::start().await;
+    let broken = broken_streams(&a).await;
+    let (peer, requests) = channel_peer(&a);
+    let missing = blocks(1, 1000).remove(0);
+    let session = a.bitswap.session(vec![peer.id]);
+    let fetching = tokio::spawn(async move { session.fetch(missing.cid()).await });
+    wait_for(|| peer.is_busy().then_some(())).await;
+    let ended = || {
+        !a.bitswap
+            .engine
+            .with_client(|client, _| client.knows(&peer.id))
+    };
+    assert_few_streams(requests, broken, ended).await;
+    fetching.abort();
+}

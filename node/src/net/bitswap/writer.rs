@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use cid::Cid;
@@ -14,14 +15,16 @@ use libp2p::Stream;
 use super::engine::Engine;
 use super::message::{OutgoingMessage, ProtocolVersion};
 use super::metrics;
-use super::peer::Peer;
+use super::peer::{Lane, Peer};
 use crate::blocking::blocking;
 use crate::net::yamux::FRAME_PAYLOAD;
 
 /// A stream without messages is closed after this.
 const IDLE: Duration = Duration::from_secs(60);
-/// Pause after a stream could not be opened or broke.
-const RETRY: Duration = Duration::from_millis(250);
+/// First pause after a stream could not be opened or broke; doubles each time in a row.
+pub(super) const FIRST_RETRY: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 250 });
+/// Streams that fail in a row before what they were to carry is dropped.
+pub(super) const MAX_FAILURES: u32 = 6;
 /// Entries in one message; more than a peer is asked for at once, so cancels fit too.
 const MAX_ENTRIES: usize = 2048;
 /// With this many blocks outstanding, new wants are collected for a moment before they are sent:
@@ -44,16 +47,19 @@ pub(super) fn transfer_timeout(len: usize) -> Duration {
 /// Sends our wants to a peer until it is gone.
 pub(super) async fn write_wants(engine: Arc<Engine>, peer: Arc<Peer>) {
     let writing = async {
-        let mut outlet = Outlet::default();
+        let mut outlet = Outlet::new(&peer.wants);
         let mut lost = false;
         loop {
             let (entries, outstanding) = engine.with_client(|client, _| client.load_of(&peer.id));
             if entries == 0 && !lost {
-                outlet.wait(&peer.wants.wake).await;
+                outlet.wait().await;
                 continue;
             }
             let Some((version, is_new)) = outlet.open(&peer).await else {
-                tokio::time::sleep(RETRY).await;
+                if !outlet.pause().await {
+                    engine.on_unreachable(&peer.id);
+                    lost = false;
+                }
                 continue;
             };
             if !is_new && outstanding >= BUSY_OUTSTANDING && entries * 4 < outstanding {
@@ -63,8 +69,13 @@ pub(super) async fn write_wants(engine: Arc<Engine>, peer: Arc<Peer>) {
                 engine.with_client(|client, _| client.take_entries(&peer.id, MAX_ENTRIES, is_new));
             metrics::wants_sent(entries.len());
             let message = OutgoingMessage::wantlist(&entries, is_new, version);
-            // A new stream starts with the full list, so what was lost is in it.
+            // A new stream starts with the full list as it is by then, so what was lost is in it, and
+            // what was cancelled is not.
             lost = !(outlet.send(&peer, &message).await && outlet.flush().await);
+            if lost && !outlet.pause().await {
+                engine.on_unreachable(&peer.id);
+                lost = false;
+            }
         }
     };
     peer.gone.run_until_cancelled(writing).await;
@@ -74,37 +85,56 @@ pub(super) async fn write_wants(engine: Arc<Engine>, peer: Arc<Peer>) {
 /// peer's memory.
 pub(super) async fn write_answers(engine: Arc<Engine>, peer: Arc<Peer>, is_first: bool) {
     let writing = async {
-        let mut outlet = Outlet::default();
+        let mut outlet = Outlet::new(&peer.answers);
         loop {
             if !peer.ledger.lock().has_answers() {
-                outlet.wait(&peer.answers.wake).await;
+                outlet.wait().await;
                 continue;
             }
-            let _writing = peer.begin_writing();
-            let Some((version, _)) = outlet.open(&peer).await else {
-                tokio::time::sleep(RETRY).await;
-                continue;
-            };
-            let _room = match is_first {
-                true => None,
-                false => engine.server.shared_outbox.acquire().await.ok(),
-            };
-            let (message, blocks) = next_message(&engine, &peer, version).await;
-            if message.is_empty() {
+            if write_answer(&engine, &peer, &mut outlet, is_first).await || outlet.pause().await {
                 continue;
             }
-            if outlet.send(&peer, &message).await {
-                metrics::blocks_sent(message.blocks(), message.block_bytes());
-            } else {
-                drop(message);
-                let noting = peer.noting.lock().await;
-                let (engine, peer) = (Arc::clone(&engine), Arc::clone(&peer));
-                blocking(move || engine.server.resend(&peer, &blocks)).await;
-                drop(noting);
-            }
+            tracing::debug!(peer = %peer.id, "peer takes no answers: its wants are dropped");
+            let noting = peer.noting.lock().await;
+            let (engine, peer) = (Arc::clone(&engine), Arc::clone(&peer));
+            blocking(move || engine.server.forget(&peer)).await;
+            drop(noting);
         }
     };
     peer.gone.run_until_cancelled(writing).await;
+}
+
+/// Writes one message of answers, if there is one. `false` when the stream fails: then the blocks
+/// are queued again.
+async fn write_answer(
+    engine: &Arc<Engine>,
+    peer: &Arc<Peer>,
+    outlet: &mut Outlet<'_>,
+    is_first: bool,
+) -> bool {
+    let _writing = peer.begin_writing();
+    let Some((version, _)) = outlet.open(peer).await else {
+        return false;
+    };
+    let _room = match is_first {
+        true => None,
+        false => engine.server.shared_outbox.acquire().await.ok(),
+    };
+    let (message, blocks) = next_message(engine, peer, version).await;
+    if message.is_empty() {
+        return true;
+    }
+    if outlet.send(peer, &message).await {
+        metrics::blocks_sent(message.blocks(), message.block_bytes());
+        peer.ledger.lock().sent(&blocks);
+        return true;
+    }
+    drop(message);
+    let noting = peer.noting.lock().await;
+    let (engine, peer) = (Arc::clone(engine), Arc::clone(peer));
+    blocking(move || engine.server.resend(&peer, &blocks)).await;
+    drop(noting);
+    false
 }
 
 /// Reads the next message of answers off the runtime, in turn with other peers.
@@ -121,12 +151,37 @@ async fn next_message(
 }
 
 /// A stream to a peer, opened when needed.
-#[derive(Default)]
-struct Outlet {
+struct Outlet<'a> {
+    lane: &'a Lane,
     stream: Option<(Stream, ProtocolVersion)>,
+    /// Streams of this writer that failed since any writer of the lane sent a message.
+    failures: u32,
+    /// Messages that the lane had sent at the last failure.
+    sent: u64,
 }
 
-impl Outlet {
+impl<'a> Outlet<'a> {
+    fn new(lane: &'a Lane) -> Self {
+        Self {
+            lane,
+            stream: None,
+            failures: 0,
+            sent: 0,
+        }
+    }
+
+    /// Pauses after a stream could not be opened or broke. `false` when that happened too often.
+    async fn pause(&mut self) -> bool {
+        let sent = self.lane.sent.load(Relaxed);
+        if std::mem::replace(&mut self.sent, sent) != sent {
+            self.failures = 0;
+        }
+        let doublings = self.failures.min(MAX_FAILURES - 1);
+        tokio::time::sleep(FIRST_RETRY * 2_u32.pow(doublings)).await;
+        self.failures = doublings + 1;
+        self.failures < MAX_FAILURES
+    }
+
     /// The protocol of the open stream, and whether it was opened just now.
     async fn open(&mut self, peer: &Peer) -> Option<(ProtocolVersion, bool)> {
         if let Some((_, version)) = &self.stream {
@@ -138,7 +193,8 @@ impl Outlet {
     }
 
     /// Waits for work; closes the stream when none comes for long.
-    async fn wait(&mut self, wake: &tokio::sync::Notify) {
+    async fn wait(&mut self) {
+        let wake = &self.lane.wake;
         self.flush().await;
         if self.stream.is_none() {
             return wake.notified().await;
@@ -159,7 +215,10 @@ impl Outlet {
         let timeout = transfer_timeout(message.len());
         let error = match tokio::time::timeout(timeout, write_message(stream, message, peer)).await
         {
-            Ok(Ok(())) => return true,
+            Ok(Ok(())) => {
+                self.lane.sent.fetch_add(1, Relaxed);
+                return true;
+            }
             Ok(Err(error)) => error,
             Err(_) => io::Error::from(io::ErrorKind::TimedOut),
         };

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use futures::{AsyncRead, AsyncWrite};
+use futures_rustls::rustls::client::Resumption;
 use futures_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
@@ -58,6 +59,8 @@ impl Config {
             .with_client_cert_verifier(Arc::new(Verifier))
             .with_cert_resolver(Arc::clone(&identity) as _);
         server.alpn_protocols = vec![ALPN.to_vec()];
+        // A resumed session would show no certificate: each handshake proves anew who is there.
+        server.send_tls13_tickets = 0;
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])
             .map_err(io::Error::other)?
@@ -65,6 +68,7 @@ impl Config {
             .with_custom_certificate_verifier(Arc::new(Verifier))
             .with_client_cert_resolver(identity);
         client.alpn_protocols = vec![ALPN.to_vec()];
+        client.resumption = Resumption::disabled();
         Ok(Self {
             server: Arc::new(server).into(),
             client: Arc::new(client).into(),
@@ -253,8 +257,8 @@ impl ClientCertVerifier for Verifier {
 
 #[cfg(test)]
 mod tests {
-    use futures::io::AsyncReadExt;
-    use futures_rustls::rustls::CipherSuite;
+    use futures::io::{AsyncReadExt, AsyncWriteExt};
+    use futures_rustls::rustls::{CipherSuite, HandshakeKind};
     use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade};
     use libp2p::tls;
     use tokio_util::compat::TokioAsyncReadCompatExt;
@@ -304,6 +308,49 @@ mod tests {
         let (connected, accepted) = tokio::join!(connecting, accepting);
         assert_eq!(connected.unwrap().0, ours.public().to_peer_id());
         assert_eq!(accepted.unwrap().0, theirs.public().to_peer_id());
+    }
+
+    /// Connects twice, and reads what the server sends after each handshake, tickets included.
+    async fn connect_twice(
+        client: TlsConnector,
+        server: TlsAcceptor,
+    ) -> [Option<HandshakeKind>; 2] {
+        let mut kinds = [None; 2];
+        for kind in &mut kinds {
+            let (near, far) = sockets();
+            let name = ServerName::from(std::net::IpAddr::from(Ipv4Addr::UNSPECIFIED));
+            let connecting = async {
+                let mut stream = client.connect(name, near).await.unwrap();
+                stream.read_exact(&mut [0]).await.unwrap();
+                stream.get_ref().1.handshake_kind()
+            };
+            let accepting = async {
+                let mut stream = server.accept(far).await.unwrap();
+                stream.write_all(&[0]).await.unwrap();
+                stream.flush().await.unwrap();
+                stream
+            };
+            let (met, _stream) = tokio::join!(connecting, accepting);
+            *kind = met;
+        }
+        kinds
+    }
+
+    #[tokio::test]
+    async fn a_second_handshake_resumes_nothing_whatever_the_other_side_would_do() {
+        let key = Keypair::generate_ed25519();
+        let ours = Config::new(&key).unwrap();
+        let mut client = tls::make_client_config(&key, None).unwrap();
+        client.alpn_protocols = vec![ALPN.to_vec()];
+        let client = TlsConnector::from(Arc::new(client));
+        let mut server = tls::make_server_config(&key).unwrap();
+        server.alpn_protocols = vec![ALPN.to_vec()];
+        let server = TlsAcceptor::from(Arc::new(server));
+        let (full, resumed) = (Some(HandshakeKind::Full), Some(HandshakeKind::Resumed));
+        let theirs = connect_twice(client.clone(), server.clone()).await;
+        assert_eq!(theirs, [full, resumed], "this test could not fail");
+        assert_eq!(connect_twice(client, ours.server).await, [full; 2]);
+        assert_eq!(connect_twice(ours.client, server).await, [full; 2]);
     }
 
     #[tokio::test]

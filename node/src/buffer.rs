@@ -16,23 +16,29 @@ const GRAIN: usize = 64 << 10;
 #[derive(Clone, Debug)]
 pub(crate) struct BufferPool {
     free: Arc<Mutex<Free>>,
-    /// Bytes of free buffers that are kept.
-    max_free: usize,
 }
 
 #[derive(Debug, Default)]
 struct Free {
     buffers: Vec<Vec<u8>>,
     bytes: usize,
+    /// Bytes of free buffers that are kept.
+    max_bytes: usize,
 }
 
 impl BufferPool {
     /// A pool that keeps up to `max_free` bytes of free buffers.
     pub(crate) fn new(max_free: usize) -> Self {
-        Self {
+        let pool = Self {
             free: Arc::default(),
-            max_free,
-        }
+        };
+        pool.keep(max_free);
+        pool
+    }
+
+    #[cfg(test)]
+    pub(crate) fn free_bytes(&self) -> usize {
+        self.free.lock().bytes
     }
 
     /// A buffer of exactly `len` bytes whose content is not defined.
@@ -48,9 +54,14 @@ impl BufferPool {
         }
     }
 
-    /// Gives the free buffers back to the system.
-    pub(crate) fn clear(&self) {
-        *self.free.lock() = Free::default();
+    /// Keeps up to `max_free` bytes of free buffers from now on. Gives all that are free back to the
+    /// system when that is none.
+    pub(crate) fn keep(&self, max_free: usize) {
+        let mut free = self.free.lock();
+        free.max_bytes = max_free;
+        if max_free == 0 {
+            *free = Free::default();
+        }
     }
 }
 
@@ -67,8 +78,8 @@ impl Free {
         Some(buffer)
     }
 
-    fn push(&mut self, buffer: Vec<u8>, max_free: usize) {
-        if self.bytes + buffer.len() <= max_free {
+    fn push(&mut self, buffer: Vec<u8>) {
+        if self.bytes + buffer.len() <= self.max_bytes {
             self.bytes += buffer.len();
             self.buffers.push(buffer);
         }
@@ -105,7 +116,7 @@ impl AsMut<[u8]> for PooledBuffer {
 impl Drop for PooledBuffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        self.pool.free.lock().push(bytes, self.pool.max_free);
+        self.pool.free.lock().push(bytes);
     }
 }
 
@@ -122,7 +133,10 @@ mod tests {
         drop(first);
         assert_ne!(pool.take(1000).as_ref().as_ptr(), address, "still in use");
         drop(slice);
-        pool.clear();
+        pool.keep(0);
+        drop(pool.take(1000));
+        assert_eq!(pool.free_bytes(), 0);
+        pool.keep(1 << 20);
         let again = pool.take(5000);
         let address = again.as_ref().as_ptr();
         drop(again);
@@ -146,6 +160,6 @@ mod tests {
         let pool = BufferPool::new(64 << 20);
         let taken: Vec<_> = (0..20).map(|_| pool.take(4 << 20)).collect();
         drop(taken);
-        assert_eq!(pool.free.lock().bytes, 64 << 20);
+        assert_eq!(pool.free_bytes(), 64 << 20);
     }
 }

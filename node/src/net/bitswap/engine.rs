@@ -39,7 +39,10 @@ pub(super) struct Engine {
     /// Wakes the ticker when the first want comes.
     wanted: Notify,
     pub(super) server: Server,
-    pub(super) pool: BufferPool,
+    /// Keeps buffers while anybody waits for a block.
+    pool: BufferPool,
+    /// Keeps none.
+    no_pool: BufferPool,
     pub(super) strangers: StrangerBudget,
     commands: mpsc::Sender<SwarmCommand>,
     wantlist_limit: usize,
@@ -67,7 +70,8 @@ impl Engine {
             client: Mutex::default(),
             wanted: Notify::new(),
             server,
-            pool: BufferPool::new(MAX_FREE_BUFFERS),
+            pool: BufferPool::new(0),
+            no_pool: BufferPool::new(0),
             strangers: StrangerBudget::default(),
             commands,
             wantlist_limit,
@@ -174,6 +178,20 @@ impl Engine {
         self.wanted.notify_one();
     }
 
+    /// Buffers for the messages of a peer: only those that bring what is waited for are used again,
+    /// so that others cannot fill the pool.
+    pub(super) fn pool_for(&self, peer: &Peer) -> &BufferPool {
+        match peer.expected.load(Relaxed) {
+            0 => &self.no_pool,
+            _ => &self.pool,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn pooled_bytes(&self) -> usize {
+        self.pool.free_bytes()
+    }
+
     /// Reads messages from a stream that the peer opened.
     pub(super) fn read_stream(self: &Arc<Self>, peer: &Arc<Peer>, stream: Stream) {
         match peer.admit_stream() {
@@ -269,6 +287,7 @@ impl Engine {
     async fn tick(self: Arc<Self>) {
         loop {
             self.wanted.notified().await;
+            self.pool.keep(MAX_FREE_BUFFERS);
             let mut interval = tokio::time::interval(TICK);
             let mut last = interval.tick().await;
             loop {
@@ -280,7 +299,7 @@ impl Engine {
                     client.is_idle()
                 });
                 if idle {
-                    self.pool.clear();
+                    self.pool.keep(0);
                     break;
                 }
             }

@@ -76,7 +76,7 @@ impl<S: AsyncRead + Unpin> MessageStream<S> {
             return Ok(false);
         };
         let admitted = peer.admit_message(len, &engine.strangers).await;
-        let body = self.read_body(len, &engine.pool, peer);
+        let body = self.read_body(len, engine.pool_for(peer), peer);
         let body = tokio::time::timeout(transfer_timeout(len), body)
             .await
             .map_err(|_| ReadError::TimedOut)??;

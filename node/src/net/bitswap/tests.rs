@@ -355,6 +355,37 @@ async fn flood_of_wants_is_bounded() {
     wait_for(|| (held() == 0).then_some(())).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn buffers_are_kept_for_peers_that_are_asked_while_a_block_is_waited_for() {
+    const LEN: usize = 1 << 20;
+    let (asked, b) = (TestNode::start().await, TestNode::start().await);
+    b.connect(&asked).await;
+    let engine = &b.bitswap.engine;
+    let missing = blocks(1, 100).remove(0);
+    let session = b.bitswap.session(vec![asked.id]);
+    let asked = wait_for(|| engine.peer(&asked.id)).await;
+    let stranger = peer::Peer::new(PeerId::random(), 100, CancellationToken::new());
+    {
+        let fetching = session.fetch(missing.cid());
+        tokio::pin!(fetching);
+        tokio::select! {
+            _ = &mut fetching => panic!("nobody has it"),
+            () = in_time(session.starved()) => {}
+        }
+        drop(engine.pool_for(&stranger).take(LEN));
+        assert!(engine.pooled_bytes() < LEN);
+        drop(engine.pool_for(&asked).take(LEN));
+        assert!(engine.pooled_bytes() >= LEN);
+    }
+    wait_for(|| (engine.pooled_bytes() == 0).then_some(())).await;
+    // What was still being read then comes too late.
+    asked
+        .expected
+        .store(1, std::sync::atomic::Ordering::Relaxed);
+    drop(engine.pool_for(&asked).take(LEN));
+    assert_eq!(engine.pooled_bytes(), 0);
+}
+
 /// What a peer wants, all with WANT-BLOCK.
 fn wantlist(blocks: &[Block]) -> Vec<message::WantEntry> {
     let want = |block: &Block| message::WantEntry::want(*block.cid(), message::WantKind::Block);

@@ -121,29 +121,6 @@ impl Context {
         result
     }
 
-    /// Runs an operation and gives the entries of its list, without showing them.
-    pub(crate) async fn entries(
-        &self,
-        ui: &mut Ui,
-        request: Request,
-    ) -> Result<Vec<Item>, CliError> {
-        let (mut events, opened) = self.start(ui, request, None).await?;
-        let mut items = Vec::new();
-        let result = loop {
-            match events.next().await {
-                Some(Event::Item(item)) => items.push(item),
-                Some(Event::Result(_)) => break Ok(items),
-                Some(Event::Error(failure)) => break Err(failure.into()),
-                Some(_) => {}
-                None => break Err(no_result()),
-            }
-        };
-        if let Some(opened) = opened {
-            opened.node.shutdown().await;
-        }
-        result
-    }
-
     /// Starts an operation, in the running node or in one that is opened for it.
     async fn start(
         &self,
@@ -271,6 +248,8 @@ fn needs(request: &Request) -> Needs {
         Request::Publish(_) | Request::Add(_) | Request::CarImport { .. } => {
             (Place::NewShop, false)
         }
+        // Gateways need no peers.
+        Request::Verify { .. } => (Place::Any, false),
         Request::PinAdd { .. } | Request::NamePublish { .. } | Request::NamePut { .. } => {
             (Place::NewShop, true)
         }

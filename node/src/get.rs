@@ -4,6 +4,7 @@
 //! piece of a file is written to its place in `<out>.duka-part` as it arrives; symbolic links come
 //! last, so that nothing is ever written through one. At the end everything is synced and renamed.
 
+pub(crate) mod leaf;
 mod lock;
 mod part;
 #[cfg(test)]

@@ -1,97 +1,129 @@
-//! VERIFY: does a file or folder on disk have this CID?
+//! VERIFY: is a file or folder on disk what a CID says?
 //!
-//! The same bytes have different CIDs under different import settings, so the profile is found from
-//! the CID: version 0 → `unixfs-v0-2015`, version 1 → `unixfs-v1-2025`.
+//! The DAG is walked and compared with the disk; of a file that is as it should be only the inner
+//! nodes are needed. Without the DAG the files are imported again: the same bytes have different
+//! CIDs under different settings, so those that are usual are tried.
 
-use std::path::Path;
+mod again;
+mod compare;
 
-use cid::{Cid, Version};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::dag::import::{
-    ImportError, ImportOptions, ImportedFile, OnProgress, Profile, Sink, import_path,
-};
+use cid::Cid;
+
+use crate::blocking::blocking;
+use crate::dag::DagError;
+use crate::dag::import::ImportError;
+use crate::source::{BlockSource, FetchError};
 
 /// The outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// The CID that the path has under the profile.
-    pub found: Cid,
-    /// Whether it is the wanted one.
-    pub matches: bool,
-    /// Bytes hashed.
+    /// How it was found.
+    pub way: Way,
+    /// Bytes compared.
     pub bytes: u64,
-    /// The regular files, in path order.
-    pub files: Vec<ImportedFile>,
+    /// What is not as in the tree; after an import only what it left out.
+    pub differences: Vec<Difference>,
 }
 
-/// Hashes `path` and compares. Names that begin with a dot count: they are on the disk, so they are
-/// part of what is verified. Blocking; stores nothing.
-pub fn verify(path: &Path, cid: &Cid, progress: &OnProgress) -> Result<Verdict, ImportError> {
-    let options = ImportOptions {
-        profile: match cid.version() {
-            Version::V0 => Profile::UnixfsV0_2015,
-            Version::V1 => Profile::UnixfsV1_2025,
-        },
-        hidden: true,
-        ..ImportOptions::default()
-    };
-    let imported = import_path(&Sink::Discard, path, &options, progress)?;
-    Ok(Verdict {
-        found: imported.root,
-        matches: imported.root == *cid,
-        bytes: imported.bytes,
-        files: imported.files,
-    })
+/// How a verdict was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By comparing with the tree of the CID.
+    Tree,
+    /// By importing the files again.
+    Import {
+        /// The CID that gave: the wanted one, or that of the usual settings.
+        found: Cid,
+    },
+}
+
+/// An entry that is not as in the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Path below what is verified; empty for itself.
+    pub path: String,
+    /// How it is not.
+    pub kind: Kind,
+}
+
+/// How an entry is not as in the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It has other bytes, or is of another kind.
+    Differs,
+    /// It is not on disk.
+    Missing,
+    /// It is on disk only.
+    Added,
+}
+
+impl Kind {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Differs => "differs",
+            Self::Missing => "missing",
+            Self::Added => "added",
+        }
+    }
+}
+
+/// Called with the bytes read so far.
+pub type OnProgress = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// The DAG could not be read.
+    #[error(transparent)]
+    Dag(#[from] DagError),
+    /// The files could not be imported.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// A file or folder could not be read.
+    #[error("reading {} failed", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Compares what is at `path` with the DAG of `cid`, or, when `source` does not have it, with the
+/// CIDs that importing it gives. Permissions and times do not count.
+///
+/// # Errors
+/// [`VerifyError`] when the disk or the DAG cannot be read; differences are no error.
+pub async fn verify<S: BlockSource + Clone>(
+    source: &S,
+    path: &Path,
+    cid: Cid,
+    progress: OnProgress,
+) -> Result<Verdict, VerifyError> {
+    let top = path.to_owned();
+    blocking(move || std::fs::symlink_metadata(&top).map_err(|source| failed(&top, source)))
+        .await?;
+    match compare::compare(source, path, cid, &progress).await {
+        Err(VerifyError::Dag(DagError::Fetch(FetchError::NotFound { .. }))) => {
+            again::import_again(path, cid, progress).await
+        }
+        compared => compared,
+    }
+}
+
+fn failed(path: &Path, source: io::Error) -> VerifyError {
+    VerifyError::Read {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    #[test]
-    fn a_folder_is_verified_under_the_profile_of_its_cid() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("album");
-        std::fs::create_dir(&folder).unwrap();
-        std::fs::write(folder.join("song"), "la la").unwrap();
-        std::fs::write(folder.join(".hidden"), "counts").unwrap();
-        for profile in [Profile::UnixfsV0_2015, Profile::UnixfsV1_2025] {
-            std::fs::write(folder.join("song"), "la la").unwrap();
-            let options = ImportOptions {
-                profile,
-                hidden: true,
-                ..ImportOptions::default()
-            };
-            let progress: OnProgress = Arc::new(|_| true);
-            let root = import_path(&Sink::Discard, &folder, &options, &progress)
-                .unwrap()
-                .root;
-            let verdict = verify(&folder, &root, &progress).unwrap();
-            assert_eq!((verdict.matches, verdict.found), (true, root));
-            assert_eq!(verdict.bytes, 11);
-
-            std::fs::write(folder.join("song"), "la lu").unwrap();
-            let verdict = verify(&folder, &root, &progress).unwrap();
-            assert!(!verdict.matches);
-            assert_ne!(verdict.found, root);
-            assert_eq!(verdict.found.version(), root.version());
-        }
-    }
-
-    #[test]
-    fn cids_that_kubo_gives_to_a_file_match() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
-        std::fs::write(&file, "hello\n").unwrap();
-        for cid in [
-            "QmZULkCELmmk5XNfCgTnCyFgAVxBRBXyDHGGMVoLFLiXEN",
-            "bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am",
-        ] {
-            let progress: OnProgress = Arc::new(|_| true);
-            let verdict = verify(&file, &cid.parse().unwrap(), &progress).unwrap();
-            assert!(verdict.matches, "{cid}: {}", verdict.found);
-        }
-    }
-}
+mod tests;

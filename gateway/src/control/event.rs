@@ -266,6 +266,18 @@ pub enum Outcome {
         /// Bytes that were on this disk.
         reused: u64,
     },
+    /// A file or folder is what a CID says.
+    Verify {
+        /// The CID.
+        cid: String,
+        /// Bytes compared.
+        bytes: u64,
+        /// Files and folders on disk of which the CID says nothing.
+        added: u64,
+        /// `tree`: compared with the tree of the CID. `import`: that is not stored here, and the
+        /// files gave the CID when they were imported again.
+        way: String,
+    },
     /// The store was checked and is whole.
     Fsck {
         /// Packs read.

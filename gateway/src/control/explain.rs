@@ -20,6 +20,7 @@ use duka_node::pin::PinError;
 use duka_node::publish::PublishError;
 use duka_node::source::FetchError;
 use duka_node::store::StoreError;
+use duka_node::verify::VerifyError;
 
 use super::failure::{Code, Failure};
 
@@ -266,6 +267,17 @@ impl Explain for GetError {
                 Some("free some space and run it again: it goes on"),
             ),
             Self::Write { source, .. } => (of_io(source), None),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for VerifyError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Dag(error) => error.explain(),
+            Self::Import(error) => error.explain(),
+            Self::Read { source, .. } => (of_io(source), None),
             _ => (Code::Other, None),
         }
     }

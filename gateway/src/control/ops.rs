@@ -13,6 +13,7 @@ mod product;
 mod publish;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use duka_node::dag::path::{self, ContentPath, Root};
 use duka_node::fetch::{FetchOptions, Fetcher};
@@ -53,7 +54,11 @@ pub(super) async fn execute(
             content::cat(node, &fetcher, &path, offset, length, sink).await
         }
         Request::Ls { path } => content::ls(node, &path, sink).await,
-        Request::Tree { cid } => content::tree(node, cid, sink).await,
+        Request::Verify {
+            path,
+            cid,
+            gateways,
+        } => verify::verify(node, &path, cid, &gateways, sink).await,
         Request::CarImport { files, pin } => car::import(node, &files, pin, sink).await,
         Request::CarExport { path, file } => car::export(node, &path, &file).await,
         Request::NamePublish {

@@ -67,10 +67,14 @@ pub enum Request {
         /// A content path.
         path: String,
     },
-    /// All files of a tree that is stored here, by their paths.
-    Tree {
-        /// Its root.
+    /// Whether a file or folder on disk is what a CID says.
+    Verify {
+        /// The file or folder.
+        path: PathBuf,
+        /// The CID.
         cid: Cid,
+        /// Gateways to ask for the tree of the CID, when it is not stored here.
+        gateways: Vec<String>,
     },
     /// Reads CAR files.
     CarImport {

@@ -12,15 +12,14 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use cid::Cid;
 use rustix::fs::{CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::leaf::matching;
 use super::lock::TargetLock;
 use super::{Finish, GetError};
-use crate::block::{Block, DAG_PB, MAX_BLOCK_LEN, RAW};
-use crate::dag::unixfs::{Metadata, encode_leaf};
+use crate::dag::unixfs::Metadata;
 
 #[derive(Debug)]
 pub(super) struct Part {
@@ -293,33 +292,6 @@ fn open_for_write(path: &Path, create: bool) -> io::Result<File> {
         .truncate(false)
         .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
         .open(path)
-}
-
-/// The bytes of a regular file, or of a range of it, when they are those of the leaf `cid`. What
-/// cannot be read is fetched instead.
-fn matching(path: &Path, cid: &Cid, range: Option<(u64, u64)>) -> Option<Bytes> {
-    let found = fs::symlink_metadata(path)
-        .ok()
-        .filter(fs::Metadata::is_file)?;
-    let (offset, len) = range.unwrap_or((0, found.len()));
-    let len = usize::try_from(len)
-        .ok()
-        .filter(|len| *len <= MAX_BLOCK_LEN)?;
-    if offset.checked_add(len as u64)? > found.len() {
-        return None;
-    }
-    let mut bytes = vec![0; len];
-    File::open(path)
-        .ok()?
-        .read_exact_at(&mut bytes, offset)
-        .ok()?;
-    let data = Bytes::from(bytes);
-    let leaf = match cid.codec() {
-        RAW => data.clone(),
-        DAG_PB => encode_leaf(data.clone(), Metadata::default()).into(),
-        _ => return None,
-    };
-    Block::new(*cid, leaf).ok().map(|_| data)
 }
 
 fn remove(path: &Path) -> Result<(), GetError> {

@@ -250,3 +250,43 @@ fn verify_tells_whether_a_folder_has_a_cid() {
     fs::write(folder.path().join("a"), "b").unwrap();
     assert_eq!(duka.cmd(&["verify", path, "--cid", &cid]).unwrap().code, 4);
 }
+
+#[test]
+fn verify_gets_the_tree_from_a_gateway_and_says_what_differs() {
+    let seller = Duka::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a", "b", ".hidden"] {
+        fs::write(folder.path().join(name), name).unwrap();
+    }
+    let path = folder.path().to_str().unwrap();
+    let added = seller.ok(&["add", "--preserve-mtime", path]).unwrap();
+    let cid = added["cid"].as_str().unwrap();
+    let node = seller.serve().unwrap();
+    let gateway = node.gateway().unwrap();
+    let buyer = crate::buyer(&duka_tests::duka::Options::default());
+    let with_gateway = ["verify", path, "--cid", cid, "--gateway", &gateway];
+    for (arguments, way) in [(&with_gateway[..4], "import"), (&with_gateway[..], "tree")] {
+        let result = buyer.ok(arguments).unwrap();
+        assert_eq!(result["way"], way);
+        assert_eq!(result["added"], 1);
+    }
+
+    // The time of a file does not count when there is a tree.
+    fs::write(folder.path().join("a"), "a").unwrap();
+    fs::write(folder.path().join("b"), "B").unwrap();
+    let refused = buyer.cmd(&with_gateway).unwrap();
+    crate::assert_refused(&refused, 4, &[cid]);
+    let differences: Vec<_> = refused.events().unwrap();
+    let differences: Vec<_> = differences
+        .iter()
+        .filter(|event| event["kind"] == "difference")
+        .map(|event| {
+            (
+                event["difference"].as_str().unwrap(),
+                event["path"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(differences, [("added", ".hidden"), ("differs", "b")]);
+    assert!(!buyer.data_dir().exists(), "a data directory was made");
+}

@@ -23,8 +23,6 @@ use crate::control::sink::EventSink;
 
 /// Entries of a directory that are looked at ahead of the reader.
 const LOOK_AHEAD: usize = 16;
-/// Entries of a whole tree, folders included.
-const MAX_TREE: u64 = 1 << 20;
 
 pub(super) async fn add(
     node: &Node,
@@ -115,45 +113,6 @@ pub(super) async fn ls(node: &Node, path: &str, sink: &EventSink) -> Result<Outc
     while let Some(entry) = entries.try_next().await? {
         count += 1;
         sink.item(entry).await;
-    }
-    Ok(Outcome::List { count })
-}
-
-/// Lists all files below a root from what is stored here; directories are looked into, not listed.
-pub(super) async fn tree(node: &Node, cid: Cid, sink: &EventSink) -> Result<Outcome, Failure> {
-    let fetcher = node.fetcher(FetchOptions::offline());
-    let (mut todo, mut seen, mut count) = (vec![(String::new(), cid)], 0, 0);
-    while let Some((prefix, folder)) = todo.pop() {
-        let mut links = read::list(&fetcher, folder).boxed();
-        while let Some(link) = links.try_next().await? {
-            seen += 1;
-            if seen > MAX_TREE {
-                let message = format!("{cid} has more than {MAX_TREE} entries");
-                return Err(Failure::new(Code::Limit, message));
-            }
-            let Item::Entry {
-                name,
-                cid,
-                entry_type,
-                size,
-            } = entry::<Failure>(&fetcher, link.clone()).await?
-            else {
-                continue;
-            };
-            let name = format!("{prefix}{name}");
-            if entry_type.as_deref() == Some("directory") {
-                todo.push((format!("{name}/"), link.cid));
-                continue;
-            }
-            count += 1;
-            sink.item(Item::Entry {
-                name,
-                cid,
-                entry_type,
-                size,
-            })
-            .await;
-        }
     }
     Ok(Outcome::List { count })
 }

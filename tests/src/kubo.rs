@@ -242,6 +242,18 @@ impl Kubo {
         self.ok(&["pin", "add", "--progress=false", cid]).map(drop)
     }
 
+    /// Blocks in the repository, as the running daemon counts them.
+    ///
+    /// # Errors
+    /// If Kubo does not tell.
+    pub fn blocks(&self) -> Result<u64> {
+        let counted = self.ok(&["repo", "stat", "--enc=json"])?;
+        let counted: Value = serde_json::from_str(&counted).context("no JSON")?;
+        counted["NumObjects"]
+            .as_u64()
+            .context("no number of blocks")
+    }
+
     /// The gateway's URL, without a slash at its end.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use duka_tests::duka::field;
 use duka_tests::kubo::{self, Kubo};
-use duka_tests::process::Process;
+use duka_tests::process::{self, Process};
 use duka_tests::proxy::DelayProxy;
 use duka_tests::{Duka, files};
 
@@ -257,6 +257,39 @@ fn a_fetch_survives_that_kubo_restarts_half_way() {
     let status = get.wait_exit(Duration::from_secs(120)).unwrap();
     assert!(status.success(), "{status}");
     assert_same_file(&out, &file);
+}
+
+#[test]
+fn what_kubo_pins_from_duka_survives_that_kubo_restarts_half_way() {
+    const BLOCKS: u64 = 256;
+    let mut kubo = Kubo::run(kubo::Options::default()).unwrap();
+    let duka = Duka::new().unwrap();
+    let file = duka.home().join("file");
+    files::write_random(&file, 13, BLOCKS * MIB as u64).unwrap();
+    let cid = add(&duka, &file).unwrap();
+    let node = duka.serve().unwrap();
+    // Over a wire with delay, so that it takes seconds.
+    let (_wire, near) = DelayProxy::before(&node.address("/tcp/").unwrap(), ONE_WAY).unwrap();
+    kubo.connect(&near).unwrap();
+    let mut command = kubo.command();
+    command.args(["pin", "add", "--progress=false", &cid]);
+    let pin = Process::start("ipfs pin add", &mut command).unwrap();
+    let before = process::wait_until("Kubo has some blocks", Duration::from_secs(60), || {
+        kubo.blocks().ok().filter(|blocks| *blocks > 8)
+    })
+    .unwrap();
+    kubo.kill();
+    let status = pin.wait_exit(Duration::from_secs(60)).unwrap();
+    assert!(!status.success(), "it was pinned before Kubo was killed");
+    assert!(before < BLOCKS, "all {before} blocks were there already");
+
+    kubo.start().unwrap();
+    kubo.connect(&near).unwrap();
+    kubo.pin(&cid).unwrap();
+    assert!(
+        kubo.cat(&cid).unwrap() == fs::read(&file).unwrap(),
+        "the bytes differ"
+    );
 }
 
 /// The verified bytes that a line of `--json` tells.

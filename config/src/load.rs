@@ -151,7 +151,9 @@ pub fn load(file: Option<&Path>, env: &Environment, flags: &[Flag]) -> Result<Lo
         layers.push(Layer::new(Origin::Flag(flag.flag.to_owned()), table));
     }
     let merged = layers.iter().fold(Figment::new(), Figment::merge);
-    let config = merged.extract().map_err(|e| value_error(&e, &layers))?;
+    let mut config: Config = merged.extract().map_err(|e| value_error(&e, &layers))?;
+    let chosen = |layer: &Layer| layer.get("network.listen").is_some();
+    config.network.listen_is_chosen = layers[1..].iter().any(chosen);
     Ok(Loaded {
         config,
         warnings,
@@ -501,6 +503,21 @@ mod tests {
             loaded.config.network.listen,
             ["/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0"]
         );
+        assert!(loaded.config.network.listen_is_chosen);
+    }
+
+    #[test]
+    fn addresses_that_are_chosen_as_the_default_are_chosen() {
+        let default = Config::default().network;
+        assert!(!default.listen_is_chosen);
+        let flags = [Flag {
+            flag: "--listen",
+            key: "network.listen",
+            value: default.listen.clone().into(),
+        }];
+        let chosen = load(None, &env(&[]), &flags).unwrap().config.network;
+        assert_eq!(chosen.listen, default.listen);
+        assert!(chosen.listen_is_chosen);
     }
 
     #[test]

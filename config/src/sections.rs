@@ -40,6 +40,9 @@ pub struct NetworkConfig {
     pub offline: bool,
     /// Multiaddrs to listen on.
     pub listen: Vec<String>,
+    /// Somebody chose those addresses, be they the same as the default: the node must have all.
+    #[serde(skip)]
+    pub listen_is_chosen: bool,
     /// Multiaddrs that peers are told, besides those found out.
     pub announce: Vec<String>,
     /// Multiaddrs of the first peers to dial.

@@ -41,13 +41,15 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use dial_error::DialErrorKind;
 pub use reachability::Reachability;
 
 use self::address::Scope;
 use self::behaviour::{Behaviour, QUERY_TIMEOUT};
 use self::bitswap::Bitswap;
 use self::dht::Query;
-use self::event_loop::{Command, DialFailure, EventLoop};
+use self::dial_error::DialFailure;
+use self::event_loop::{Command, EventLoop};
 use self::listen::Listen;
 use self::reachability::Findings;
 use self::records::Records;
@@ -115,6 +117,8 @@ pub enum NetError {
     Dial {
         /// The address.
         address: Multiaddr,
+        /// Why, by kind.
+        kind: DialErrorKind,
         /// Why.
         reason: String,
     },
@@ -162,7 +166,7 @@ impl Network {
         if config.offline {
             return Err(NetError::Off);
         }
-        let listen = Listen::all(&config.listen)?;
+        let listen = Listen::all(config)?;
         Self::start_swarm(config, listen, &peer_key, store, records_dir, stop).await
     }
 
@@ -254,10 +258,12 @@ impl Network {
         };
         let failure = match (self.dial(peer, known.clone()).await?, peer) {
             (Ok(peer), _) => return Ok(peer),
-            (Err(DialFailure::NoAddress), Some(peer)) if known.is_empty() => {
+            (Err(failure), Some(peer))
+                if failure.kind == DialErrorKind::NoAddress && known.is_empty() =>
+            {
                 let found = self.find_peer(peer).await?;
                 if found.is_empty() {
-                    DialFailure::NoAddress
+                    failure
                 } else {
                     match self.dial(Some(peer), found).await? {
                         Ok(peer) => return Ok(peer),
@@ -267,11 +273,11 @@ impl Network {
             }
             (Err(failure), _) => failure,
         };
-        let reason = match failure {
-            DialFailure::NoAddress => "no address of the peer is known".to_owned(),
-            DialFailure::Other(reason) => reason,
-        };
-        Err(NetError::Dial { address, reason })
+        Err(NetError::Dial {
+            address,
+            kind: failure.kind,
+            reason: failure.reason,
+        })
     }
 
     /// Connected peers.

@@ -14,7 +14,7 @@ use duka_node::keys::KeyError;
 use duka_node::manifest::ManifestError;
 use duka_node::manifest::change::Conflict;
 use duka_node::name::NameError;
-use duka_node::net::NetError;
+use duka_node::net::{DialErrorKind, NetError};
 use duka_node::node::{LockError, OpenError};
 use duka_node::pin::PinError;
 use duka_node::publish::PublishError;
@@ -237,11 +237,35 @@ impl Explain for NetError {
                 Code::Usage,
                 Some("an address looks like /ip4/203.0.113.5/tcp/4101/p2p/12D3KooW…"),
             ),
-            Self::Dial { .. } | Self::TimedOut { .. } | Self::NotStored { .. } => {
+            Self::Dial { kind, .. } => of_dial(*kind),
+            Self::TimedOut { .. } | Self::NotStored { .. } => {
                 (Code::Temporary, Some("try again when the network is there"))
             }
             _ => (Code::Other, None),
         }
+    }
+}
+
+fn of_dial(kind: DialErrorKind) -> (Code, Option<&'static str>) {
+    match kind {
+        DialErrorKind::NoAddress => (
+            Code::Temporary,
+            Some("give an address of it, such as /ip4/203.0.113.5/tcp/4101/p2p/12D3KooW…"),
+        ),
+        DialErrorKind::WrongPeer => (
+            Code::Permanent,
+            Some("its address has changed, or it has a new peer id: ask who runs it"),
+        ),
+        DialErrorKind::NotSupported => (
+            Code::Usage,
+            Some("give an address that ends in /tcp/…, /udp/…/quic-v1 or /ws, and the peer id"),
+        ),
+        DialErrorKind::Itself => (Code::Usage, Some("give the address of another node")),
+        DialErrorKind::Limit => (
+            Code::Temporary,
+            Some("try again later, or raise `network.limits.connections`"),
+        ),
+        _ => (Code::Temporary, Some("try again when the network is there")),
     }
 }
 

@@ -17,13 +17,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::PeerInfo;
 use super::address::{self, Scope};
 use super::behaviour::{Behaviour, BehaviourEvent};
 use super::bootstrap::Backoff;
 use super::dht::{Queries, Query};
+use super::dial_error::DialFailure;
 use super::reachability::Findings;
 use super::records::files::RecordFiles;
-use super::{PeerInfo, dial_error};
 use trimming::Trimming;
 
 /// How often the routing tables are refreshed (Kubo's `RoutingTable.RefreshInterval`).
@@ -51,15 +52,6 @@ pub(super) enum Command {
     Peers(oneshot::Sender<Vec<PeerInfo>>),
     Addresses(oneshot::Sender<Vec<Multiaddr>>),
     Query(Scope, Query),
-}
-
-/// Why a dial failed.
-#[derive(Debug)]
-pub(super) enum DialFailure {
-    /// No address of the peer is known.
-    NoAddress,
-    /// In words.
-    Other(String),
 }
 
 /// What to do next.
@@ -267,6 +259,15 @@ impl EventLoop {
         }
     }
 
+    /// Whether that is this node. A socket can connect to itself, so dialing would not tell.
+    fn is_own(&self, peer: Option<PeerId>, address: Option<&Multiaddr>) -> bool {
+        match (peer, address) {
+            (Some(peer), _) => peer == *self.swarm.local_peer_id(),
+            (None, Some(address)) => self.swarm.listeners().any(|own| own == address),
+            (None, None) => false,
+        }
+    }
+
     fn connect(
         &mut self,
         peer: Option<PeerId>,
@@ -278,6 +279,10 @@ impl EventLoop {
                 done.send(Ok(peer)).ok();
                 return;
             }
+            (peer, address) if self.is_own(peer, address) => {
+                done.send(Err(DialFailure::itself())).ok();
+                return;
+            }
             (Some(peer), _) => DialOpts::peer_id(peer)
                 .condition(PeerCondition::Always)
                 .addresses(addresses)
@@ -285,7 +290,7 @@ impl EventLoop {
                 .build(),
             (None, Some(address)) => DialOpts::unknown_peer_id().address(address.clone()).build(),
             (None, None) => {
-                done.send(Err(DialFailure::NoAddress)).ok();
+                done.send(Err(DialFailure::no_address())).ok();
                 return;
             }
         };
@@ -295,7 +300,7 @@ impl EventLoop {
                 self.dials.insert(id, done);
             }
             Err(error) => {
-                done.send(Err(dial_failure(&error))).ok();
+                done.send(Err(DialFailure::of(&error))).ok();
             }
         }
     }
@@ -435,7 +440,7 @@ impl EventLoop {
 
     fn dial_failed(&mut self, peer: Option<PeerId>, id: ConnectionId, error: &DialError) {
         if let Some(done) = self.dials.remove(&id) {
-            done.send(Err(dial_failure(error))).ok();
+            done.send(Err(DialFailure::of(error))).ok();
         }
         // Dropping the channels tells the queries that this provider is not coming.
         if let Some(peer) = peer
@@ -570,12 +575,5 @@ fn remote_address(endpoint: &ConnectedPoint) -> Multiaddr {
     match endpoint {
         ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => local_addr.clone(),
         endpoint => endpoint.get_remote_address().clone(),
-    }
-}
-
-fn dial_failure(error: &DialError) -> DialFailure {
-    match error {
-        DialError::NoAddresses => DialFailure::NoAddress,
-        error => DialFailure::Other(dial_error::in_words(error)),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, TcpListener};
 use std::time::Duration;
 
-use duka_config::Config;
+use duka_config::NetworkConfig;
 use libp2p::core::transport::{ListenerId, TransportError};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, Swarm};
@@ -27,10 +27,10 @@ pub(super) struct Listen {
 impl Listen {
     /// The configured addresses. Where nobody chose any, those of IPv6 are not required: not every
     /// machine has it.
-    pub(super) fn all(configured: &[String]) -> Result<Vec<Self>, NetError> {
-        let is_default = configured == Config::default().network.listen;
-        let all = parse_all(configured)?.into_iter().map(|address| Self {
-            required: !(is_default && matches!(address.iter().next(), Some(Protocol::Ip6(_)))),
+    pub(super) fn all(config: &NetworkConfig) -> Result<Vec<Self>, NetError> {
+        let all = parse_all(&config.listen)?.into_iter().map(|address| Self {
+            required: config.listen_is_chosen
+                || !matches!(address.iter().next(), Some(Protocol::Ip6(_))),
             address,
         });
         Ok(all.collect())

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::dial_error::DialErrorKind::{Itself, NoAddress, NotSupported, Unreachable, WrongPeer};
 use super::listen::Listen;
 use super::{NetError, Network, PeerInfo, Reachability};
 use crate::block::cid_of;
@@ -133,6 +134,7 @@ fn config() -> NetworkConfig {
     NetworkConfig {
         offline: false,
         listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+        listen_is_chosen: true,
         announce: Vec::new(),
         bootstrap: Vec::new(),
         mdns: false,
@@ -188,17 +190,27 @@ async fn connecting_to_a_wildcard_or_to_another_peers_address_fails() {
     );
     drop(listener);
     let unsupported = "no transport dials such an address";
-    for (address, why) in [
-        (wrong.to_string(), there.as_str()),
-        (gone, "connection refused"),
-        ("/ip4/0.0.0.0/tcp/4001".to_owned(), unsupported),
-        ("/memory/1".to_owned(), unsupported),
+    let own = client.address("/tcp/").await;
+    let bare = super::address::without_peer(&own).to_string();
+    let nowhere = format!("/p2p/{}", PeerId::random());
+    for (address, why, what) in [
+        (wrong.to_string(), there.as_str(), WrongPeer),
+        (gone, "connection refused", Unreachable),
+        (
+            "/ip4/0.0.0.0/tcp/4001".to_owned(),
+            unsupported,
+            NotSupported,
+        ),
+        ("/memory/1".to_owned(), unsupported, NotSupported),
+        (own.to_string(), "that is this node itself", Itself),
+        (bare, "that is this node itself", Itself),
+        (nowhere, "no address of the peer is known", NoAddress),
     ] {
         let result = client.network.connect(address.parse().unwrap()).await;
-        let Err(NetError::Dial { reason, .. }) = result else {
+        let Err(NetError::Dial { reason, kind, .. }) = result else {
             panic!("{address}: {result:?}");
         };
-        assert_eq!(reason, why, "{address}");
+        assert_eq!((reason.as_str(), kind), (why, what), "{address}");
     }
 }
 
@@ -247,14 +259,14 @@ async fn a_port_that_is_taken_names_the_address() {
 
 #[test]
 fn only_ipv6_addresses_that_nobody_chose_may_be_missing() {
-    let required = |configured: &[String]| -> Vec<bool> {
-        let all = Listen::all(configured).unwrap();
+    let required = |config: &NetworkConfig| -> Vec<bool> {
+        let all = Listen::all(config).unwrap();
         all.iter().map(|listen| listen.required).collect()
     };
-    let mut configured = duka_config::Config::default().network.listen;
-    assert_eq!(required(&configured), [true, true, false, false]);
-    configured.remove(0);
-    assert_eq!(required(&configured), [true, true, true]);
+    let mut config = duka_config::Config::default().network;
+    assert_eq!(required(&config), [true, true, false, false]);
+    config.listen_is_chosen = true;
+    assert_eq!(required(&config), [true; 4]);
 }
 
 #[tokio::test]

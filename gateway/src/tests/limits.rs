@@ -123,9 +123,19 @@ async fn network_that_does_not_answer_is_504() {
     };
     let backend = MemoryBackend::remote(Arc::new(Semaphore::new(0)));
     let server = TestServer::with(config, backend).await;
-    let reply = server.get(&format!("/ipfs/{HELLO}")).await;
+    let path = format!("/ipfs/{HELLO}");
+    let reply = server.get(&path).await;
     assert_eq!(reply.status, 504);
     assert_eq!(reply.header("retry-after"), "60");
+    let page = server.get_with(&path, &[("accept", "text/html")]).await;
+    assert_eq!(page.status, 504);
+    for words in [
+        "<h1>504 Gateway Timeout</h1>",
+        "Try again in a minute.",
+        HELLO,
+    ] {
+        assert!(page.text().contains(words), "{words}: {}", page.text());
+    }
 }
 
 #[tokio::test]

@@ -32,8 +32,7 @@ pub(crate) async fn run(_args: Serve, cx: &Context, ui: &mut Ui) -> Result<(), C
     let (gateway, name) = (&serving.gateway, serving.node.shop_name());
     ui.line(format!("ready gateway={gateway} name={name}"))?;
     serving.ready(ui, json!({})).await?;
-    serving.wait(ui, &mut signals).await?;
-    ui.note("stopping")?;
+    serving.wait(ui, &mut signals).await;
     serving.stop().await;
     ui.result("serve", json!({}))
 }

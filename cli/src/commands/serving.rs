@@ -98,12 +98,13 @@ impl Serving {
     }
 
     /// Waits for a signal. Says meanwhile whether anyone outside can reach the node, each time that
-    /// this changes.
-    pub(crate) async fn wait(&self, ui: &mut Ui, signals: &mut Signals) -> Result<(), CliError> {
+    /// this changes; that nobody reads it any more does not end a node.
+    pub(crate) async fn wait(&self, ui: &mut Ui, signals: &mut Signals) {
         let Some(network) = self.node.network() else {
-            ui.note("Nobody outside this machine can get the files: the network is off.")?;
+            let sentence = "Nobody outside this machine can get the files: the network is off.";
+            unread(ui.note(sentence));
             signals.next().await;
-            return Ok(());
+            return unread(ui.note("stopping"));
         };
         let mut reachability = network.reachability();
         let mut told = None;
@@ -111,13 +112,13 @@ impl Serving {
             let (word, sentence) = describe(&reachability.borrow_and_update());
             if told != Some(word) {
                 told = Some(word);
-                ui.note(sentence)?;
+                unread(ui.note(sentence));
                 let event =
                     json!({ "type": "reachability", "reachability": word, "message": sentence });
-                ui.event(&event)?;
+                unread(ui.event(&event));
             }
             tokio::select! {
-                _ = signals.next() => return Ok(()),
+                _ = signals.next() => return unread(ui.note("stopping")),
                 Ok(()) = reachability.changed() => {}
             }
         }
@@ -133,6 +134,13 @@ impl Serving {
         if tokio::time::timeout(STOP_LIMIT, stopped).await.is_err() {
             tracing::warn!("not everything stopped in time");
         }
+    }
+}
+
+/// A line that could not be printed.
+fn unread(printed: Result<(), CliError>) {
+    if printed.is_err() {
+        tracing::debug!("nobody reads what is printed");
     }
 }
 

@@ -75,8 +75,7 @@ pub(crate) async fn run(args: Up, cx: &Context, ui: &mut Ui) -> Result<(), CliEr
     ui.note("Ctrl-C stops.")?;
     serving.ready(ui, links(&serving, &published)).await?;
 
-    serving.wait(ui, &mut signals).await?;
-    ui.note("stopping")?;
+    serving.wait(ui, &mut signals).await;
     serving.stop().await;
     ui.result("up", json!({}))
 }

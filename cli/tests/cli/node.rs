@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Home, Output};
 
-/// A node on loopback that knows nobody.
+/// A node on loopback that knows nobody, and whose output nobody reads once it is ready.
 struct Node(Child);
 
 impl Node {
@@ -178,7 +178,7 @@ fn second_process_exits_with_11_and_names_the_first() {
     let (node, _) = Node::start(&home);
     let second = home.run(&["--json", "serve"]);
     let last = second.last();
-    assert_eq!(second.code, 11);
+    assert_eq!(second.code, 11, "{last}");
     assert_eq!(last["code"], "locked");
     let holder = format!("process {}", node.0.id());
     assert!(

@@ -1,6 +1,7 @@
 //! What a command works with: settings, the data directory, and whoever runs its operations.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use duka_config::{Config, Environment, Flag, Loaded, LogFormat, Paths};
 use duka_gateway::control::client::Client;
@@ -8,14 +9,17 @@ use duka_gateway::control::event::{Event, Item, Outcome};
 use duka_gateway::control::failure::{Code, Failure};
 use duka_gateway::control::request::Request;
 use duka_gateway::control::{self, Events, Input};
+use duka_node::announce;
 use duka_node::keys::{Origin, name_of};
 use duka_node::node::{self, Node};
+use duka_node::publish::Published;
 use futures::StreamExt;
 use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{Command, Global};
 use crate::error::CliError;
+use crate::stdin::Stdin;
 use crate::ui::Ui;
 
 /// What a command works with.
@@ -27,7 +31,7 @@ pub(crate) struct Context {
     pub(crate) data_dir: PathBuf,
     /// Where sockets may be.
     pub(crate) runtime_dir: Option<PathBuf>,
-    timeout: Option<std::time::Duration>,
+    timeout: Option<Duration>,
 }
 
 /// What an operation needs that runs in this process.
@@ -110,15 +114,37 @@ impl Context {
         &self,
         ui: &mut Ui,
         request: Request,
-        input: Option<Input>,
+        stdin: Option<Stdin>,
         line: impl Fn(&Item) -> String,
     ) -> Result<Outcome, CliError> {
+        let (input, end) = stdin.map(|stdin| (stdin.input, stdin.end)).unzip();
         let (events, opened) = self.start(ui, request, input).await?;
-        let result = self.consume(ui, events, line).await;
+        let mut result = self.consume(ui, events, line).await;
+        drop(end);
         if let Some(opened) = opened {
+            if let Ok(Outcome::Publish(published)) = &mut result
+                && published.released
+                && let Err(error) = self.sign(ui, &opened.node, published).await
+            {
+                result = Err(error);
+            }
             opened.node.shutdown().await;
         }
         result
+    }
+
+    /// Has the shop's head signed before the node goes.
+    async fn sign(
+        &self,
+        ui: &mut Ui,
+        node: &Node,
+        published: &mut Published,
+    ) -> Result<(), CliError> {
+        wait_for_head(node, published).await?;
+        if published.signed {
+            return Ok(());
+        }
+        ui.note("the shop's head is not signed yet: run `duka serve`, which signs it and tells the network")
     }
 
     /// Starts an operation, in the running node or in one that is opened for it.
@@ -226,6 +252,27 @@ impl Context {
             Origin::Found => Ok(()),
         }
     }
+}
+
+/// Time for the shop's head to be built and signed.
+const HEAD_LIMIT: Duration = Duration::from_secs(60);
+
+/// Waits until the shop's name leads to what was published. Other heads that wait are not waited for.
+pub(crate) async fn wait_for_head(node: &Node, published: &mut Published) -> Result<(), CliError> {
+    if published.signed {
+        return Ok(());
+    }
+    let Published {
+        product, version, ..
+    } = &*published;
+    let mut signals = Signals::new()?;
+    published.signed = tokio::select! {
+        signed = announce::wait_for_head(node, product, version, HEAD_LIMIT) => {
+            signed.map_err(Failure::from)?
+        }
+        error = signals.next() => return Err(error),
+    };
+    Ok(())
 }
 
 fn no_result() -> CliError {

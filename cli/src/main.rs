@@ -12,6 +12,7 @@ mod gateways;
 mod logging;
 mod price;
 mod reference;
+mod stdin;
 mod ui;
 
 use std::process::ExitCode;
@@ -65,7 +66,7 @@ fn run(cli: Cli, context: &Context, ui: &mut Ui) -> Result<(), CliError> {
         .build()
         .map_err(|error| CliError::io("starting the runtime failed", &error))?;
     let result = runtime.block_on(commands::run(command, context, ui));
-    // A read of standard input cannot be interrupted, and nothing is left to wait for.
+    // Nothing is left to wait for.
     runtime.shutdown_background();
     result
 }

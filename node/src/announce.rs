@@ -2,6 +2,7 @@
 //! signs the next head, and tells the network. Its jobs are rows of the manifest, so a restart goes
 //! on where it stopped.
 
+mod before;
 mod checksum;
 mod failed;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::ids::{ProductId, Version};
 use crate::ipns::{self, Record};
 use crate::keys::{Name, name_of};
 use crate::manifest::ManifestError;
@@ -39,6 +41,11 @@ pub enum AnnounceError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The first head of a restored shop must be above those that others know.
+    #[error(
+        "the shop was restored: its head waits until the network can be asked for the newest one"
+    )]
+    NotAsked,
 }
 
 /// Does the jobs as they come, and signs the same head again each `refresh`, until `stop`.
@@ -48,6 +55,11 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
         loop {
             let pause = match work(&node, &mut failed).await {
                 Ok(()) => node.config().shop.refresh,
+                // Without a network that stays so for as long as the node runs.
+                Err(error @ AnnounceError::NotAsked) => {
+                    tracing::warn!("{error}");
+                    node.config().shop.refresh
+                }
                 Err(error) => {
                     tracing::error!(error = &error as &dyn std::error::Error, "no new head");
                     RETRY
@@ -61,6 +73,53 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
         }
     })
     .await;
+}
+
+/// Waits until a head that has the release is signed. Returns whether it was within `limit`.
+pub async fn wait_for_head(
+    node: &Node,
+    product: &ProductId,
+    version: &Version,
+    limit: Duration,
+) -> Result<bool, ManifestError> {
+    if node.network().is_none() && before::is_restored(node)? {
+        return Ok(false);
+    }
+    let mut heads = node.heads();
+    let signed = async {
+        loop {
+            heads.borrow_and_update();
+            if is_announced(node, product, version)? {
+                return Ok(true);
+            }
+            if heads.changed().await.is_err() {
+                return Ok(false);
+            }
+        }
+    };
+    tokio::time::timeout(limit, signed)
+        .await
+        .unwrap_or(Ok(false))
+}
+
+/// Whether a signed head has the release.
+pub fn is_announced(
+    node: &Node,
+    product: &ProductId,
+    version: &Version,
+) -> Result<bool, ManifestError> {
+    // The record of a release and the job for a head that has it come in one commit; a head's job
+    // goes in the commit of the head.
+    let release = node.manifest().release(product, version)?;
+    if release.is_none_or(|release| release.record.is_none()) {
+        return Ok(false);
+    }
+    for job in node.manifest().jobs() {
+        if let (_, Job::Announce) = job? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Checksums first, so that one head covers every release published so far. A release whose
@@ -97,14 +156,14 @@ async fn work(node: &Node, failed: &mut FailedJobs) -> Result<(), AnnounceError>
 
 /// Builds the next head, makes it durable with its signed records, then tells the network.
 async fn next_head(node: &Node, done: Vec<JobId>) -> Result<(), AnnounceError> {
-    let previous = node.manifest().head()?;
+    let before = before::newest(node).await?;
+    let own = node.manifest().head()?.map_or(0, |head| head.seq);
     let now = Timestamp::now();
     let shop = &node.config().shop;
-    let seq = previous.as_ref().map_or(0, |head| head.seq);
     let input = HeadInput {
         title: shop.title.clone(),
-        seq: seq + 1,
-        prev: previous.as_ref().map(|head| head.root),
+        seq: before.map_or(0, |head| head.seq).saturating_add(1),
+        prev: before.and_then(|head| head.root),
         issued: now,
         lifetime: shop.lifetime.as_secs(),
         refresh: shop.refresh.as_secs(),
@@ -128,20 +187,15 @@ async fn next_head(node: &Node, done: Vec<JobId>) -> Result<(), AnnounceError> {
         issued: now,
     };
     let records = sign(node, &head, now)?;
-    let mut ops = built.cache;
-    ops.push(Op::PutHead(head.clone()));
-    ops.extend(
-        records
-            .iter()
-            .map(|(name, record)| put_name(name, record, now)),
-    );
-    ops.extend(done.into_iter().map(Op::DeleteJob));
-    node.manifest()
-        .commit(Change {
-            expect: vec![Expect::HeadSeq(seq)],
-            ops,
-        })
-        .await?;
+    let mut change = Change {
+        expect: vec![Expect::HeadSeq(own)],
+        ops: built.cache,
+    };
+    change.ops.push(Op::PutHead(head.clone()));
+    put_names(&mut change, &records, now);
+    change.ops.extend(done.into_iter().map(Op::DeleteJob));
+    node.manifest().commit(change).await?;
+    node.shop_is_known();
 
     tracing::info!(seq = head.seq, root = %head.root, "new head");
     node.offer(head.root);
@@ -165,13 +219,17 @@ async fn refresh(node: &Node) -> Result<(), AnnounceError> {
     if age.is_some_and(|age| age < node.config().shop.refresh) {
         return Ok(());
     }
+    let known = before::kept(node, &publishing)?;
+    if known.is_some_and(|known| known.sequence > head.seq) {
+        return next_head(node, Vec::new()).await;
+    }
     let records = sign(node, &head, now)?;
-    let ops = records
-        .iter()
-        .map(|(name, record)| put_name(name, record, now))
-        .collect();
-    let expect = vec![Expect::HeadSeq(head.seq)];
-    node.manifest().commit(Change { expect, ops }).await?;
+    let mut change = Change {
+        expect: vec![Expect::HeadSeq(head.seq)],
+        ops: Vec::new(),
+    };
+    put_names(&mut change, &records, now);
+    node.manifest().commit(change).await?;
     tell(node, &records).await;
     Ok(())
 }
@@ -185,21 +243,44 @@ fn sign(node: &Node, head: &Head, now: Timestamp) -> Result<Vec<(Name, Record)>,
         .unwrap_or(Timestamp::MAX);
     let value = format!("/ipfs/{}", head.root);
     let head_record = ipns::sign(&keys.publishing, &value, head.seq, validity, RECORD_TTL);
+    let head_record = newest_of(node, &publishing, head_record)?;
 
     let value = format!("/ipns/{publishing}");
-    let known = node.manifest().name(&shop.to_bytes())?;
-    let sequence = known.map_or(1, |record| record.sequence);
+    let sequence = match before::kept(node, &shop)? {
+        Some(known) if known.value == value => known.sequence,
+        // It leads to another publishing key.
+        Some(known) => known.sequence.saturating_add(1),
+        None => {
+            let expired = node.manifest().name(&shop.to_bytes())?;
+            expired.map_or(1, |record| record.sequence.saturating_add(1))
+        }
+    };
     let shop_record = ipns::sign(&keys.shop, &value, sequence, validity, RECORD_TTL);
+    let shop_record = newest_of(node, &shop, shop_record)?;
     Ok(vec![(publishing, head_record), (shop, shop_record)])
 }
 
-fn put_name(name: &Name, record: &Record, now: Timestamp) -> Op {
-    let kept = NameRecord {
-        bytes: record.bytes.clone(),
-        sequence: record.sequence,
-        seen: now,
-    };
-    Op::PutName(name.to_bytes(), kept)
+/// The new record, or the kept one where that says the same for longer: the clock was set back.
+fn newest_of(node: &Node, name: &Name, record: Record) -> Result<Record, ManifestError> {
+    let same = |known: &Record| (known.sequence, &known.value) == (record.sequence, &record.value);
+    Ok(match before::kept(node, name)? {
+        Some(known) if same(&known) && ipns::newer(&known, &record) => known,
+        _ => record,
+    })
+}
+
+/// Keeps the records, unless newer ones are known.
+fn put_names(change: &mut Change, records: &[(Name, Record)], now: Timestamp) {
+    for (name, record) in records {
+        let newest = Expect::NoNewerRecord(name.clone(), record.clone());
+        let kept = NameRecord {
+            bytes: record.bytes.clone(),
+            sequence: record.sequence,
+            seen: now,
+        };
+        change.expect.push(newest);
+        change.ops.push(Op::PutName(name.to_bytes(), kept));
+    }
 }
 
 /// Tells the network as far as it listens; what it misses is told again by the republisher and the

@@ -194,7 +194,7 @@ fn look_up(node: &Node, name: &Name) -> watch::Receiver<Option<Found>> {
 }
 
 /// Asks everyone, and keeps what is newer than the known record.
-async fn refresh(node: &Node, name: &Name) -> Found {
+pub(crate) async fn refresh(node: &Node, name: &Name) -> Found {
     let known = known_record(node, name)?.map(|known| known.record);
     let found = ask(node, name).await;
     if let Some(found) = found

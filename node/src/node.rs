@@ -140,6 +140,12 @@ pub fn init(data_dir: &Path) -> Result<Initialised, OpenError> {
     } else {
         keys::load_or_make(&keys_dir)?
     };
+    if origin == Origin::Made {
+        let file = new_shop_file(data_dir);
+        let name = keys::name_of(&keys.shop).to_string();
+        std::fs::write(&file, name)
+            .map_err(|source| OpenError::Directory { path: file, source })?;
+    }
     Ok(Initialised {
         keys,
         origin,
@@ -154,6 +160,12 @@ pub fn is_initialised(data_dir: &Path) -> bool {
 
 fn has_manifest(data_dir: &Path) -> bool {
     manifest_dir(data_dir).exists()
+}
+
+/// Holds the name of a shop whose key was made here and that has no head yet. Lost, it only makes the
+/// first head wait for the network.
+fn new_shop_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("new-shop")
 }
 
 fn manifest_dir(data_dir: &Path) -> PathBuf {
@@ -359,6 +371,23 @@ impl Node {
     pub fn offer(&self, root: Cid) {
         if let Some(provider) = &self.inner.provider {
             provider.soon(root);
+        }
+    }
+
+    /// Whether the shop key was made here and has no head yet.
+    pub(crate) fn is_new_shop(&self) -> bool {
+        let name = std::fs::read_to_string(new_shop_file(&self.inner.data_dir));
+        name.is_ok_and(|name| name == self.shop_name().to_string())
+    }
+
+    /// The shop has a head, and others may know it.
+    pub(crate) fn shop_is_known(&self) {
+        let file = new_shop_file(&self.inner.data_dir);
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "cannot remove {}", file.display());
+            }
+            _ => {}
         }
     }
 

@@ -12,6 +12,7 @@ use globset::GlobSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::announce;
 use crate::dag::import::{self, ImportError, ImportOptions, Imported, OnProgress, Profile, Sink};
 use crate::ids::{Channel, ProductId, Version};
 use crate::manifest::change::{Change, Conflict, Expect, Op};
@@ -134,6 +135,8 @@ pub struct Published {
     pub duration_seconds: f64,
     /// `false` for a dry run, or when the newest release was the same already (`if_changed`).
     pub released: bool,
+    /// Whether a signed head has the release: before that the shop's name does not lead to it.
+    pub signed: bool,
 }
 
 /// Why nothing was published.
@@ -203,7 +206,9 @@ pub async fn publish(
         node.jobs_changed();
         node.offer(tree.root);
     }
+    let signed = announce::is_announced(node, &options.product, &version)?;
     Ok(Published {
+        signed,
         product: options.product,
         version,
         cid: tree.root.to_string(),

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use duka_gateway::control::Input;
 use duka_gateway::control::request::{Import, Source};
 
 use crate::error::CliError;
+use crate::stdin::Stdin;
 
 /// How files become a tree.
 #[derive(Debug, Args)]
@@ -48,13 +48,15 @@ impl ImportArgs {
 pub(crate) fn source(
     path: &Path,
     name: Option<String>,
-) -> Result<(Source, Option<Input>), CliError> {
+) -> Result<(Source, Option<Stdin>), CliError> {
     if path == Path::new("-") {
         let name = name.ok_or_else(|| {
             CliError::usage("standard input has no file name")
                 .hint("give one: `duka publish - --name FILE --product ID`")
         })?;
-        return Ok((Source::Stdin(name), Some(Box::new(std::io::stdin()))));
+        let stdin =
+            Stdin::open().map_err(|error| CliError::io("standard input cannot be read", &error))?;
+        return Ok((Source::Stdin(name), Some(stdin)));
     }
     if name.is_some() {
         return Err(CliError::usage("--name is for standard input, `-`"));

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::Args;
 use duka_config::{Config, Origin};
@@ -19,12 +18,9 @@ use serde_json::json;
 use super::import::{absolute, readable};
 use super::listen::ListenArgs;
 use super::serving::Serving;
-use crate::context::{Context, Signals, back_up};
+use crate::context::{Context, Signals, back_up, wait_for_head};
 use crate::error::CliError;
 use crate::ui::{Ui, count, size};
-
-/// Time for the shop's head to be built; the links work later if that takes longer.
-const HEAD_LIMIT: Duration = Duration::from_secs(60);
 
 /// Publish a folder, run a node and print the links: all in one
 ///
@@ -101,11 +97,6 @@ async fn publish(
     folder: PathBuf,
     product: ProductId,
 ) -> Result<Published, CliError> {
-    let mut heads = serving.node.heads();
-    let before = heads
-        .borrow_and_update()
-        .as_ref()
-        .map_or(0, |head| head.seq);
     let request = Request::Publish(request::Publish {
         source: Source::Path(folder),
         product,
@@ -121,12 +112,11 @@ async fn publish(
     });
     let events = control::run(serving.node.clone(), request, None);
     let outcome = cx.consume(ui, events, super::row).await?;
-    let Outcome::Publish(published) = outcome else {
+    let Outcome::Publish(mut published) = outcome else {
         return Err(CliError::usage("a publish has another outcome"));
     };
-    let wanted = if published.released { before + 1 } else { 1 };
-    let head = heads.wait_for(|head| head.as_ref().is_some_and(|head| head.seq >= wanted));
-    if !matches!(tokio::time::timeout(HEAD_LIMIT, head).await, Ok(Ok(_))) {
+    wait_for_head(&serving.node, &mut published).await?;
+    if !published.signed {
         ui.warn("the shop's head is not signed yet; its links will answer when it is")?;
     }
     Ok(published)

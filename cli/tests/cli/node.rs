@@ -1,6 +1,6 @@
 //! Commands over a data directory, in this process and through a running node.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Stdio};
 
@@ -15,23 +15,29 @@ struct Node(Child);
 impl Node {
     /// Starts `duka serve` and waits for its ready event.
     fn start(home: &Home) -> (Self, Value) {
+        Self::run(home, &["serve"], &[])
+    }
+
+    /// The same with another command and further variables.
+    fn run(home: &Home, command: &[&str], variables: &[(&str, &str)]) -> (Self, Value) {
         let mut child = home
             .command()
-            .args(["--json", "serve", "--gateway", "127.0.0.1:0"])
+            .arg("--json")
+            .args(command)
+            .args(["--gateway", "127.0.0.1:0"])
             .args(["--listen", "/ip4/127.0.0.1/tcp/0"])
             .envs([
                 ("DUKA_NETWORK_BOOTSTRAP", ","),
                 ("DUKA_NETWORK_UPNP", "false"),
             ])
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let events = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-        let ready = events
-            .into_iter()
-            .find(|event| event["type"] == "ready")
-            .unwrap();
+        let mut events = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        let ready = events.find(|event| event["type"] == "ready").unwrap();
         (Self(child), ready)
     }
 
@@ -121,9 +127,7 @@ fn shop_is_restored_from_a_copy_of_its_key() {
         .enumerate()
     {
         let data = number.to_string();
-        let keys = home.path().join(&data).join("keys");
-        std::fs::create_dir_all(&keys).unwrap();
-        std::fs::copy(home.path().join("old/keys/shop.key"), keys.join("shop.key")).unwrap();
+        restore(&home, "old", &data);
         let restored = offline(&home, &[&["--data-dir", &data], *command].concat());
         assert_eq!(restored.code, 0, "{}", restored.stderr);
         let said = format!("restored shop {}", name.trim());
@@ -132,6 +136,103 @@ fn shop_is_restored_from_a_copy_of_its_key() {
         assert_eq!(again.stdout, name);
         assert!(again.stderr.contains("was there"), "{}", again.stderr);
     }
+}
+
+/// A copy of the shop's key, alone in a new data directory.
+fn restore(home: &Home, from: &str, to: &str) {
+    let keys = home.path().join(to).join("keys");
+    std::fs::create_dir_all(&keys).unwrap();
+    let key = home.path().join(from).join("keys/shop.key");
+    std::fs::copy(key, keys.join("shop.key")).unwrap();
+}
+
+/// What the shop's name leads to, and the shop there.
+fn head(home: &Home, data: &[&str], name: &str) -> (Value, Value) {
+    let resolved = home.run(&[data, &["--json", "name", "resolve", name]].concat());
+    assert_eq!(resolved.code, 0, "{}", resolved.stdout);
+    let resolved = resolved.last();
+    let shop = shop_at(home, data, resolved["path"].as_str().unwrap());
+    (resolved, shop)
+}
+
+fn shop_at(home: &Home, data: &[&str], path: &str) -> Value {
+    let file = format!("{path}/shop.json");
+    let shop = home.run(&[data, &["cat", &file]].concat()).stdout;
+    serde_json::from_str(&shop).unwrap()
+}
+
+#[test]
+fn restored_shop_goes_on_after_the_head_that_others_know() {
+    let home = Home::new();
+    write(&home.path().join("file"), "content");
+    for version in ["1", "2"] {
+        let publish = ["publish", "file", "--product", "p", "--version", version];
+        let published = home.run(&[&["--json"], &publish[..]].concat());
+        assert_eq!(published.code, 0, "{}", published.stdout);
+        assert_eq!(published.last()["signed"], true, "{}", published.stdout);
+    }
+    let (old, ready) = Node::start(&home);
+    let name = ready["name"].as_str().unwrap();
+    let (resolved, shop) = head(&home, &[], name);
+    assert_eq!(resolved["sequence"], 1);
+
+    restore(&home, ".local/share/duka", "restored");
+    let data = ["--data-dir", "restored"];
+    let publish = ["--json", "publish", "file", "--product", "q"];
+    let published = home.run(&[&data[..], &publish].concat());
+    assert_eq!(published.code, 0, "{}", published.stdout);
+    assert_eq!(published.last()["signed"], false);
+    let published = home.run(&[&data[..], &["publish", "file", "--product", "p"]].concat());
+    assert!(
+        published
+            .stderr
+            .contains("not signed yet: run `duka serve`"),
+        "{}",
+        published.stderr
+    );
+
+    let gateway = ready["gateway"].as_str().unwrap();
+    let gateway = [("DUKA_GATEWAY_UPSTREAMS", gateway)];
+    let (mut up, continued) = Node::run(&home, &[&data[..], &["up", "file"]].concat(), &gateway);
+    assert_eq!(continued["name"], name);
+    let (new_resolved, mut new_shop) = head(&home, &data, name);
+    assert_eq!(new_resolved["sequence"], 2);
+    // From head to head before it, down to the one that was known.
+    let known = shop["seq"].as_u64().unwrap();
+    let mut path = new_resolved["path"].clone();
+    while new_shop["seq"].as_u64().unwrap() > known {
+        path = format!("/ipfs/{}", new_shop["prev"].as_str().unwrap()).into();
+        new_shop = shop_at(&home, &data, path.as_str().unwrap());
+    }
+    assert_ne!(path, new_resolved["path"]);
+    assert_eq!(path, resolved["path"]);
+    let mut said = String::new();
+    let mut stderr = up.0.stderr.take().unwrap();
+    assert_eq!(up.stop(Signal::TERM), Some(0));
+    stderr.read_to_string(&mut said).unwrap();
+    assert!(said.contains("already published under this name"), "{said}");
+    assert_eq!(old.stop(Signal::TERM), Some(0));
+}
+
+#[test]
+fn publish_that_waits_for_input_ends_at_once() {
+    let home = Home::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut publish = home.command();
+    publish.args([
+        "--timeout",
+        "100ms",
+        "publish",
+        "-",
+        "--name",
+        "x",
+        "--product",
+        "p",
+    ]);
+    let output = super::finish(publish.stdin(reader));
+    assert_eq!(output.code, 124, "{}", output.stderr);
+    assert!(!output.stderr.contains("abandoned"), "{}", output.stderr);
+    drop(writer);
 }
 
 #[test]

@@ -145,6 +145,7 @@ pub(crate) enum Command {
     Swarm(commands::swarm::Swarm),
     Verify(commands::verify::Verify),
     Fsck(commands::fsck::Fsck),
+    Gc(commands::gc::Gc),
     #[command(subcommand)]
     Config(commands::config::Config),
     Completion(commands::completion::Completion),

@@ -6,6 +6,7 @@ pub(crate) mod cat;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod fsck;
+pub(crate) mod gc;
 pub(crate) mod get;
 pub(crate) mod id;
 mod import;
@@ -49,6 +50,7 @@ pub(crate) async fn run(command: Command, cx: &Context, ui: &mut Ui) -> Result<(
         Command::Swarm(args) => swarm::run(args, cx, ui).await,
         Command::Verify(args) => verify::run(args, cx, ui).await,
         Command::Fsck(args) => fsck::run(args, cx, ui).await,
+        Command::Gc(args) => gc::run(&args, cx, ui).await,
         Command::Config(args) => config::run(args, cx, ui),
         Command::Completion(args) => completion::run(&args, ui),
     }

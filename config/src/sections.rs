@@ -30,6 +30,11 @@ pub struct StoreConfig {
     pub pack_size: ByteSize,
     /// New blocks are refused when the disk has less free space than this.
     pub reserve: ByteSize,
+    /// How often blocks that nothing refers to are removed; 0 is never.
+    #[serde(with = "humantime_serde")]
+    pub gc_interval: Duration,
+    /// Most bytes that garbage collection reads and copies in a second; 0 is without limit.
+    pub gc_rate: ByteSize,
 }
 
 /// `[network]`: peers.

@@ -170,7 +170,7 @@ async fn next_head(node: &Node, done: Vec<JobId>) -> Result<(), AnnounceError> {
         gateways: shop.gateways.clone(),
         mirrors: shop.mirrors.clone(),
     };
-    let mut temp_pin = node.manifest().temp_pins().begin();
+    let mut temp_pin = node.temp_pin();
     let built = {
         let (store, manifest, input) =
             (node.store().clone(), node.manifest().clone(), input.clone());

@@ -10,8 +10,8 @@ use cid::Cid;
 
 use crate::block::{Block, RAW};
 use crate::dag::links::links;
-use crate::manifest::record::{Release, Text};
 use crate::manifest::{Manifest, ManifestError};
+use crate::roots::{self, Root};
 use crate::store::{Store, StoreError};
 
 /// What was found.
@@ -56,7 +56,7 @@ pub fn fsck(
         report.rebuilt_indexes = store.rebuild_indexes()?;
     }
     check_blocks(store, progress, &mut report)?;
-    check_roots(store, &roots(manifest)?, &mut report)?;
+    check_roots(store, &roots::promised(manifest)?, &mut report)?;
     Ok(report)
 }
 
@@ -104,53 +104,6 @@ fn has_whole_copy(store: &Store, cid: &Cid) -> Result<bool, StoreError> {
         Ok(None) | Err(StoreError::Corrupt { .. }) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-/// A DAG that must be here.
-struct Root {
-    cid: Cid,
-    recursive: bool,
-}
-
-/// Everything that the manifest promises.
-fn roots(manifest: &Manifest) -> Result<Vec<Root>, ManifestError> {
-    let mut roots = Vec::new();
-    for pin in manifest.pins() {
-        let (cid, pin) = pin?;
-        roots.push(Root {
-            cid,
-            recursive: pin.recursive,
-        });
-    }
-    let mut whole = Vec::new();
-    for product in manifest.products() {
-        let (id, product) = product?;
-        whole.extend(product.cover.map(|cover| cover.cid));
-        if let Text::Stored(cid) = product.description {
-            whole.push(cid);
-        }
-        for release in manifest.releases(&id) {
-            let (
-                _,
-                Release {
-                    root,
-                    file_list,
-                    record,
-                    notes,
-                    ..
-                },
-            ) = release?;
-            whole.extend([root, file_list]);
-            whole.extend(record);
-            whole.extend(notes);
-        }
-    }
-    whole.extend(manifest.head()?.map(|head| head.root));
-    roots.extend(whole.into_iter().map(|cid| Root {
-        cid,
-        recursive: true,
-    }));
-    Ok(roots)
 }
 
 fn check_roots(store: &Store, roots: &[Root], report: &mut Report) -> Result<(), StoreError> {

@@ -14,7 +14,6 @@ mod index;
 mod journal;
 pub mod record;
 mod recover;
-pub mod temp_pins;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -32,7 +31,6 @@ use crate::ids::{ProductId, Version};
 use change::Change;
 use index::{Index, key};
 use record::{Counts, Head, Job, JobId, NameRecord, Pin, Product, Record, Release, ShopEntry};
-use temp_pins::TempPins;
 use writer::{Request, Writer};
 
 /// Changes that may wait for the writer; more callers wait outside.
@@ -53,7 +51,6 @@ struct Inner {
     requests: Option<mpsc::Sender<Request>>,
     writer: Option<JoinHandle<()>>,
     next_job: AtomicU64,
-    temp_pins: TempPins,
     /// Released last, when nothing touches the directory any more.
     _lock: File,
 }
@@ -212,7 +209,6 @@ impl Manifest {
             requests: Some(requests),
             writer: Some(writer),
             next_job: AtomicU64::new(last_job.saturating_add(1)),
-            temp_pins: TempPins::default(),
             _lock: lock,
         };
         let manifest = Self {
@@ -256,11 +252,6 @@ impl Manifest {
             .send(request)
             .await
             .map_err(|_| ManifestError::Closed)
-    }
-
-    /// What garbage collection must leave alone besides the pins.
-    pub fn temp_pins(&self) -> &TempPins {
-        &self.inner.temp_pins
     }
 
     /// A number for a new job, higher than all before. It may stay unused.

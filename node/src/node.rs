@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cid::Cid;
 use duka_config::Config;
-use tokio::sync::{Mutex, MutexGuard, Notify, watch};
+use tokio::sync::{Mutex, MutexGuard, Notify, OwnedMutexGuard, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -18,6 +18,7 @@ use url::Url;
 use crate::announce;
 use crate::blocking::{blocking, joined};
 use crate::fetch::{FetchOptions, Fetcher, Outside};
+use crate::gc;
 use crate::ipns::Record;
 use crate::keys::{self, KeyError, Keys, Name, Origin};
 use crate::manifest::record::Head;
@@ -27,6 +28,7 @@ use crate::net::provide::{self, Provider};
 use crate::net::{NetError, Network, republish};
 use crate::source::trustless::TrustlessSource;
 use crate::store::{self, Store, StoreError, StoreOptions};
+use crate::temp_pins::{TempPin, TempPins};
 
 pub use lock::{DirectoryLock, LockError};
 
@@ -53,9 +55,11 @@ struct Inner {
     recovery: Recovery,
     lookups: Lookups,
     publish_turn: Mutex<()>,
+    gc_turn: Arc<Mutex<()>>,
     jobs_changed: Notify,
     announced: watch::Sender<Option<Head>>,
     tasks: TaskTracker,
+    temp_pins: TempPins,
     stop: CancellationToken,
     _lock: DirectoryLock,
 }
@@ -242,8 +246,10 @@ impl Node {
                 recovery: parts.recovery,
                 lookups: Lookups::new(),
                 publish_turn: Mutex::new(()),
+                gc_turn: Arc::default(),
                 jobs_changed: Notify::new(),
                 tasks,
+                temp_pins: TempPins::default(),
                 stop,
                 _lock: parts.lock,
             }),
@@ -251,6 +257,9 @@ impl Node {
         node.inner
             .tasks
             .spawn(announce::run(node.clone(), node.inner.stop.clone()));
+        node.inner
+            .tasks
+            .spawn(gc::run(node.clone(), node.inner.stop.clone()));
         Ok(node)
     }
 
@@ -355,6 +364,26 @@ impl Node {
     /// Held by the one publish, yank or channel change that reads and then commits.
     pub(crate) async fn publish_turn(&self) -> MutexGuard<'_, ()> {
         self.inner.publish_turn.lock().await
+    }
+
+    /// A guard that keeps from garbage collection what is stored from now on, until it is pinned.
+    pub fn temp_pin(&self) -> TempPin {
+        self.inner.temp_pins.begin(&self.inner.store)
+    }
+
+    /// What garbage collection must leave alone besides what the manifest promises.
+    pub fn temp_pins(&self) -> &TempPins {
+        &self.inner.temp_pins
+    }
+
+    /// Held by the one garbage collection.
+    pub(crate) async fn gc_turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.inner.gc_turn).lock_owned().await
+    }
+
+    /// Cancelled when the node stops.
+    pub(crate) fn stop_token(&self) -> CancellationToken {
+        self.inner.stop.clone()
     }
 
     /// Wakes the announce worker.

@@ -71,7 +71,7 @@ pub fn add(
     let node = node.clone();
     async_stream::try_stream! {
         let PinRequest { cid, recursive, name, fetch } = request;
-        let mut temp_pin = node.manifest().temp_pins().begin();
+        let mut temp_pin = node.temp_pin();
         temp_pin.hold(cid);
         let fetcher = node.fetcher(FetchOptions { kind: PackKind::Kept, ..fetch });
         if recursive {

@@ -181,7 +181,7 @@ pub async fn publish(
         check_new(node.manifest(), &options)?;
     }
 
-    let mut temp_pin = node.manifest().temp_pins().begin();
+    let mut temp_pin = node.temp_pin();
     let tree = import_tree(node, source, &options, progress).await?;
     temp_pin.hold(tree.root);
 

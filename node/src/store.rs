@@ -9,10 +9,12 @@
 mod append;
 mod buffer;
 mod catalog;
+mod collect;
 mod commit;
 mod damage;
 mod disk;
 mod error;
+mod in_use;
 mod index;
 mod layout;
 mod open;
@@ -38,6 +40,7 @@ use parking_lot::Mutex;
 
 use self::append::{Appender, Shared};
 use self::catalog::{Catalog, Located};
+pub use self::collect::{Collected, Collection, Mark, Session};
 use self::commit::Commits;
 use self::disk::{Disk, FileSystem};
 pub use self::error::StoreError;
@@ -232,6 +235,7 @@ impl Store {
 
         let catalog = Catalog::new(&packs);
         let (appenders, recovery) = open_dir::open_dir(&packs, &catalog)?;
+        catalog.advance(PackKind::Kept);
         let shared = Arc::new(Shared {
             options,
             catalog,
@@ -294,14 +298,17 @@ impl Store {
         }
         let mut corrupt = None;
         while let Some(located) = self.locate(cid)? {
-            if let Some(error) = corrupt
-                && located.damaged
+            if located.damaged
+                && let Some(error) = corrupt.take()
             {
                 return Err(error);
             }
+            let pack = located.pack;
             match self.load(cid, located) {
                 // It is known as damaged now: another copy may be whole.
                 Err(error @ StoreError::Corrupt { .. }) => corrupt = Some(error),
+                // Its pack was retired since: there may be a copy.
+                Err(_) if !self.inner.shared.catalog.has_pack(pack) => {}
                 loaded => return loaded.map(Some),
             }
         }
@@ -402,9 +409,12 @@ impl Store {
         ids.dedup();
         for id in ids {
             let path = id.pack_path(catalog.dir());
-            let entries = match recover(&path, id, Trust::All)? {
-                Some(found) => found.entries,
-                None => Vec::new(),
+            let entries = match recover(&path, id, Trust::All) {
+                Ok(Some(found)) => found.entries,
+                Ok(None) => Vec::new(),
+                // Retired since: its blocks are in a newer pack.
+                Err(_) if !catalog.has_pack(id) => continue,
+                Err(error) => return Err(error),
             };
             for entry in entries {
                 let located = Located {
@@ -414,6 +424,7 @@ impl Store {
                         len: entry.len,
                         crc: entry.crc,
                     },
+                    entry: None,
                     data: None,
                     damaged: false,
                 };
@@ -503,17 +514,28 @@ impl Store {
     }
 
     /// Whether a `put` into packs of `kind` may leave the block out: a kept block counts as cached,
-    /// a cached one does not count as kept. Index only.
+    /// a cached one does not count as kept. Index only. A kept block that was found is in use from
+    /// now on: see [`Session`].
     pub fn holds(&self, kind: PackKind, cid: &Cid) -> Result<bool, StoreError> {
-        Ok(match kind {
-            PackKind::Cache => self.has(cid)?,
-            PackKind::Kept => {
-                let catalog = &self.inner.shared.catalog;
-                let whole = |located: Located| !located.damaged;
-                cid.hash().code() == IDENTITY
-                    || catalog.locate(kind, cid.hash())?.is_some_and(whole)
+        if cid.hash().code() == IDENTITY {
+            return Ok(true);
+        }
+        let catalog = &self.inner.shared.catalog;
+        loop {
+            let located = match kind {
+                PackKind::Cache => self.locate_whole(cid)?,
+                PackKind::Kept => {
+                    let located = catalog.locate(kind, cid.hash())?;
+                    located.filter(|located| !located.damaged)
+                }
+            };
+            match located {
+                None => return Ok(false),
+                Some(located) if catalog.note_use(&located) => return Ok(true),
+                // Its pack was retired since: there may be a copy.
+                Some(_) => {}
             }
-        })
+        }
     }
 
     /// The copy to read: one that is known to be damaged only when there is no other.

@@ -289,4 +289,17 @@ pub enum Outcome {
         /// Index files rebuilt.
         rebuilt_indexes: u64,
     },
+    /// Blocks that nothing refers to were removed.
+    Gc {
+        /// Blocks that something refers to.
+        live_blocks: u64,
+        /// Bytes that the disk got back.
+        freed_bytes: u64,
+        /// Bytes that nothing refers to and that stay: too few in their pack, or a dry run.
+        left_bytes: u64,
+        /// Packs that were removed.
+        removed_packs: u64,
+        /// Packs that were written anew.
+        rewritten_packs: u64,
+    },
 }

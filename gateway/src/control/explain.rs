@@ -7,6 +7,7 @@ use duka_node::dag::car::CarError;
 use duka_node::dag::import::ImportError;
 use duka_node::dag::path::PathError;
 use duka_node::fsck::FsckError;
+use duka_node::gc::GcError;
 use duka_node::get::GetError;
 use duka_node::ids::IdError;
 use duka_node::ipns::RecordError;
@@ -312,6 +313,23 @@ impl Explain for FsckError {
         match self {
             Self::Store(error) => error.explain(),
             Self::Manifest(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for GcError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Store(error) => error.explain(),
+            Self::Manifest(error) => error.explain(),
+            Self::Incomplete { .. } => (
+                Code::Corrupt,
+                Some(
+                    "`duka pin add` the tree from a peer or gateway that has it, publish its folder again, or `duka pin rm` it",
+                ),
+            ),
+            Self::Stopped => (Code::Temporary, Some("run it again: it goes on")),
             _ => (Code::Other, None),
         }
     }

@@ -4,6 +4,7 @@
 mod car;
 mod content;
 mod fsck;
+mod gc;
 mod get;
 mod import;
 mod name;
@@ -70,6 +71,7 @@ pub(super) async fn execute(
         Request::SwarmPeers => network::peers(node, sink).await,
         Request::SwarmConnect { address } => network::connect(node, &address).await,
         Request::Get(args) => get::get(node, args, sink).await,
+        Request::Gc { dry_run } => gc::gc(node, dry_run).await,
         Request::Fsck { repair_index } => fsck::fsck(node, repair_index, sink).await,
     }
 }

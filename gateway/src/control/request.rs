@@ -123,6 +123,11 @@ pub enum Request {
         /// Make index files anew.
         repair_index: bool,
     },
+    /// Removes blocks that nothing refers to.
+    Gc {
+        /// Only say how much that is.
+        dry_run: bool,
+    },
 }
 
 /// Where published or added bytes come from.

@@ -69,7 +69,7 @@ pub(super) async fn record_release(
         Op::DeleteJob(job),
         Op::PutJob(node.manifest().new_job_id(), Job::Announce),
     ];
-    let _temp_pin = node.manifest().temp_pins().begin();
+    let _temp_pin = node.temp_pin();
     let record = match unrecorded(node.manifest(), product, version)? {
         Some(release) => Some(
             write_record(node, product, version, release)

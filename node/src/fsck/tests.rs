@@ -12,7 +12,7 @@ use crate::dag::import::{ImportOptions, OnProgress, Sink, import_path};
 use crate::ids::ProductId;
 use crate::manifest::ManifestOptions;
 use crate::manifest::change::{Change, Op};
-use crate::manifest::record::{Pin, Product};
+use crate::manifest::record::{Pin, Product, Release, Text};
 use crate::store::{PackKind, StoreOptions};
 
 const OPTIONS: StoreOptions = StoreOptions {

@@ -102,6 +102,13 @@ impl Appender {
         Ok(())
     }
 
+    /// Ends the newest pack before it is full, if it has a block.
+    pub(super) fn seal(&mut self, shared: &Shared) {
+        if let Some(mut tail) = self.tail.take_if(|tail| tail.pack.totals().0 > 0) {
+            tail.seal(shared);
+        }
+    }
+
     /// Closes the current commit and hands it to the writer. Returns the pack and the end of its
     /// last commit, when it has one that may not be durable.
     pub(super) fn finish_commit(&mut self, shared: &Shared) -> Option<(Arc<OpenPack>, u64)> {

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fixedbitset::FixedBitSet;
 use lru::LruCache;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::damage::Damage;
+use super::in_use::InUse;
 use super::index::{PackIndex, Place};
 use super::layout::PackId;
 use super::open::OpenPack;
@@ -26,6 +28,8 @@ const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 pub(super) struct Located {
     pub(super) pack: PackId,
     pub(super) place: Place,
+    /// Its entry in the index of a sealed pack.
+    pub(super) entry: Option<u32>,
     /// Its bytes, while they have not reached the file.
     pub(super) data: Option<Bytes>,
     /// Its bytes in the file are known not to match.
@@ -36,6 +40,7 @@ pub(super) struct Located {
 pub(super) struct Catalog {
     dir: PathBuf,
     pub(super) damage: Damage,
+    in_use: [Mutex<InUse>; 2],
     packs: RwLock<Packs>,
     files: Mutex<LruCache<PathBuf, Arc<File>>>,
 }
@@ -51,6 +56,7 @@ impl Catalog {
         Self {
             dir: dir.to_owned(),
             damage: Damage::new(dir),
+            in_use: Default::default(),
             packs: RwLock::default(),
             files: Mutex::new(LruCache::new(OPEN_FILES)),
         }
@@ -71,6 +77,64 @@ impl Catalog {
         let mut packs = self.packs.write();
         packs.open.remove(&index.id);
         packs.sealed.insert(index.id, Arc::new(index));
+    }
+
+    /// What collections of `kind` must leave alone.
+    pub(super) fn in_use(&self, kind: PackKind) -> MutexGuard<'_, InUse> {
+        self.in_use[kind.slot()].lock()
+    }
+
+    /// Begins a generation of `kind`: see [`InUse::advance`].
+    pub(super) fn advance(&self, kind: PackKind) -> u64 {
+        let mut in_use = self.in_use(kind);
+        let packs = self.packs.read();
+        let first_open = packs.open.keys().find(|id| id.kind == kind);
+        let newest = packs.sealed.keys().rev().find(|id| id.kind == kind);
+        let after_newest = newest.map_or(0, |id| id.number + 1);
+        in_use.advance(first_open.map_or(after_newest, |id| id.number))
+    }
+
+    /// Notes that a located block is in use; `false` when its pack has been retired.
+    pub(super) fn note_use(&self, located: &Located) -> bool {
+        let Some(entry) = located.entry else {
+            // A pack without index is younger than any collection, or found as first open by one.
+            return true;
+        };
+        let mut in_use = self.in_use(located.pack.kind);
+        let Some(count) = self.sealed(located.pack).map(|index| index.count) else {
+            return false;
+        };
+        in_use.note(located.pack, entry, count);
+        true
+    }
+
+    /// Takes a pack out, when all of its entries that are in use were `copied`; the others else.
+    pub(super) fn retire(
+        &self,
+        index: &PackIndex,
+        copied: &FixedBitSet,
+    ) -> Result<(), FixedBitSet> {
+        let mut in_use = self.in_use(index.id.kind);
+        let mut missed = in_use.of(index.id, index.count);
+        missed.difference_with(copied);
+        if !missed.is_clear() {
+            return Err(missed);
+        }
+        in_use.forget(index.id);
+        self.packs.write().sealed.remove(&index.id);
+        let mut files = self.files.lock();
+        files.pop(&index.id.index_path(&self.dir));
+        files.pop(&index.id.pack_path(&self.dir));
+        Ok(())
+    }
+
+    pub(super) fn has_pack(&self, id: PackId) -> bool {
+        let packs = self.packs.read();
+        packs.open.contains_key(&id) || packs.sealed.contains_key(&id)
+    }
+
+    pub(super) fn sealed(&self, id: PackId) -> Option<Arc<PackIndex>> {
+        self.packs.read().sealed.get(&id).cloned()
     }
 
     pub(super) fn open_packs(&self) -> Vec<Arc<OpenPack>> {
@@ -98,7 +162,7 @@ impl Catalog {
             let packs = self.packs.read();
             for pack in packs.open.range(of_kind.clone()).rev().map(|(_, p)| p) {
                 if let Some((place, data)) = pack.find(key) {
-                    let located = self.located(pack.id, place, data);
+                    let located = self.located(pack.id, place, None, data);
                     if !located.damaged {
                         return Ok(Some(located));
                     }
@@ -116,15 +180,19 @@ impl Catalog {
         };
         for index in candidates {
             let path = index.id.index_path(&self.dir);
-            let found = self
-                .file(&path)
-                .and_then(|file| index.find(&file, key))
-                .map_err(|source| match source.kind() {
-                    io::ErrorKind::InvalidData => StoreError::CorruptIndex { path: path.clone() },
-                    _ => StoreError::io("reading", &path, source),
-                })?;
-            if let Some(place) = found {
-                let located = self.located(index.id, place, None);
+            let found = match self.file(&path).and_then(|file| index.find(&file, key)) {
+                Ok(found) => found,
+                // Retired since: what was in use is in a newer pack.
+                Err(_) if self.sealed(index.id).is_none() => {
+                    return self.locate(kind, key);
+                }
+                Err(source) if source.kind() == io::ErrorKind::InvalidData => {
+                    return Err(StoreError::CorruptIndex { path });
+                }
+                Err(source) => return Err(StoreError::io("reading", &path, source)),
+            };
+            if let Some((entry, place)) = found {
+                let located = self.located(index.id, place, Some(entry), None);
                 if !located.damaged {
                     return Ok(Some(located));
                 }
@@ -134,10 +202,17 @@ impl Catalog {
         Ok(damaged)
     }
 
-    fn located(&self, pack: PackId, place: Place, data: Option<Bytes>) -> Located {
+    fn located(
+        &self,
+        pack: PackId,
+        place: Place,
+        entry: Option<u32>,
+        data: Option<Bytes>,
+    ) -> Located {
         Located {
             pack,
             place,
+            entry,
             data,
             damaged: self.damage.contains(pack, place.offset),
         }

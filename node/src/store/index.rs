@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
+use fixedbitset::FixedBitSet;
 use xorf::{BinaryFuse16, Descriptor, Filter};
 
 use super::PackKind;
@@ -102,15 +103,34 @@ impl PackIndex {
             .is_none_or(|filter| filter.contains(&filter_key(key)))
     }
 
-    /// Looks `key` up in the index file. `Err` of kind `InvalidData` when the file is damaged.
-    pub(super) fn find(&self, file: &File, key: &Multihash) -> io::Result<Option<Place>> {
+    /// Looks `key` up in the index file: which entry it is, from 0, and where the block lies. `Err` of
+    /// kind `InvalidData` when the file is damaged.
+    pub(super) fn find(&self, file: &File, key: &Multihash) -> io::Result<Option<(u32, Place)>> {
         let bucket = bucket_of(key);
         let entries = self.read_bucket(file, bucket)?;
         let wanted = key.to_bytes();
-        Ok(entries
-            .chunks_exact(self.stride)
-            .find_map(|entry| parse_entry(entry).filter(|(found, _)| *found == wanted))
-            .map(|(_, place)| place))
+        Ok((self.first(bucket)..)
+            .zip(entries.chunks_exact(self.stride))
+            .find_map(|(number, entry)| {
+                let (found, place) = parse_entry(entry)?;
+                (found == wanted).then_some((number, place))
+            }))
+    }
+
+    /// Bytes of the blocks of these entries.
+    pub(super) fn bytes_of(&self, file: &File, entries: &FixedBitSet) -> io::Result<u64> {
+        let mut bytes = 0;
+        for bucket in 0..BUCKETS {
+            let first = self.first(bucket) as usize;
+            let read = self.read_bucket(file, bucket)?;
+            let places = read.chunks_exact(self.stride).filter_map(parse_entry);
+            for (entry, (_, place)) in (first..).zip(places) {
+                if entries.contains(entry) {
+                    bytes += u64::from(place.len);
+                }
+            }
+        }
+        Ok(bytes)
     }
 
     /// Reads every bucket; `false` when one is damaged.
@@ -124,11 +144,16 @@ impl PackIndex {
         Ok(true)
     }
 
-    fn read_bucket(&self, file: &File, bucket: usize) -> io::Result<Vec<u8>> {
-        let first = match bucket.checked_sub(1) {
+    /// Number of the first entry of a bucket.
+    fn first(&self, bucket: usize) -> u32 {
+        match bucket.checked_sub(1) {
             Some(before) => self.table[before].0,
             None => 0,
-        };
+        }
+    }
+
+    fn read_bucket(&self, file: &File, bucket: usize) -> io::Result<Vec<u8>> {
+        let first = self.first(bucket);
         let (end, crc) = self.table[bucket];
         let count = usize::try_from(end - first).expect("the table grows: checked on load");
         let mut bytes = vec![0; count * self.stride];
@@ -421,9 +446,12 @@ mod tests {
             let entries = entries(count);
             let index = write(dir.path(), PACK, 1 << 20, &entries).unwrap();
             let file = File::open(PACK.index_path(dir.path())).unwrap();
+            let mut numbers = std::collections::HashSet::new();
             for (key, place) in &entries {
                 assert!(index.may_hold(key));
-                assert_eq!(index.find(&file, key).unwrap(), Some(*place));
+                let (number, found) = index.find(&file, key).unwrap().unwrap();
+                assert_eq!(found, *place);
+                assert!(numbers.insert(number) && number < count);
             }
             let absent = *cid_of(RAW, b"absent").hash();
             assert_eq!(index.find(&file, &absent).unwrap(), None);

@@ -1,5 +1,6 @@
 //! Behaviour of the store as a whole: durability, recovery, faults.
 
+mod collect;
 mod damage;
 
 use std::collections::HashMap;

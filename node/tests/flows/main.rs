@@ -2,6 +2,7 @@
 //! restart.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod gc;
 mod pins;
 mod schemas;
 
@@ -217,10 +218,7 @@ async fn all_blocks_of_a_publish_and_its_head_are_put_under_a_temp_pin() {
     let folder = dir.path().join("album");
     write_album(&folder, "la");
     let node = open(&dir.path().join("data")).await;
-    let (pins, unheld) = (
-        node.manifest().temp_pins().clone(),
-        Arc::new(AtomicUsize::new(0)),
-    );
+    let (pins, unheld) = (node.temp_pins().clone(), Arc::new(AtomicUsize::new(0)));
     let counted = unheld.clone();
     node.store().on_put(move |blocks| {
         if !pins.any() {

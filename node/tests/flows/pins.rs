@@ -38,7 +38,7 @@ async fn publish_holds_a_temp_pin_until_the_pin_is_there() {
     let node = open(&dir.path().join("data")).await;
     let seen = Arc::new(Mutex::new(Vec::new()));
     let progress: OnProgress = {
-        let (temp_pins, seen) = (node.manifest().temp_pins().clone(), Arc::clone(&seen));
+        let (temp_pins, seen) = (node.temp_pins().clone(), Arc::clone(&seen));
         Arc::new(move |_| {
             seen.lock().unwrap().push(temp_pins.any());
             true
@@ -54,7 +54,7 @@ async fn publish_holds_a_temp_pin_until_the_pin_is_there() {
         !seen.is_empty() && seen.iter().all(|held| *held),
         "{seen:?}"
     );
-    assert!(node.manifest().temp_pins().roots().is_empty());
+    assert!(node.temp_pins().roots().is_empty());
     node.shutdown().await;
 }
 
@@ -68,11 +68,11 @@ async fn pin_add_holds_the_root_until_the_pin_is_there() {
     let root: Cid = published.cid.parse().unwrap();
     let mut progress = std::pin::pin!(pin::add(&node, request(root, None)));
     progress.next().await.unwrap().unwrap();
-    assert_eq!(node.manifest().temp_pins().roots(), [root]);
+    assert_eq!(node.temp_pins().roots(), [root]);
     while let Some(progress) = progress.next().await {
         progress.unwrap();
     }
-    assert!(node.manifest().temp_pins().roots().is_empty());
+    assert!(node.temp_pins().roots().is_empty());
     node.shutdown().await;
 }
 

@@ -25,7 +25,7 @@ pub(super) async fn import(
     pin: bool,
     sink: &EventSink,
 ) -> Result<Outcome, Failure> {
-    let mut temp_pin = node.manifest().temp_pins().begin();
+    let mut temp_pin = node.temp_pin();
     let (mut roots, mut blocks, mut bytes) = (BTreeSet::new(), 0, 0);
     let (mut incomplete, mut failed) = (Vec::new(), Vec::new());
     for file in files {

@@ -50,7 +50,7 @@ pub(super) async fn add(
         }
         (Source::Stdin(_), None) => Err(ImportError::Stopped),
     });
-    let mut temp_pin = node.manifest().temp_pins().begin();
+    let mut temp_pin = node.temp_pin();
     let tree: Imported = progress.run(&args.source, &options, work).await?;
     temp_pin.hold(tree.root);
     if !args.only_hash {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use duka_config::Config;
-use duka_node::manifest::temp_pins::TempPins;
 use duka_node::node;
+use duka_node::temp_pins::TempPins;
 use futures::StreamExt;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -44,7 +44,7 @@ async fn add_holds_a_temp_pin_while_it_reads() {
     let held = Arc::new(AtomicBool::new(false));
     let input = Noting {
         bytes: Cursor::new(b"la la la".to_vec()),
-        temp_pins: node.manifest().temp_pins().clone(),
+        temp_pins: node.temp_pins().clone(),
         held: Arc::clone(&held),
     };
     let request = Request::Add(Add {
@@ -60,7 +60,7 @@ async fn add_holds_a_temp_pin_while_it_reads() {
         "{events:?}"
     );
     assert!(held.load(Ordering::Relaxed));
-    assert!(!node.manifest().temp_pins().any());
+    assert!(!node.temp_pins().any());
     node.shutdown().await;
 }
 
@@ -70,7 +70,7 @@ async fn car_import_holds_a_temp_pin_while_it_reads() {
     let node = open(&dir.path().join("data")).await;
     let pipe = dir.path().join("tree.car");
     mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    let temp_pins = node.manifest().temp_pins().clone();
+    let temp_pins = node.temp_pins().clone();
     let writer = {
         let pipe = pipe.clone();
         std::thread::spawn(move || {
@@ -94,7 +94,7 @@ async fn car_import_holds_a_temp_pin_while_it_reads() {
         "{events:?}"
     );
     assert!(writer.join().unwrap());
-    assert!(!node.manifest().temp_pins().any());
+    assert!(!node.temp_pins().any());
     assert_eq!(node.manifest().pins().count(), 1);
     node.shutdown().await;
 }

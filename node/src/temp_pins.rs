@@ -7,6 +7,8 @@ use std::sync::Arc;
 use cid::Cid;
 use parking_lot::Mutex;
 
+use crate::store::{Session, Store};
+
 /// The temp pins of one node. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct TempPins {
@@ -19,22 +21,24 @@ struct Held {
     roots: HashMap<Cid, usize>,
 }
 
-/// Keeps DAGs from collection until it is dropped. While one lives, blocks that were put after it
-/// was made are kept too: the root of an import is not known before its end.
+/// Keeps DAGs from collection until it is dropped, and whatever is put or found in the store meanwhile:
+/// the root of an import is not known before its end.
 #[derive(Debug)]
 #[must_use = "dropping the guard lets the DAG be collected"]
 pub struct TempPin {
     pins: TempPins,
     roots: Vec<Cid>,
+    _session: Session,
 }
 
 impl TempPins {
     /// A guard that holds nothing yet.
-    pub fn begin(&self) -> TempPin {
+    pub(crate) fn begin(&self, store: &Store) -> TempPin {
         self.held.lock().guards += 1;
         TempPin {
             pins: self.clone(),
             roots: Vec::new(),
+            _session: store.session(),
         }
     }
 
@@ -76,12 +80,15 @@ impl Drop for TempPin {
 mod tests {
     use super::*;
     use crate::block::{RAW, cid_of};
+    use crate::store::StoreOptions;
 
     #[test]
     fn root_is_held_until_its_last_guard_drops() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(dir.path(), StoreOptions::default()).unwrap();
         let pins = TempPins::default();
         let root = cid_of(RAW, b"root");
-        let (mut one, mut two) = (pins.begin(), pins.begin());
+        let (mut one, mut two) = (pins.begin(&store), pins.begin(&store));
         one.hold(root);
         two.hold(root);
         drop(one);

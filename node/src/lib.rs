@@ -17,6 +17,8 @@ pub mod block;
 pub mod blocking;
 mod buffer;
 pub mod dag;
+#[doc(hidden)]
+pub mod disk;
 pub mod fetch;
 pub mod fsck;
 pub mod gc;

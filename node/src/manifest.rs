@@ -27,6 +27,7 @@ use std::thread::JoinHandle;
 use cid::Cid;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::disk::{Disk, FileSystem};
 use crate::ids::{ProductId, Version};
 use change::Change;
 use index::{Index, key};
@@ -194,11 +195,21 @@ impl Manifest {
         dir: &Path,
         options: ManifestOptions,
     ) -> Result<(Self, Recovery), ManifestError> {
-        files::make_dir(dir)?;
-        let lock = files::lock(dir)?;
-        let (index, journal, recovery) = recover::open(dir, &options)?;
+        Self::open_on(Arc::new(FileSystem), dir, options)
+    }
+
+    /// [`Manifest::open_with`] on another file system.
+    #[doc(hidden)]
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: ManifestOptions,
+    ) -> Result<(Self, Recovery), ManifestError> {
+        files::make_dir(disk.as_ref(), dir)?;
+        let lock = files::lock(disk.as_ref(), dir)?;
+        let (index, journal, recovery) = recover::open(&disk, dir, &options)?;
         let last_job = index.number(key::LAST_JOB)?.unwrap_or(0);
-        let writer = Writer::new(dir.to_owned(), index.clone(), journal, options);
+        let writer = Writer::new(disk, dir.to_owned(), index.clone(), journal, options);
         let (requests, receiver) = mpsc::channel(QUEUE);
         let writer = std::thread::Builder::new()
             .name("manifest".to_owned())

@@ -17,12 +17,13 @@ use url::Url;
 
 use crate::announce;
 use crate::blocking::{blocking, joined};
+use crate::disk::{Disk, FileSystem};
 use crate::fetch::{FetchOptions, Fetcher, Outside};
 use crate::gc;
 use crate::ipns::Record;
 use crate::keys::{self, KeyError, Keys, Name, Origin};
 use crate::manifest::record::Head;
-use crate::manifest::{self, Manifest, ManifestError};
+use crate::manifest::{self, Manifest, ManifestError, ManifestOptions};
 use crate::name::{self, Lookups, NameError, ResolvedName};
 use crate::net::provide::{self, Provider};
 use crate::net::{NetError, Network, republish};
@@ -188,6 +189,16 @@ impl Node {
     /// # Errors
     /// [`OpenError::NotInitialised`] before [`init`]; [`OpenError::Lock`] names who has it.
     pub async fn open(data_dir: &Path, config: &Config) -> Result<Self, OpenError> {
+        Self::open_on(Arc::new(FileSystem), data_dir, config).await
+    }
+
+    /// [`Node::open`] on another file system.
+    #[doc(hidden)]
+    pub async fn open_on(
+        disk: Arc<dyn Disk>,
+        data_dir: &Path,
+        config: &Config,
+    ) -> Result<Self, OpenError> {
         let gateway_urls = if config.network.offline {
             Vec::new()
         } else {
@@ -196,7 +207,7 @@ impl Node {
         let timeout = config.network.limits.block_timeout;
         let gateways =
             (!gateway_urls.is_empty()).then(|| TrustlessSource::new(gateway_urls.clone(), timeout));
-        let parts = open_parts(data_dir.to_owned(), config.clone()).await?;
+        let parts = open_parts(disk, data_dir.to_owned(), config.clone()).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let network = if config.network.offline {
             None
@@ -474,7 +485,11 @@ struct Parts {
     recovery: Recovery,
 }
 
-async fn open_parts(data_dir: PathBuf, config: Config) -> Result<Parts, OpenError> {
+async fn open_parts(
+    disk: Arc<dyn Disk>,
+    data_dir: PathBuf,
+    config: Config,
+) -> Result<Parts, OpenError> {
     blocking(move || {
         if !is_initialised(&data_dir) {
             return Err(OpenError::NotInitialised { data_dir });
@@ -485,8 +500,10 @@ async fn open_parts(data_dir: PathBuf, config: Config) -> Result<Parts, OpenErro
             pack_size: config.store.pack_size.as_u64(),
             reserve: config.store.reserve.as_u64(),
         };
-        let (store, store_recovery) = Store::open(&data_dir.join("blocks"), options)?;
-        let (manifest, manifest_recovery) = Manifest::open(&manifest_dir(&data_dir))?;
+        let (store, store_recovery) =
+            Store::open_on(Arc::clone(&disk), &data_dir.join("blocks"), options)?;
+        let (manifest, manifest_recovery) =
+            Manifest::open_on(disk, &manifest_dir(&data_dir), ManifestOptions::default())?;
         let recovery = Recovery {
             store: store_recovery,
             manifest: manifest_recovery,

@@ -12,7 +12,7 @@ mod catalog;
 mod collect;
 mod commit;
 mod damage;
-mod disk;
+mod direct;
 mod error;
 mod in_use;
 mod index;
@@ -42,12 +42,12 @@ use self::append::{Appender, Shared};
 use self::catalog::{Catalog, Located};
 pub use self::collect::{Collected, Collection, Mark, Session};
 use self::commit::Commits;
-use self::disk::{Disk, FileSystem};
 pub use self::error::StoreError;
 use self::recover::{Trust, recover};
 use crate::block::{Block, IDENTITY, MAX_BLOCK_LEN};
 use crate::blocking::blocking;
 use crate::buffer::BufferPool;
+use crate::disk::{Disk, FileSystem};
 
 /// Which packs a block belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -208,7 +208,9 @@ impl Inner {
             let file = pack.file();
             let cut = file.metadata().and_then(|found| {
                 let is_longer = found.len() > pack.synced();
-                is_longer.then(|| file.set_len(pack.synced())).transpose()
+                is_longer
+                    .then(|| self.shared.catalog.disk().set_len(&file, pack.synced()))
+                    .transpose()
             });
             if let Err(error) = cut {
                 tracing::warn!(pack = %pack.path.display(), %error, "cannot cut an unfinished commit off");
@@ -224,16 +226,18 @@ impl Store {
         Self::open_on(Arc::new(FileSystem), dir, options)
     }
 
-    fn open_on(
+    /// [`Store::open`] on another file system.
+    #[doc(hidden)]
+    pub fn open_on(
         disk: Arc<dyn Disk>,
         dir: &Path,
         options: StoreOptions,
     ) -> Result<(Self, Recovery), StoreError> {
         let packs = dir.join("packs");
-        let made = std::fs::create_dir_all(&packs).and_then(|()| disk::sync_dir(dir));
+        let made = disk.make_dir(&packs).and_then(|()| disk.sync_dir(dir));
         made.map_err(|source| StoreError::io("creating", &packs, source))?;
 
-        let catalog = Catalog::new(&packs);
+        let catalog = Catalog::new(&packs, disk);
         let (appenders, recovery) = open_dir::open_dir(&packs, &catalog)?;
         catalog.advance(PackKind::Kept);
         let shared = Arc::new(Shared {
@@ -241,19 +245,13 @@ impl Store {
             catalog,
             queue: writer::Queue::default(),
             buffers: BufferPool::new(MAX_FREE_BUFFERS),
-            disk,
         });
         let for_writer = Arc::clone(&shared);
         let writer = std::thread::Builder::new()
             .name("duka-packs".to_owned())
             .spawn(move || {
-                let Shared {
-                    queue,
-                    catalog,
-                    disk,
-                    ..
-                } = &*for_writer;
-                let run = AssertUnwindSafe(|| writer::run(queue, catalog, disk.as_ref()));
+                let Shared { queue, catalog, .. } = &*for_writer;
+                let run = AssertUnwindSafe(|| writer::run(queue, catalog));
                 if std::panic::catch_unwind(run).is_err() {
                     // Nobody may wait for a thread that is gone.
                     let gone = io::Error::other("the writer thread panicked");
@@ -459,7 +457,7 @@ impl Store {
                 continue;
             };
             let places = index::places(&found.entries);
-            let index = index::write(catalog.dir(), id, found.end, &places)
+            let index = index::write(catalog.disk(), catalog.dir(), id, found.end, &places)
                 .map_err(|source| StoreError::io("writing", &path, source))?;
             catalog.seal(index);
             rebuilt += 1;
@@ -498,9 +496,9 @@ impl Store {
     }
 
     fn free_bytes(&self) -> Result<u64, StoreError> {
-        let shared = &self.inner.shared;
-        let dir = shared.catalog.dir();
-        let free = shared.disk.free(dir);
+        let catalog = &self.inner.shared.catalog;
+        let dir = catalog.dir();
+        let free = catalog.disk().free(dir);
         free.map_err(|source| StoreError::io("asking for the free space of", dir, source))
     }
 

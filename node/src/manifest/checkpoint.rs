@@ -1,7 +1,6 @@
 //! Checkpoints: an export of every live record in the journal's own framing, as operations. The
 //! last entry is empty and says that the file is whole.
 
-use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -10,19 +9,26 @@ use super::frame::{self, FileKind, FrameReader, Next};
 use super::index::{self, Index, key};
 use super::record::{Head, Record};
 use super::{ManifestError, files, io_error, journal};
+use crate::disk::{Disk, Sequential};
 
 /// Operations per entry: bounds memory, and stays far under the longest payload.
 const OPS_PER_ENTRY: usize = 1024;
 
 /// Writes a checkpoint of everything up to `last`, reads it back, and only then gives it its name.
-pub(super) fn write(dir: &Path, index: &Index, last: u64) -> Result<(), ManifestError> {
+pub(super) fn write(
+    disk: &dyn Disk,
+    dir: &Path,
+    index: &Index,
+    last: u64,
+) -> Result<(), ManifestError> {
     let path = files::checkpoint_path(dir, last);
     let temporary = files::temporary_path(&path);
-    write_file(&temporary, index, last)
+    write_file(disk, &temporary, index, last)
         .and_then(|()| read(&temporary, |_| Ok(())).map(drop))
-        .inspect_err(|_| files::remove(&temporary))?;
-    fs::rename(&temporary, &path).map_err(|e| io_error("renaming", &temporary, e))?;
-    files::sync_dir(dir)
+        .inspect_err(|_| files::remove(disk, &temporary))?;
+    disk.rename(&temporary, &path)
+        .map_err(|e| io_error("renaming", &temporary, e))?;
+    files::sync_dir(disk, dir)
 }
 
 /// Calls `apply` with the operations of each entry; returns the last sequence number contained.
@@ -55,9 +61,10 @@ pub(super) fn read(
     }
 }
 
-fn write_file(path: &Path, index: &Index, last: u64) -> Result<(), ManifestError> {
+fn write_file(disk: &dyn Disk, path: &Path, index: &Index, last: u64) -> Result<(), ManifestError> {
     let failed = |e| files::write_error("writing", path, e);
-    let mut file = BufWriter::new(files::create(path)?);
+    let file = files::create(disk, path)?;
+    let mut file = BufWriter::new(Sequential { disk, file, at: 0 });
     file.write_all(&frame::encode_header(FileKind::Checkpoint, last))
         .map_err(failed)?;
     let mut sequence = 0;
@@ -77,8 +84,8 @@ fn write_file(path: &Path, index: &Index, last: u64) -> Result<(), ManifestError
         write_entry(waiting)?;
     }
     write_entry(Vec::new())?;
-    let file = file.into_inner().map_err(|e| failed(e.into_error()))?;
-    file.sync_all()
+    let written = file.into_inner().map_err(|e| failed(e.into_error()))?;
+    disk.sync(&written.file)
         .map_err(|e| files::write_error("syncing", path, e))
 }
 

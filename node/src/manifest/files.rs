@@ -1,11 +1,12 @@
 //! Names, creation and durable removal of the files in the manifest's directory.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{ManifestError, io_error};
+use crate::disk::Disk;
 
 const JOURNAL: &str = "journal-";
 const CHECKPOINT: &str = "checkpoint-";
@@ -74,33 +75,26 @@ fn number(name: &str, prefix: &str) -> Option<u64> {
 }
 
 /// Makes `dir` with mode 0700 if it is not there, durably.
-pub(super) fn make_dir(dir: &Path) -> Result<(), ManifestError> {
+pub(super) fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), ManifestError> {
     if dir.is_dir() {
         return Ok(());
     }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|e| io_error("making", dir, e))?;
-    dir.parent().map_or(Ok(()), sync_dir)
+    disk.make_dir(dir).map_err(|e| io_error("making", dir, e))?;
+    dir.parent().map_or(Ok(()), |parent| sync_dir(disk, parent))
 }
 
 /// Opens a new or emptied file with mode 0600 for writing.
-pub(super) fn create(path: &Path) -> Result<File, ManifestError> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
+pub(super) fn create(disk: &dyn Disk, path: &Path) -> Result<File, ManifestError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    disk.open(path, &options)
         .map_err(|e| write_error("making", path, e))
 }
 
 /// Takes the lock that one process holds on the directory until the file is closed.
-pub(super) fn lock(dir: &Path) -> Result<File, ManifestError> {
+pub(super) fn lock(disk: &dyn Disk, dir: &Path) -> Result<File, ManifestError> {
     let path = dir.join("lock");
-    let file = create(&path)?;
+    let file = create(disk, &path)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(ManifestError::Locked {
@@ -111,23 +105,20 @@ pub(super) fn lock(dir: &Path) -> Result<File, ManifestError> {
 }
 
 /// Makes the names in a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> Result<(), ManifestError> {
-    File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(|e| io_error("syncing", dir, e))
+pub(super) fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<(), ManifestError> {
+    disk.sync_dir(dir).map_err(|e| io_error("syncing", dir, e))
 }
 
 /// Bytes that may still be written to the disk that holds `dir`.
-pub(super) fn free_bytes(dir: &Path) -> Result<u64, ManifestError> {
-    let disk = rustix::fs::statvfs(dir)
-        .map_err(|e| io_error("checking the free space of", dir, e.into()))?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+pub(super) fn free_bytes(disk: &dyn Disk, dir: &Path) -> Result<u64, ManifestError> {
+    disk.free(dir)
+        .map_err(|e| io_error("checking the free space of", dir, e))
 }
 
 /// Removes a file that nothing needs any more. It stays, and is found at the next open, when that
 /// fails.
-pub(super) fn remove(path: &Path) {
-    if let Err(error) = fs::remove_file(path) {
+pub(super) fn remove(disk: &dyn Disk, path: &Path) {
+    if let Err(error) = disk.remove(path) {
         tracing::warn!(path = %path.display(), %error, "an old manifest file could not be removed");
     }
 }

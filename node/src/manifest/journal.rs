@@ -3,12 +3,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::change::{Op, Payload};
 use super::frame::{self, FileKind, FrameReader, HEADER_LEN, Next};
 use super::{ManifestError, files, io_error};
+use crate::disk::Disk;
 
 /// Longest change, in bytes: one fits into an entry together with as many bytes of others.
 pub(super) const MAX_CHANGE_LEN: usize = frame::MAX_PAYLOAD_LEN / 2 - (1 << 10);
@@ -18,6 +19,7 @@ const CHANGE: &str = "change";
 /// The journal file that is written.
 #[derive(Debug)]
 pub(super) struct Journal {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     path: PathBuf,
     file: File,
@@ -178,21 +180,26 @@ fn too_large(len: usize, limit: usize) -> ManifestError {
 
 impl Journal {
     /// Goes on with the newest file of a survey, cutting its torn entry, or makes one.
-    pub(super) fn resume(dir: &Path, survey: &Survey, reserve: u64) -> Result<Self, ManifestError> {
+    pub(super) fn resume(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        survey: &Survey,
+        reserve: u64,
+    ) -> Result<Self, ManifestError> {
         let (Some(end), Some(&first)) = (survey.end, survey.files.last()) else {
-            return Self::create(dir, survey.last + 1, reserve);
+            return Self::create(disk, dir, survey.last + 1, reserve);
         };
         let path = files::journal_path(dir, first);
-        let file = OpenOptions::new()
-            .write(true)
-            .open(&path)
+        let file = disk
+            .open(&path, OpenOptions::new().write(true))
             .map_err(|e| io_error("opening", &path, e))?;
         if survey.torn.is_some() {
-            file.set_len(end)
-                .and_then(|()| file.sync_all())
+            disk.set_len(&file, end)
+                .and_then(|()| disk.sync(&file))
                 .map_err(|e| io_error("cutting", &path, e))?;
         }
         Ok(Self {
+            disk,
             dir: dir.to_owned(),
             path,
             file,
@@ -204,14 +211,21 @@ impl Journal {
     }
 
     /// Makes an empty journal, durably.
-    pub(super) fn create(dir: &Path, first: u64, reserve: u64) -> Result<Self, ManifestError> {
+    pub(super) fn create(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        first: u64,
+        reserve: u64,
+    ) -> Result<Self, ManifestError> {
         let path = files::journal_path(dir, first);
-        let file = files::create(&path)?;
-        file.write_all_at(&frame::encode_header(FileKind::Journal, first), 0)
+        let file = files::create(disk.as_ref(), &path)?;
+        disk.write_at(&file, &frame::encode_header(FileKind::Journal, first), 0)
             .map_err(|e| files::write_error("writing", &path, e))?;
-        file.sync_all().map_err(|e| io_error("syncing", &path, e))?;
-        files::sync_dir(dir)?;
+        disk.sync(&file)
+            .map_err(|e| io_error("syncing", &path, e))?;
+        files::sync_dir(disk.as_ref(), dir)?;
         Ok(Self {
+            disk,
             dir: dir.to_owned(),
             path,
             file,
@@ -245,15 +259,15 @@ impl Journal {
     pub(super) fn append(&mut self, entry: &[u8]) -> Result<(), ManifestError> {
         let len = entry.len() as u64;
         self.check_room(len)?;
-        if let Err(error) = self.file.write_all_at(entry, self.end) {
+        if let Err(error) = self.disk.write_at(&self.file, entry, self.end) {
             // A partial entry would be cut at the next open, but must not stay before a good one.
-            self.file
-                .set_len(self.end)
+            self.disk
+                .set_len(&self.file, self.end)
                 .map_err(|e| io_error("cutting", &self.path, e))?;
             return Err(files::write_error("writing", &self.path, error));
         }
-        self.file
-            .sync_data()
+        self.disk
+            .sync(&self.file)
             .map_err(|e| io_error("syncing", &self.path, e))?;
         self.end += len;
         self.next += 1;
@@ -261,7 +275,7 @@ impl Journal {
     }
 
     fn check_room(&self, len: u64) -> Result<(), ManifestError> {
-        let free = files::free_bytes(&self.dir)?;
+        let free = files::free_bytes(self.disk.as_ref(), &self.dir)?;
         if free < self.reserve.saturating_add(len) {
             return Err(ManifestError::Full {
                 path: self.dir.clone(),

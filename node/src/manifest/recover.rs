@@ -1,7 +1,7 @@
 //! Opening: find the journal's end, bring the index up to it, or rebuild the index.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -10,6 +10,7 @@ use super::files::{self, Listing};
 use super::index::{Index, OpenFailure, key};
 use super::journal::{self, Journal, Survey};
 use super::{ManifestError, ManifestOptions, Recovery, checkpoint, io_error};
+use crate::disk::Disk;
 
 /// Free space, in bytes, without which nothing is opened: sled damages its own snapshot when it finds
 /// no room for it, and the index has to be rebuilt then.
@@ -17,10 +18,11 @@ const LEAST_ROOM: u64 = 2 << 20;
 
 /// Opens journal and index in `dir`. The caller holds the directory's lock.
 pub(super) fn open(
+    disk: &Arc<dyn Disk>,
     dir: &Path,
     options: &ManifestOptions,
 ) -> Result<(Index, Journal, Recovery), ManifestError> {
-    if files::free_bytes(dir)? < LEAST_ROOM {
+    if files::free_bytes(disk.as_ref(), dir)? < LEAST_ROOM {
         let path = dir.to_owned();
         return Err(ManifestError::Full { path });
     }
@@ -32,7 +34,7 @@ pub(super) fn open(
     let index = match open_index(dir, &survey)? {
         Ok(index) => index,
         Err(reason) => {
-            let aside = set_aside(dir)?;
+            let aside = set_aside(disk.as_ref(), dir)?;
             tracing::warn!(%reason, aside = %aside.display(), "the manifest index is rebuilt");
             recovery.rebuilt_from = Some(aside);
             new_index(dir)?
@@ -55,14 +57,14 @@ pub(super) fn open(
     if let Some((_, _, bytes)) = survey.torn {
         recovery.truncated_bytes = bytes;
     }
-    let journal = Journal::resume(dir, &survey, options.reserve)?;
+    let journal = Journal::resume(Arc::clone(disk), dir, &survey, options.reserve)?;
     journal::replay(dir, &survey.files, applied, |sequence, ops| {
         let mut draft = Draft::new(&index, sequence);
         draft.add(&[], &ops)?;
         recovery.replayed += 1;
         index.apply(draft.into_writes())
     })?;
-    remove_leftovers(dir, &listing, newest_checkpoint);
+    remove_leftovers(disk.as_ref(), dir, &listing, newest_checkpoint);
     Ok((index, journal, recovery))
 }
 
@@ -116,11 +118,12 @@ fn open_index(dir: &Path, survey: &Survey) -> Result<Result<Index, String>, Mani
     Ok(Ok(index))
 }
 
-fn set_aside(dir: &Path) -> Result<PathBuf, ManifestError> {
+fn set_aside(disk: &dyn Disk, dir: &Path) -> Result<PathBuf, ManifestError> {
     let path = files::index_path(dir);
     let now = Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ");
     let aside = dir.join(format!("index.broken-{now}"));
-    fs::rename(&path, &aside).map_err(|e| io_error("setting aside", &path, e))?;
+    disk.rename(&path, &aside)
+        .map_err(|e| io_error("setting aside", &path, e))?;
     Ok(aside)
 }
 
@@ -147,23 +150,28 @@ fn load_checkpoint(dir: &Path, index: &Index, last: u64) -> Result<(), ManifestE
 }
 
 /// Removes what a crash left behind: unfinished files, and what the newest checkpoint replaced.
-fn remove_leftovers(dir: &Path, listing: &Listing, newest_checkpoint: Option<u64>) {
+fn remove_leftovers(
+    disk: &dyn Disk,
+    dir: &Path,
+    listing: &Listing,
+    newest_checkpoint: Option<u64>,
+) {
     listing
         .temporary
         .iter()
-        .for_each(|path| files::remove(path));
+        .for_each(|path| files::remove(disk, path));
     let Some(newest) = newest_checkpoint else {
         return;
     };
     for &last in listing.checkpoints.iter().filter(|last| **last < newest) {
-        files::remove(&files::checkpoint_path(dir, last));
+        files::remove(disk, &files::checkpoint_path(dir, last));
     }
     // A journal is replaced when the next one begins at or before the entry after the checkpoint.
     for pair in listing.journals.windows(2) {
         if let [old, next] = pair
             && *next <= newest + 1
         {
-            files::remove(&files::journal_path(dir, *old));
+            files::remove(disk, &files::journal_path(dir, *old));
         }
     }
 }

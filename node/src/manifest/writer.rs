@@ -1,6 +1,7 @@
 //! The writer: one thread that owns the journal and is the only one to change the index.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -10,6 +11,7 @@ use super::files::{self, Listing};
 use super::index::{Index, Writes, key};
 use super::journal::{self, Journal};
 use super::{ManifestError, ManifestOptions, checkpoint};
+use crate::disk::Disk;
 
 /// Most changes that share one sync.
 const MAX_GROUP: usize = 256;
@@ -28,6 +30,7 @@ pub(super) enum Request {
 
 #[derive(Debug)]
 pub(super) struct Writer {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     index: Index,
     journal: Journal,
@@ -40,6 +43,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(
+        disk: Arc<dyn Disk>,
         dir: PathBuf,
         index: Index,
         journal: Journal,
@@ -47,6 +51,7 @@ impl Writer {
     ) -> Self {
         let checkpoint_at = options.journal_limit;
         Self {
+            disk,
             dir,
             index,
             journal,
@@ -170,17 +175,23 @@ impl Writer {
         }
         let last = self.journal.next() - 1;
         let old = Listing::read(&self.dir)?;
-        checkpoint::write(&self.dir, &self.index, last)?;
-        match Journal::create(&self.dir, last + 1, self.options.reserve) {
+        let disk = self.disk.as_ref();
+        checkpoint::write(disk, &self.dir, &self.index, last)?;
+        match Journal::create(
+            Arc::clone(&self.disk),
+            &self.dir,
+            last + 1,
+            self.options.reserve,
+        ) {
             Ok(journal) => self.journal = journal,
             // Whether the new file will be there after a crash is unknown.
             Err(error) => return Err(self.fail(error)),
         }
         for first in old.journals {
-            files::remove(&files::journal_path(&self.dir, first));
+            files::remove(disk, &files::journal_path(&self.dir, first));
         }
         for last in old.checkpoints {
-            files::remove(&files::checkpoint_path(&self.dir, last));
+            files::remove(disk, &files::checkpoint_path(&self.dir, last));
         }
         Ok(())
     }

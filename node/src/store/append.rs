@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::buffer::Buffer;
 use super::catalog::Catalog;
-use super::disk::{self, Disk};
+use super::direct::open_direct;
 use super::index::Place;
 use super::layout::{ALIGN, Entry, Footer, MAX_ENTRIES, PackId, first_page, section_header};
 use super::open::OpenPack;
@@ -13,6 +13,7 @@ use super::writer::{Job, Queue};
 use super::{PackKind, StoreError, StoreOptions};
 use crate::block::{Block, Multihash};
 use crate::buffer::BufferPool;
+use crate::disk;
 
 /// A commit of more bytes gets a footer in between, so that recovery never looks far for one.
 const MAX_COMMIT_BYTES: u64 = 64 << 20;
@@ -25,7 +26,6 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     /// For blocks that are read.
     pub(super) buffers: BufferPool,
-    pub(super) disk: Arc<dyn Disk>,
 }
 
 /// The writing end of one kind of packs.
@@ -142,7 +142,8 @@ impl Tail {
         };
         let dir = shared.catalog.dir();
         let path = id.pack_path(dir);
-        let file = disk::open_direct(&path, true).map_err(|source| {
+        let disk = shared.catalog.disk();
+        let file = open_direct(disk, &path, true).map_err(|source| {
             if disk::is_full(&source) {
                 StoreError::Full {
                     path: dir.to_owned(),
@@ -152,7 +153,7 @@ impl Tail {
             }
         })?;
         *next_number += 1;
-        disk::sync_dir(dir)
+        disk.sync_dir(dir)
             .map_err(|source| shared.queue.fail(StoreError::io("syncing", dir, source)))?;
 
         let salt = rand::random();

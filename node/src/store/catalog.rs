@@ -19,6 +19,7 @@ use super::layout::PackId;
 use super::open::OpenPack;
 use super::{PackKind, StoreError};
 use crate::block::Multihash;
+use crate::disk::Disk;
 
 /// Files kept open for reading: fewer than the usual limit of 1,024 per process.
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
@@ -39,6 +40,7 @@ pub(super) struct Located {
 #[derive(Debug)]
 pub(super) struct Catalog {
     dir: PathBuf,
+    disk: Arc<dyn Disk>,
     pub(super) damage: Damage,
     in_use: [Mutex<InUse>; 2],
     packs: RwLock<Packs>,
@@ -52,10 +54,11 @@ struct Packs {
 }
 
 impl Catalog {
-    pub(super) fn new(dir: &Path) -> Self {
+    pub(super) fn new(dir: &Path, disk: Arc<dyn Disk>) -> Self {
         Self {
             dir: dir.to_owned(),
-            damage: Damage::new(dir),
+            damage: Damage::new(dir, Arc::clone(&disk)),
+            disk,
             in_use: Default::default(),
             packs: RwLock::default(),
             files: Mutex::new(LruCache::new(OPEN_FILES)),
@@ -64,6 +67,10 @@ impl Catalog {
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
     }
 
     pub(super) fn add_open(&self, pack: Arc<OpenPack>) {

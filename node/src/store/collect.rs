@@ -18,7 +18,7 @@ use super::catalog::Located;
 use super::index::{PackIndex, Place};
 use super::layout::{Entry, PackId};
 use super::recover::{Trust, recover};
-use super::{PackKind, Store, StoreError, disk};
+use super::{PackKind, Store, StoreError};
 use crate::block::IDENTITY;
 use crate::pace::Pace;
 
@@ -340,14 +340,16 @@ impl Store {
 
 /// The index first: a pack without one is only indexed again when a crash comes in between.
 fn remove_files(store: &Store, id: PackId) -> Result<(), StoreError> {
-    let dir = store.inner.shared.catalog.dir();
+    let catalog = &store.inner.shared.catalog;
+    let (disk, dir) = (catalog.disk(), catalog.dir());
     for path in [id.index_path(dir), id.damage_path(dir), id.pack_path(dir)] {
-        match std::fs::remove_file(&path) {
+        match disk.remove(&path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 return Err(StoreError::io("removing", &path, source));
             }
             _ => {}
         }
     }
-    disk::sync_dir(dir).map_err(|source| StoreError::io("syncing", dir, source))
+    disk.sync_dir(dir)
+        .map_err(|source| StoreError::io("syncing", dir, source))
 }

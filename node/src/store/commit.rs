@@ -88,7 +88,7 @@ pub(super) fn run_round(
         if before >= end {
             continue;
         }
-        if let Err(source) = shared.disk.sync_data(&pack.file()) {
+        if let Err(source) = shared.catalog.disk().sync(&pack.file()) {
             let error = StoreError::io("syncing", &pack.path, source);
             return Err(shared.queue.fail(error));
         }

@@ -6,12 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 
 use super::layout::{Fields, PackId};
+use crate::disk::Disk;
 
 /// Newest format of a record known here.
 const FORMAT: u32 = 1;
@@ -20,14 +22,16 @@ const RECORD_LEN: usize = 16;
 #[derive(Debug)]
 pub(super) struct Damage {
     dir: PathBuf,
+    disk: Arc<dyn Disk>,
     /// Pack, and offset of the block's bytes in it.
     places: RwLock<BTreeSet<(PackId, u64)>>,
 }
 
 impl Damage {
-    pub(super) fn new(dir: &Path) -> Self {
+    pub(super) fn new(dir: &Path, disk: Arc<dyn Disk>) -> Self {
         Self {
             dir: dir.to_owned(),
+            disk,
             places: RwLock::default(),
         }
     }
@@ -44,14 +48,16 @@ impl Damage {
         }
         let path = pack.damage_path(&self.dir);
         tracing::error!(pack = %pack.pack_path(&self.dir).display(), offset, "a block is damaged");
-        let noted = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&path)
-            .and_then(|mut file| file.write_all(&record(offset)));
-        if let Err(error) = noted {
+        if let Err(error) = self.append(&path, offset) {
             tracing::warn!(path = %path.display(), %error, "cannot note a damaged block");
         }
+    }
+
+    fn append(&self, path: &Path, offset: u64) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let file = self.disk.open(path, options.append(true).create(true))?;
+        let end = file.metadata()?.len();
+        self.disk.write_at(&file, &record(offset), end)
     }
 
     /// Takes over what earlier runs noted of a pack that ends at `end`. What lay behind was cut off
@@ -70,7 +76,9 @@ impl Damage {
             .collect();
         if offsets.len() * RECORD_LEN != bytes.len() {
             let kept: Vec<u8> = offsets.iter().flat_map(|offset| record(*offset)).collect();
-            std::fs::write(&path, kept)?;
+            let mut options = OpenOptions::new();
+            let file = self.disk.open(&path, options.write(true).truncate(true))?;
+            self.disk.write_at(&file, &kept, 0)?;
         }
         let places = offsets.into_iter().map(|offset| (pack, offset));
         self.places.write().extend(places);
@@ -98,6 +106,7 @@ fn parse(record: &[u8]) -> Option<u64> {
 mod tests {
     use super::super::PackKind;
     use super::*;
+    use crate::disk::FileSystem;
 
     const PACK: PackId = PackId {
         kind: PackKind::Kept,
@@ -107,7 +116,7 @@ mod tests {
     #[test]
     fn notes_are_there_after_reopen_except_behind_a_cut_and_torn_ones() {
         let dir = tempfile::tempdir().unwrap();
-        let damage = Damage::new(dir.path());
+        let damage = Damage::new(dir.path(), Arc::new(FileSystem));
         for offset in [5_000, 9_000, 5_000] {
             damage.note(PACK, offset);
         }
@@ -118,7 +127,7 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
 
         for _ in 0..2 {
-            let damage = Damage::new(dir.path());
+            let damage = Damage::new(dir.path(), Arc::new(FileSystem));
             damage.load(PACK, 9_000).unwrap();
             assert!(damage.contains(PACK, 5_000));
             assert!(!damage.contains(PACK, 9_000));

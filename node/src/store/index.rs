@@ -4,17 +4,17 @@
 //! passes the filter reads one bucket. Everything here can be rebuilt from the pack.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::path::Path;
 
 use fixedbitset::FixedBitSet;
 use xorf::{BinaryFuse16, Descriptor, Filter};
 
 use super::PackKind;
-use super::disk::sync_dir;
 use super::layout::{Entry, Fields, PackId, read_full};
 use crate::block::Multihash;
+use crate::disk::Disk;
 
 /// Newest index format known here.
 const FORMAT: u32 = 1;
@@ -170,6 +170,7 @@ impl PackIndex {
 
 /// Writes the index of a sealed pack: whole, or not at all. Loads what it wrote.
 pub(super) fn write(
+    disk: &dyn Disk,
     dir: &Path,
     id: PackId,
     pack_len: u64,
@@ -178,11 +179,12 @@ pub(super) fn write(
     let bytes = encode(id, pack_len, entries);
     let path = id.index_path(dir);
     let temporary = path.with_extension("idx.tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, &path)?;
-    sync_dir(dir)?;
+    let mut options = OpenOptions::new();
+    let file = disk.open(&temporary, options.write(true).create(true).truncate(true))?;
+    disk.write_at(&file, &bytes, 0)?;
+    disk.sync(&file)?;
+    disk.rename(&temporary, &path)?;
+    disk.sync_dir(dir)?;
     match PackIndex::load(&path, id) {
         Ok(index) => Ok(index),
         Err(LoadError::Io(error)) => Err(error),
@@ -419,6 +421,7 @@ fn parse_entry(entry: &[u8]) -> Option<(&[u8], Place)> {
 mod tests {
     use super::*;
     use crate::block::{RAW, cid_of};
+    use crate::disk::FileSystem;
 
     const PACK: PackId = PackId {
         kind: PackKind::Kept,
@@ -444,7 +447,7 @@ mod tests {
         for count in [0, 1, 2, 3, 5_000] {
             let dir = tempfile::tempdir().unwrap();
             let entries = entries(count);
-            let index = write(dir.path(), PACK, 1 << 20, &entries).unwrap();
+            let index = write(&FileSystem, dir.path(), PACK, 1 << 20, &entries).unwrap();
             let file = File::open(PACK.index_path(dir.path())).unwrap();
             let mut numbers = std::collections::HashSet::new();
             for (key, place) in &entries {
@@ -462,7 +465,7 @@ mod tests {
     #[test]
     fn a_flipped_byte_anywhere_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
-        write(dir.path(), PACK, 1 << 20, &entries(300)).unwrap();
+        write(&FileSystem, dir.path(), PACK, 1 << 20, &entries(300)).unwrap();
         let path = PACK.index_path(dir.path());
         let whole = std::fs::read(&path).unwrap();
         for at in (0..whole.len()).step_by(7) {
@@ -480,7 +483,7 @@ mod tests {
     #[test]
     fn a_truncated_index_is_damaged() {
         let dir = tempfile::tempdir().unwrap();
-        write(dir.path(), PACK, 1 << 20, &entries(30)).unwrap();
+        write(&FileSystem, dir.path(), PACK, 1 << 20, &entries(30)).unwrap();
         let path = PACK.index_path(dir.path());
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..1000]).unwrap();

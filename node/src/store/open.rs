@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::disk;
+use super::direct::open_buffered;
 use super::index::Place;
 use super::layout::{Entry, PackId};
 use crate::block::Multihash;
+use crate::disk::Disk;
 
 /// A pack without index file.
 #[derive(Debug)]
@@ -70,8 +71,8 @@ impl OpenPack {
     }
 
     /// Gives up direct I/O for this pack.
-    pub(super) fn reopen_buffered(&self) -> io::Result<Arc<File>> {
-        let file = Arc::new(disk::open_buffered(&self.path)?);
+    pub(super) fn reopen_buffered(&self, disk: &dyn Disk) -> io::Result<Arc<File>> {
+        let file = Arc::new(open_buffered(disk, &self.path)?);
         *self.file.write() = Arc::clone(&file);
         Ok(file)
     }

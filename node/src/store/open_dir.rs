@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use super::append::Appender;
 use super::catalog::Catalog;
-use super::disk;
+use super::direct::open_direct;
 use super::index::{self, LoadError, PackIndex};
 use super::layout::PackId;
 use super::open::OpenPack;
 use super::recover::{Found, Trust, recover};
 use super::{PackKind, Recovery, StoreError};
+use crate::disk::Disk;
 
 /// The files of one pack.
 #[derive(Debug, Default)]
@@ -26,7 +27,8 @@ pub(super) fn open_dir(
     dir: &Path,
     catalog: &Catalog,
 ) -> Result<([Appender; 2], Recovery), StoreError> {
-    let files = list(dir)?;
+    let disk = catalog.disk();
+    let files = list(disk, dir)?;
     let mut recovery = Recovery::default();
     let mut appenders = PackKind::ALL.map(|kind| {
         let newest = files.keys().filter(|id| id.kind == kind).max();
@@ -60,7 +62,7 @@ pub(super) fn open_dir(
         }
         let trust = if complete { Trust::All } else { Trust::Synced };
         let Some(found) = recover(&id.pack_path(dir), id, trust)? else {
-            set_aside(dir, id, pack_len)?;
+            set_aside(disk, dir, id, pack_len)?;
             continue;
         };
         let appender = &mut appenders[id.kind.slot()];
@@ -96,6 +98,7 @@ fn open_pack(
     catalog: &Catalog,
     resume: impl FnOnce(Arc<OpenPack>, &Found) -> bool,
 ) -> Result<(), StoreError> {
+    let disk = catalog.disk();
     let path = id.pack_path(dir);
     if found.torn > 0 {
         tracing::warn!(pack = %path.display(), bytes = found.torn, "cut an unfinished commit off");
@@ -107,15 +110,14 @@ fn open_pack(
         recovery.unlisted_blocks += blocks;
     }
     // Synced even when nothing was cut: what the last run wrote may still be on its way.
-    let file = OpenOptions::new()
-        .write(true)
-        .open(&path)
+    let file = disk
+        .open(&path, OpenOptions::new().write(true))
         .map_err(|source| StoreError::io("opening", &path, source))?;
     if found.end < pack_len {
-        file.set_len(found.end)
+        disk.set_len(&file, found.end)
             .map_err(|source| StoreError::io("truncating", &path, source))?;
     }
-    file.sync_all()
+    disk.sync(&file)
         .map_err(|source| StoreError::io("syncing", &path, source))?;
 
     load_damage(catalog, id, found.end);
@@ -124,7 +126,7 @@ fn open_pack(
     }
     recovery.damaged_blocks += found.damaged.len();
 
-    let file = disk::open_direct(&path, false)
+    let file = open_direct(disk, &path, false)
         .map_err(|source| StoreError::io("opening", &path, source))?;
     let pack = OpenPack::new(id, path, found.salt, file, found.end, &found.entries);
     let pack = Arc::new(pack);
@@ -133,7 +135,7 @@ fn open_pack(
         return Ok(());
     }
     // Without room for the index the pack is served from memory, and indexed at the next open.
-    match index::write(dir, id, found.end, &index::places(&found.entries)) {
+    match index::write(disk, dir, id, found.end, &index::places(&found.entries)) {
         Ok(index) => catalog.seal(index),
         Err(error) => {
             tracing::warn!(index = %id.index_path(dir).display(), %error, "cannot write an index");
@@ -151,21 +153,21 @@ fn load_damage(catalog: &Catalog, id: PackId, end: u64) {
 }
 
 /// Nothing could be read from the pack. An empty file goes, anything else is kept under another name.
-fn set_aside(dir: &Path, id: PackId, pack_len: u64) -> Result<(), StoreError> {
+fn set_aside(disk: &dyn Disk, dir: &Path, id: PackId, pack_len: u64) -> Result<(), StoreError> {
     let path = id.pack_path(dir);
     // Its number may be given to another pack.
-    drop(std::fs::remove_file(id.damage_path(dir)));
+    drop(disk.remove(&id.damage_path(dir)));
     let done = if pack_len == 0 {
-        std::fs::remove_file(&path)
+        disk.remove(&path)
     } else {
         let aside = path.with_extension("car.damaged");
         tracing::error!(pack = %aside.display(), "a pack has no readable block and was set aside");
-        std::fs::rename(&path, aside)
+        disk.rename(&path, &aside)
     };
     done.map_err(|source| StoreError::io("setting aside", &path, source))
 }
 
-fn list(dir: &Path) -> Result<BTreeMap<PackId, PackFiles>, StoreError> {
+fn list(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<PackId, PackFiles>, StoreError> {
     let failed = |source| StoreError::io("listing", dir, source);
     let mut files: BTreeMap<PackId, PackFiles> = BTreeMap::new();
     for entry in std::fs::read_dir(dir).map_err(failed)? {
@@ -180,7 +182,7 @@ fn list(dir: &Path) -> Result<BTreeMap<PackId, PackFiles>, StoreError> {
                 files.entry(id).or_default().pack_len = Some(len);
             }
             "idx" => files.entry(id).or_default().has_index = true,
-            "idx.tmp" => std::fs::remove_file(entry.path()).map_err(failed)?,
+            "idx.tmp" => disk.remove(&entry.path()).map_err(failed)?,
             _ => {}
         }
     }

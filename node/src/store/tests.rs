@@ -571,6 +571,30 @@ impl Default for FaultyDisk {
 }
 
 impl Disk for FaultyDisk {
+    fn open(&self, path: &Path, options: &OpenOptions) -> io::Result<File> {
+        FileSystem.open(path, options)
+    }
+
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
+        FileSystem.set_len(file, len)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        FileSystem.sync_dir(dir)
+    }
+
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        FileSystem.make_dir(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        FileSystem.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        FileSystem.remove(path)
+    }
+
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         if self.refuse_once.swap(false, Ordering::Relaxed) {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -583,11 +607,11 @@ impl Disk for FaultyDisk {
         FileSystem.write_at(file, bytes, offset)
     }
 
-    fn sync_data(&self, file: &File) -> io::Result<()> {
+    fn sync(&self, file: &File) -> io::Result<()> {
         if self.sync_fails.load(Ordering::Relaxed) {
             return Err(io::Error::other("injected"));
         }
-        FileSystem.sync_data(file)
+        FileSystem.sync(file)
     }
 
     fn free(&self, _: &Path) -> io::Result<u64> {

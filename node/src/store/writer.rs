@@ -13,9 +13,10 @@ use parking_lot::{Condvar, Mutex};
 use super::StoreError;
 use super::buffer::Buffer;
 use super::catalog::Catalog;
-use super::disk::{self, Disk};
+use super::direct::refuses_direct;
 use super::index;
 use super::open::OpenPack;
+use crate::disk::{self, Disk};
 
 /// Buffers that wait for the disk before `put` waits too.
 const MAX_QUEUED: usize = 3;
@@ -179,9 +180,9 @@ impl Queue {
 }
 
 /// The body of the writer thread.
-pub(super) fn run(queue: &Queue, catalog: &Catalog, disk: &dyn Disk) {
+pub(super) fn run(queue: &Queue, catalog: &Catalog) {
     while let Some(job) = queue.next() {
-        match perform(&job, catalog, disk) {
+        match perform(&job, catalog) {
             Ok(()) => queue.finish(job),
             Err(full @ StoreError::Full { .. }) => queue.put_back(job, full),
             Err(error) => {
@@ -192,7 +193,8 @@ pub(super) fn run(queue: &Queue, catalog: &Catalog, disk: &dyn Disk) {
     }
 }
 
-fn perform(job: &Job, catalog: &Catalog, disk: &dyn Disk) -> Result<(), StoreError> {
+fn perform(job: &Job, catalog: &Catalog) -> Result<(), StoreError> {
+    let disk = catalog.disk();
     match job {
         Job::Write {
             pack,
@@ -204,9 +206,9 @@ fn perform(job: &Job, catalog: &Catalog, disk: &dyn Disk) -> Result<(), StoreErr
             pack.written(offset + buffer.len() as u64);
         }
         Job::Seal { pack } => {
-            disk.sync_data(&pack.file())
+            disk.sync(&pack.file())
                 .map_err(|source| StoreError::io("syncing", &pack.path, source))?;
-            let index = index::write(catalog.dir(), pack.id, pack.len(), &pack.places())
+            let index = index::write(disk, catalog.dir(), pack.id, pack.len(), &pack.places())
                 .map_err(|source| failure("writing the index of", &pack.path, source))?;
             catalog.seal(index);
         }
@@ -216,8 +218,8 @@ fn perform(job: &Job, catalog: &Catalog, disk: &dyn Disk) -> Result<(), StoreErr
 
 fn write(pack: &OpenPack, bytes: &[u8], offset: u64, disk: &dyn Disk) -> io::Result<()> {
     match disk.write_at(&pack.file(), bytes, offset) {
-        Err(error) if disk::refuses_direct(&error) => {
-            let file = pack.reopen_buffered()?;
+        Err(error) if refuses_direct(&error) => {
+            let file = pack.reopen_buffered(disk)?;
             disk.write_at(&file, bytes, offset)
         }
         written => written,

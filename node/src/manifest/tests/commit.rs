@@ -30,9 +30,10 @@ fn failed_condition_changes_nothing() {
 
 /// What each of these changes is answered when all wait for the writer at the same time.
 fn commit_together(dir: &Path, changes: Vec<Change>) -> Vec<Result<u64, ManifestError>> {
-    files::make_dir(dir).unwrap();
-    let (index, journal, _) = recover::open(dir, &OPTIONS).unwrap();
-    let writer = Writer::new(dir.to_owned(), index, journal, OPTIONS);
+    let disk: Arc<dyn Disk> = Arc::new(FileSystem);
+    files::make_dir(disk.as_ref(), dir).unwrap();
+    let (index, journal, _) = recover::open(&disk, dir, &OPTIONS).unwrap();
+    let writer = Writer::new(disk, dir.to_owned(), index, journal, OPTIONS);
     let (requests, receiver) = mpsc::channel(QUEUE);
     let send = |change| {
         let (reply, answer) = oneshot::channel();

@@ -1,0 +1,101 @@
+//! What store and manifest ask of the file system to write. A seam: only tests replace it, to let
+//! operations fail and to see what was synced.
+
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::Path;
+
+/// Everything that changes files, and the free space. Reads go to the file system itself.
+pub trait Disk: fmt::Debug + Send + Sync {
+    /// Opens or makes a file for writing.
+    fn open(&self, path: &Path, options: &OpenOptions) -> io::Result<File>;
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Cuts the file.
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
+    /// Makes the file's bytes and length durable.
+    fn sync(&self, file: &File) -> io::Result<()>;
+    /// Makes new, renamed and removed entries of `dir` durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes a directory for its owner only, and those above it.
+    fn make_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Renames a file or directory.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Bytes that may still be written below `dir`.
+    fn free(&self, dir: &Path) -> io::Result<u64>;
+}
+
+/// The file system itself.
+#[derive(Debug)]
+pub struct FileSystem;
+
+impl Disk for FileSystem {
+    fn open(&self, path: &Path, options: &OpenOptions) -> io::Result<File> {
+        options.open(path)
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
+        file.set_len(len)
+    }
+
+    fn sync(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn free(&self, dir: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// Whether an error means that there is no room: worth trying again later.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// Writes a file from its start to its end.
+#[derive(Debug)]
+pub(crate) struct Sequential<'a> {
+    pub(crate) disk: &'a dyn Disk,
+    pub(crate) file: File,
+    pub(crate) at: u64,
+}
+
+impl Write for Sequential<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.disk.write_at(&self.file, bytes, self.at)?;
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

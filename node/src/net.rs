@@ -492,6 +492,17 @@ fn swarm(
     Ok(Swarm::new(transports, behaviour, peer, settings))
 }
 
+/// Looks at all addresses in the settings, be the network used or not.
+///
+/// # Errors
+/// [`NetError::Address`] for the first one that is none.
+pub fn check_addresses(config: &NetworkConfig) -> Result<(), NetError> {
+    for addresses in [&config.listen, &config.announce, &config.bootstrap] {
+        parse_all(addresses)?;
+    }
+    Ok(())
+}
+
 fn parse_all(addresses: &[String]) -> Result<Vec<Multiaddr>, NetError> {
     addresses
         .iter()

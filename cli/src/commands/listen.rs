@@ -4,12 +4,17 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use duka_config::Flag;
+use duka_gateway::control::failure::Failure;
+use duka_node::net;
+
+use crate::context::Context;
+use crate::error::CliError;
 
 /// Where a node listens and whom it dials first.
 #[derive(Debug, Args)]
 pub(crate) struct ListenArgs {
     /// Where the gateway listens, such as 127.0.0.1:8899; port 0 lets the system choose
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = gateway_address)]
     gateway: Option<SocketAddr>,
 
     /// Where peers connect, such as /ip4/0.0.0.0/tcp/4101; may be given several times
@@ -44,4 +49,14 @@ impl ListenArgs {
         }
         flags
     }
+}
+
+fn gateway_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "it must be an IP address and a port, such as 127.0.0.1:8899")
+}
+
+/// Refuses addresses that are none, before anything is made; without a network, too.
+pub(super) fn check_addresses(cx: &Context) -> Result<(), CliError> {
+    Ok(net::check_addresses(&cx.config().network).map_err(Failure::from)?)
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::listen::ListenArgs;
+use super::listen::{ListenArgs, check_addresses};
 use super::serving::Serving;
 use crate::context::{Context, Signals};
 use crate::error::CliError;
@@ -27,6 +27,7 @@ pub(crate) struct Serve {
 /// Serves until a signal.
 pub(crate) async fn run(_args: Serve, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
     let mut signals = Signals::new()?;
+    check_addresses(cx)?;
     cx.init(ui)?;
     let serving = Serving::start(cx, cx.config()).await?;
     let (gateway, name) = (&serving.gateway, serving.node.shop_name());

@@ -16,7 +16,7 @@ use duka_node::publish::Published;
 use serde_json::json;
 
 use super::import::{absolute, readable};
-use super::listen::ListenArgs;
+use super::listen::{ListenArgs, check_addresses};
 use super::serving::Serving;
 use crate::context::{Context, Signals, back_up, wait_for_head};
 use crate::error::CliError;
@@ -47,6 +47,7 @@ pub(crate) async fn run(args: Up, cx: &Context, ui: &mut Ui) -> Result<(), CliEr
     // Before anything is made: a mistyped name leaves no shop behind.
     readable(&folder)?;
     let product = product_of(&folder)?;
+    check_addresses(cx)?;
     let made = node::init(&cx.data_dir).map_err(Failure::from)?;
     if made.origin == keys::Origin::Restored {
         let name = keys::name_of(&made.keys.shop);

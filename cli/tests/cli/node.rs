@@ -1,8 +1,11 @@
 //! Commands over a data directory, in this process and through a running node.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -35,9 +38,8 @@ impl Node {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut events = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-        let ready = events.find(|event| event["type"] == "ready").unwrap();
+        let ready = events(&mut child).find(|event| event["type"] == "ready");
+        let ready = ready.unwrap();
         (Self(child), ready)
     }
 
@@ -55,6 +57,12 @@ impl Drop for Node {
         let _killed = self.0.kill();
         let _waited = self.0.wait();
     }
+}
+
+/// The events that a process prints with `--json`.
+fn events(child: &mut Child) -> impl Iterator<Item = Value> + use<> {
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap())
 }
 
 fn offline(home: &Home, arguments: &[&str]) -> Output {
@@ -233,6 +241,110 @@ fn publish_that_waits_for_input_ends_at_once() {
     assert_eq!(output.code, 124, "{}", output.stderr);
     assert!(!output.stderr.contains("abandoned"), "{}", output.stderr);
     drop(writer);
+}
+
+#[test]
+fn ctrl_c_while_publish_waits_for_input_exits_with_130() {
+    let home = Home::new();
+    let mut command = home.command();
+    command
+        .args(["--json", "--progress", "always"])
+        .args(["publish", "-", "--name", "x", "--product", "p"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut publish = Node(command.spawn().unwrap());
+    let mut input = publish.0.stdin.take().unwrap();
+    let enough = Arc::new(AtomicBool::new(false));
+    let writer = std::thread::spawn({
+        let enough = enough.clone();
+        move || {
+            while !enough.load(Ordering::Relaxed) {
+                input.write_all(&[0; 1 << 16]).unwrap();
+            }
+            input
+        }
+    });
+    // When it tells progress, it reads and handles signals.
+    let mut events = events(&mut publish.0);
+    assert!(events.any(|event| event["type"] == "progress"));
+    enough.store(true, Ordering::Relaxed);
+    let input = writer.join().unwrap();
+    assert_eq!(publish.stop(Signal::INT), Some(130));
+    drop(input);
+}
+
+/// Runs a command that must end by itself instead of serving: its exit code, and its last event.
+#[track_caller]
+fn refused_to_serve(home: &Home, line: &str) -> (Option<i32>, Value) {
+    let mut command = home.command();
+    command
+        .arg("--json")
+        .args(line.split(' '))
+        .env("DUKA_NETWORK_BOOTSTRAP", ",")
+        .env("DUKA_NETWORK_UPNP", "false")
+        .stdout(Stdio::piped());
+    let mut node = Node(command.spawn().unwrap());
+    let mut ends = events(&mut node.0)
+        .filter(|event| ["ready", "error"].contains(&event["type"].as_str().unwrap()));
+    let last = ends.next().unwrap();
+    assert_eq!(last["type"], "error", "{line} serves");
+    (node.0.wait().unwrap().code(), last)
+}
+
+#[test]
+fn addresses_that_are_none_are_a_wrong_command_line_offline_too() {
+    let home = Home::new();
+    write(&home.path().join("file"), "content");
+    for wrong in [
+        "--gateway 127.0.0.1:0 --listen junk",
+        "--gateway 127.0.0.1:0 --listen /ip4/127.0.0.1/tcp/junk",
+        "--gateway 127.0.0.1:0 --listen /ip4/127.0.0.1/tcp/0 --bootstrap junk",
+        "--gateway junk --listen /ip4/127.0.0.1/tcp/0",
+    ] {
+        for command in ["serve", "--offline serve", "up file", "--offline up file"] {
+            let line = format!("{command} {wrong}");
+            let (code, error) = refused_to_serve(&home, &line);
+            assert_eq!(code, Some(2), "{line}: {error}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains("junk"), "{line}: {message}");
+        }
+    }
+    assert!(!home.path().join(".local").exists(), "a shop was made");
+}
+
+#[test]
+fn a_port_that_another_process_has_is_named_with_what_to_do() {
+    let home = Home::new();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let tcp_port = tcp.local_addr().unwrap().port();
+    let udp_port = udp.local_addr().unwrap().port();
+    let free = "--gateway 127.0.0.1:0 --listen";
+    for (line, address, flag) in [
+        (
+            format!("serve {free} /ip4/127.0.0.1/tcp/{tcp_port}"),
+            format!("/ip4/127.0.0.1/tcp/{tcp_port}"),
+            "--listen",
+        ),
+        (
+            format!("serve {free} /ip4/127.0.0.1/udp/{udp_port}/quic-v1"),
+            format!("/ip4/127.0.0.1/udp/{udp_port}/quic-v1"),
+            "--listen",
+        ),
+        (
+            format!("--offline serve --gateway 127.0.0.1:{tcp_port}"),
+            format!("127.0.0.1:{tcp_port}"),
+            "--gateway",
+        ),
+    ] {
+        let (code, error) = refused_to_serve(&home, &line);
+        assert_eq!(code, Some(1), "{line}: {error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(&address), "{line}: {message}");
+        assert!(message.contains("in use"), "{line}: {message}");
+        let hint = format!("give {flag} another address, or port 0");
+        assert_eq!(error["hints"][0], hint.as_str(), "{line}");
+    }
 }
 
 #[test]

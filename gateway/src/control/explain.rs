@@ -232,7 +232,7 @@ impl Explain for NetError {
             ),
             Self::Listen { .. } => (
                 Code::Other,
-                Some("another program has the port: give --listen another one, or port 0"),
+                Some("give --listen another address, or port 0"),
             ),
             Self::Address { .. } => (
                 Code::Usage,

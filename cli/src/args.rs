@@ -161,14 +161,11 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// A command without subcommands shows its examples before anything else.
+    /// Every command shows its examples before anything else.
     #[test]
     fn help_of_every_command_begins_with_three_examples() {
         fn check(command: &clap::Command) {
-            if command.has_subcommands() {
-                command.get_subcommands().for_each(check);
-                return;
-            }
+            command.get_subcommands().for_each(check);
             let help = command.get_long_about().map(ToString::to_string);
             let examples = help.iter().flat_map(|text| text.lines());
             let examples = examples

@@ -115,8 +115,8 @@ async fn newest_record(source: &TrustlessSource, name: &Name) -> Result<Record, 
         (None, Some(error), _) => Err(Failure::from(error)
             .hint("ask another gateway with --gateway URL")
             .into()),
-        (None, None, Some((gateway, reason))) => {
-            let message = format!("{gateway} was asked for the record of {name}, but {reason}");
+        (None, None, Some((gateway, silence))) => {
+            let message = format!("{gateway} was asked for the record of {name}, but {silence}");
             Err(CliError::new(Code::Temporary, message)
                 .hint("try again, or ask another gateway with --gateway URL"))
         }

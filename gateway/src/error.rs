@@ -8,6 +8,7 @@ use cid::Cid;
 use duka_node::dag::DagError;
 use duka_node::name::NameError;
 use duka_node::source::FetchError;
+use duka_node::source::trustless::Silence;
 use http::{HeaderValue, StatusCode, header};
 
 use crate::body::{Body, BodyError};
@@ -97,6 +98,10 @@ impl GatewayError {
             Self::IndexNotFile { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::Unsupported { .. } | Self::NotALink { .. } => StatusCode::NOT_IMPLEMENTED,
+            Self::Name(NameError::Silent { silence, .. }) => match silence {
+                Silence::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+                Silence::Failed => StatusCode::BAD_GATEWAY,
+            },
             Self::UnknownName { .. }
             | Self::BadValue { .. }
             | Self::Name(_)
@@ -127,6 +132,7 @@ impl GatewayError {
                 "Fetch the block itself with ?format=raw, or the DAG with ?format=car, and convert it yourself."
             }
             Self::NotALink { .. } => "Ask for the document that holds the value.",
+            Self::Name(NameError::Silent { .. }) => "Try again in a minute.",
             Self::BadValue { .. } | Self::Name(_) => {
                 "Ask whoever published the name, or try again later."
             }
@@ -329,5 +335,20 @@ mod tests {
         let response = GatewayError::from(busy).into_response("/", false, false);
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()[header::RETRY_AFTER], "60");
+    }
+
+    #[test]
+    fn a_name_that_a_silent_gateway_may_know_is_worth_another_try() {
+        for (silence, status) in [(Silence::TimedOut, 504), (Silence::Failed, 502)] {
+            let name = "k51qzi5uqu5din1fzgppghdhrbw1ijlkaj8n70ld7z4uh6erh9l2a2e1lg6j64";
+            let silent = NameError::Silent {
+                name: name.parse().unwrap(),
+                gateway: "http://gateway.example".parse().unwrap(),
+                silence,
+            };
+            let response = GatewayError::from(silent).into_response("/", false, false);
+            assert_eq!(response.status(), status);
+            assert!(response.headers().contains_key(header::RETRY_AFTER));
+        }
     }
 }

@@ -90,7 +90,7 @@ impl Backend for NodeBackend {
     }
 
     async fn resolve_name(&self, name: &Name) -> Result<ResolvedName, NameError> {
-        self.node.resolve_name(name).await
+        self.node.resolve_name(name, &[]).await
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use url::Url;
 
 use crate::dag::path::{ContentPath, Root};
 use crate::ipns::{self, Record, RecordError};
@@ -19,17 +19,15 @@ use crate::manifest::change::{Change, Conflict, Expect, Op};
 use crate::manifest::record::NameRecord;
 use crate::net::NetError;
 use crate::node::Node;
-use crate::source::trustless::TrustlessSource;
+use crate::source::trustless::{Silence, TrustlessSource};
 
-use lookups::Found;
+use lookups::Ended;
 pub(crate) use lookups::Lookups;
 
 /// How long a resolved name may be cached, by default as Kubo's.
 const DEFAULT_TTL: Duration = Duration::from_secs(300);
 /// Names that may lead to one another before it is called a loop (IPNS spec, "recursion").
 const MAX_NAMES: usize = 32;
-/// Time that gateways get to answer.
-const GATEWAY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a name did not resolve, or a record was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +40,16 @@ pub enum NameError {
         name: Name,
         /// Where it was looked for, in words.
         tried: String,
+    },
+    /// Nobody has a valid record of those who answered, and not all did.
+    #[error("{gateway} was asked for the record of {name}, but {silence}")]
+    Silent {
+        /// The name.
+        name: Name,
+        /// Who may have one.
+        gateway: Url,
+        /// Why there was no answer.
+        silence: Silence,
     },
     /// The record is not valid.
     #[error(transparent)]
@@ -79,9 +87,13 @@ pub struct ResolvedName {
     pub max_age: u64,
 }
 
-/// Follows `name` to a content path.
-pub(crate) async fn resolve(node: &Node, name: &Name) -> Result<ResolvedName, NameError> {
-    let record = newest_record(node, name).await?;
+/// Follows `name` to a content path. The gateways in `further` are asked besides the configured ones.
+pub(crate) async fn resolve(
+    node: &Node,
+    name: &Name,
+    further: Option<&TrustlessSource>,
+) -> Result<ResolvedName, NameError> {
+    let record = newest_record(node, name, further).await?;
     let mut max_age = age_limit(&record);
     let mut value = record.value.clone();
     for _ in 0..MAX_NAMES {
@@ -95,7 +107,7 @@ pub(crate) async fn resolve(node: &Node, name: &Name) -> Result<ResolvedName, Na
                 max_age,
             });
         };
-        let further = newest_record(node, next_name).await?;
+        let further = newest_record(node, next_name, further).await?;
         max_age = max_age.min(age_limit(&further));
         value = join(&further.value, &next.segments);
     }
@@ -157,7 +169,11 @@ pub(crate) async fn put(node: &Node, name: &Name, bytes: &[u8]) -> Result<Record
 /// Own names are answered from the manifest. For others everyone is asked; the newest valid record
 /// wins and is kept. A kept one is used without asking until its TTL has passed, and for as long
 /// again while it is asked for.
-async fn newest_record(node: &Node, name: &Name) -> Result<Record, NameError> {
+async fn newest_record(
+    node: &Node,
+    name: &Name,
+    further: Option<&TrustlessSource>,
+) -> Result<Record, NameError> {
     if let Some(known) = known_record(node, name)? {
         if is_own(node, name) || node.network().is_none() || known.age < known.record.ttl {
             return Ok(known.record);
@@ -168,49 +184,65 @@ async fn newest_record(node: &Node, name: &Name) -> Result<Record, NameError> {
         }
     }
     let mut lookup = look_up(node, name);
-    let found = match lookup.wait_for(Option::is_some).await {
-        Ok(found) => found.clone().transpose()?.flatten(),
-        // The node is shutting down.
-        Err(_) => None,
+    let usual = async {
+        match lookup.wait_for(Option::is_some).await {
+            Ok(ended) => ended.clone().transpose(),
+            // The node is shutting down.
+            Err(_) => Ok(None),
+        }
     };
-    found.ok_or_else(|| NameError::NotFound {
-        name: name.clone(),
-        tried: tried(node),
+    let (usual, from_further) = tokio::join!(usual, ask_gateways(further, name));
+    keep_if_newer(node, name, from_further.best).await?;
+    let silent = usual?.flatten().or(from_further.silent);
+    if let Some(known) = known_record(node, name)? {
+        return Ok(known.record);
+    }
+    let name = name.clone();
+    Err(match silent {
+        Some((gateway, silence)) => NameError::Silent {
+            name,
+            gateway,
+            silence,
+        },
+        None => NameError::NotFound {
+            name,
+            tried: tried(node, further),
+        },
     })
 }
 
 /// Joins the lookup of the name that is under way, or starts one, which goes on by itself.
-fn look_up(node: &Node, name: &Name) -> watch::Receiver<Option<Found>> {
+fn look_up(node: &Node, name: &Name) -> watch::Receiver<Option<Ended>> {
     let (found, sender) = node.lookups().join(name);
     if let Some(sender) = sender {
         let (node, name) = (node.clone(), name.clone());
         node.clone().spawn(async move {
-            let newest = refresh(&node, &name).await;
+            let ended = refresh(&node, &name).await;
             node.lookups().ended(&name);
-            sender.send_replace(Some(newest));
+            sender.send_replace(Some(ended));
         });
     }
     found
 }
 
 /// Asks everyone, and keeps what is newer than the known record.
-pub(crate) async fn refresh(node: &Node, name: &Name) -> Found {
-    let known = known_record(node, name)?.map(|known| known.record);
-    let found = ask(node, name).await;
-    if let Some(found) = found
-        && known.is_none_or(|known| ipns::newer(&found, &known))
-    {
-        match keep_newest(node, name, &found).await {
-            // A newer one came meanwhile.
-            Ok(()) | Err(ManifestError::Conflict(Conflict::NameOlder { .. })) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(known_record(node, name)?.map(|known| known.record))
+pub(crate) async fn refresh(node: &Node, name: &Name) -> Ended {
+    let answers = ask(node, name).await;
+    keep_if_newer(node, name, answers.best).await?;
+    Ok(answers.silent)
 }
 
-/// The best valid record that the DHT and the configured gateways have.
-async fn ask(node: &Node, name: &Name) -> Option<Record> {
+/// What those who were asked say of a name.
+#[derive(Default)]
+struct Answers {
+    /// The best valid record.
+    best: Option<Record>,
+    /// One who did not answer.
+    silent: Option<(Url, Silence)>,
+}
+
+/// Asks the DHT and the configured gateways.
+async fn ask(node: &Node, name: &Name) -> Answers {
     let from_network = async {
         match node.network()?.get_record(name).await {
             Ok(record) => record,
@@ -220,25 +252,50 @@ async fn ask(node: &Node, name: &Name) -> Option<Record> {
             }
         }
     };
-    let from_gateways = async {
-        let Some(gateways) = node.gateways() else {
-            return Vec::new();
-        };
-        let answers = timeout(GATEWAY_TIMEOUT, gateways.ipns_record(name)).await;
-        answers.map_or_else(|_| Vec::new(), |records| records.found)
+    let from_gateways = ask_gateways(node.gateways(), name);
+    let (from_network, mut answers) = tokio::join!(from_network, from_gateways);
+    answers.best = newest(answers.best.into_iter().chain(from_network));
+    answers
+}
+
+async fn ask_gateways(gateways: Option<&TrustlessSource>, name: &Name) -> Answers {
+    let Some(gateways) = gateways else {
+        return Answers::default();
     };
-    let (from_network, from_gateways) = tokio::join!(from_network, from_gateways);
+    let records = gateways.ipns_record(name).await;
     let now = Timestamp::now();
-    let valid = from_gateways
-        .iter()
-        .filter_map(|bytes| ipns::verify(name, bytes, now).ok());
-    let mut best = from_network;
-    for record in valid {
-        if best.as_ref().is_none_or(|best| ipns::newer(&record, best)) {
-            best = Some(record);
-        }
+    let verified = |bytes: &Vec<u8>| ipns::verify(name, bytes, now).ok();
+    Answers {
+        best: newest(records.found.iter().filter_map(verified)),
+        silent: records.silent.into_iter().next(),
     }
-    best
+}
+
+fn newest(records: impl Iterator<Item = Record>) -> Option<Record> {
+    records.reduce(|best, record| {
+        if ipns::newer(&record, &best) {
+            record
+        } else {
+            best
+        }
+    })
+}
+
+async fn keep_if_newer(
+    node: &Node,
+    name: &Name,
+    found: Option<Record>,
+) -> Result<(), ManifestError> {
+    let Some(found) = found else { return Ok(()) };
+    let known = known_record(node, name)?;
+    if known.is_some_and(|known| !ipns::newer(&found, &known.record)) {
+        return Ok(());
+    }
+    match keep_newest(node, name, &found).await {
+        // A newer one came meanwhile.
+        Err(ManifestError::Conflict(Conflict::NameOlder { .. })) => Ok(()),
+        kept => kept,
+    }
 }
 
 /// A kept record.
@@ -312,12 +369,12 @@ fn join(value: &str, segments: &[String]) -> String {
     path
 }
 
-fn tried(node: &Node) -> String {
-    match (
-        node.network(),
-        node.gateways().map_or(0, TrustlessSource::count),
-    ) {
-        (None, _) => "the network was not asked".to_owned(),
+fn tried(node: &Node, further: Option<&TrustlessSource>) -> String {
+    let gateways = [node.gateways(), further].into_iter().flatten();
+    let count: usize = gateways.map(TrustlessSource::count).sum();
+    match (node.network(), count) {
+        (None, 0) => "the network was not asked".to_owned(),
+        (None, count) => format!("{count} gateways were asked"),
         (Some(_), 0) => "the DHT was asked".to_owned(),
         (Some(_), count) => format!("the DHT and {count} gateways were asked"),
     }

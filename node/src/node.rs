@@ -329,12 +329,21 @@ impl Node {
         Fetcher::new(self.inner.store.clone(), options.kind, outside)
     }
 
-    /// Resolves a name to the path it leads to.
+    /// Resolves a name to the path it leads to. The gateways in `further` are asked besides the
+    /// configured ones.
     ///
     /// # Errors
-    /// [`NameError::NotFound`] when nobody has a valid record.
-    pub async fn resolve_name(&self, name: &Name) -> Result<ResolvedName, NameError> {
-        name::resolve(self, name).await
+    /// [`NameError::NotFound`] when nobody has a valid record, [`NameError::Silent`] when none is
+    /// found and not everyone answered.
+    pub async fn resolve_name(
+        &self,
+        name: &Name,
+        further: &[Url],
+    ) -> Result<ResolvedName, NameError> {
+        let timeout = self.inner.config.network.limits.block_timeout;
+        let further =
+            (!further.is_empty()).then(|| TrustlessSource::new(further.to_vec(), timeout));
+        name::resolve(self, name, further.as_ref()).await
     }
 
     /// Verifies and keeps a record that someone else signed; tells the network when there is one.

@@ -11,8 +11,13 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::ui::{Ui, count, size};
 
-/// Trees in CAR files
+/// Read and write CAR files
+///
+///     duka car import album.car
+///     duka car export bafy… album.car
+///     duka car export /ipns/k51…/p/album/stable album.car
 #[derive(Debug, Subcommand)]
+#[command(verbatim_doc_comment)]
 pub(crate) enum Car {
     /// Read CAR files and pin their roots
     ///

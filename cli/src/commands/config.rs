@@ -8,8 +8,13 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::ui::Ui;
 
-/// Settings in use
+/// Show and explain the settings in use
+///
+///     duka config show
+///     duka config explain network.listen
+///     duka config show > ~/.config/duka/config.toml
 #[derive(Debug, Subcommand)]
+#[command(verbatim_doc_comment)]
 pub(crate) enum Config {
     /// Print all settings as TOML
     ///

@@ -30,8 +30,9 @@ use crate::ui::{Ui, count, size};
 ///     duka get bafy… --gateway https://a.example --gateway https://b.example
 ///     duka get /ipns/k51…/p/album/1.2 -o album --update
 ///
-/// With a running node peers are asked too. Run again after an interruption, it goes on where it
-/// stopped. The output appears when it is whole, or not at all.
+/// Peers are asked, and the gateways; with gateways and without a running node they alone. Run again
+/// after an interruption, it goes on where it stopped. The output appears when it is whole, or not
+/// at all.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Get {

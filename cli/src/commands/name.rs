@@ -12,10 +12,15 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::ui::Ui;
 
-/// IPNS names
+/// Publish and resolve IPNS names
+///
+///     duka name resolve k51…
+///     duka name publish bafy…
+///     duka name put k51… shop.ipns-record
 #[derive(Debug, Subcommand)]
+#[command(verbatim_doc_comment)]
 pub(crate) enum Name {
-    /// Point the name of this node's peer key to a path; the shop's own name is kept by `publish`
+    /// Point the name of this node's peer key to a path; `duka publish` keeps the shop's own name
     ///
     ///     duka name publish bafy…
     ///     duka name publish /ipfs/bafy…/photos
@@ -36,7 +41,7 @@ pub(crate) enum Name {
     ///     duka --json name resolve k51…
     #[command(verbatim_doc_comment)]
     Resolve {
-        /// Name
+        /// The name: k51… or 12D3KooW…
         name: String,
     },
 
@@ -47,7 +52,7 @@ pub(crate) enum Name {
     ///     duka --offline name put k51… shop.ipns-record
     #[command(verbatim_doc_comment)]
     Put {
-        /// Name
+        /// The name: k51… or 12D3KooW…
         name: String,
         /// File with the record (application/vnd.ipfs.ipns-record)
         file: PathBuf,

@@ -8,8 +8,13 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::ui::{Ui, count, size};
 
-/// What is kept
+/// Keep trees, give them up, and list those that are kept
+///
+///     duka pin add bafy…
+///     duka pin rm bafy…
+///     duka pin ls
 #[derive(Debug, Subcommand)]
+#[command(verbatim_doc_comment)]
 pub(crate) enum Pin {
     /// Fetch a tree and keep it
     ///

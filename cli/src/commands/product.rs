@@ -9,8 +9,13 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::ui::Ui;
 
-/// The products of the shop and their versions
+/// Show the products of the shop and their versions, and withdraw a version
+///
+///     duka product list
+///     duka product history album
+///     duka product yank album 1.2
 #[derive(Debug, Subcommand)]
+#[command(verbatim_doc_comment)]
 pub(crate) enum Product {
     /// List all products: id, title, price, releases
     ///
@@ -27,7 +32,7 @@ pub(crate) enum Product {
     ///     duka --data-dir /srv/shop product show album
     #[command(verbatim_doc_comment)]
     Show {
-        /// Product id
+        /// Product id, as in `duka product list`
         id: ProductId,
     },
 
@@ -38,7 +43,7 @@ pub(crate) enum Product {
     ///     duka product history album | tail -1
     #[command(verbatim_doc_comment)]
     History {
-        /// Product id
+        /// Product id, as in `duka product list`
         id: ProductId,
     },
 
@@ -49,9 +54,9 @@ pub(crate) enum Product {
     ///     duka --data-dir /srv/shop product yank album 1.2
     #[command(verbatim_doc_comment)]
     Yank {
-        /// Product id
+        /// Product id, as in `duka product list`
         id: ProductId,
-        /// Version
+        /// The version to withdraw, such as 1.2
         version: Version,
     },
 }

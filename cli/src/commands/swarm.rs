@@ -8,8 +8,13 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::ui::Ui;
 
-/// Connected peers
+/// List the connected peers, and connect to others
+///
+///     duka swarm peers
+///     duka swarm connect /ip4/203.0.113.5/tcp/4101/p2p/12D3KooW…
+///     duka --json swarm peers
 #[derive(Debug, Subcommand)]
+#[command(verbatim_doc_comment)]
 pub(crate) enum Swarm {
     /// List connected peers: id, address, program, ping
     ///

@@ -413,6 +413,33 @@ fn init_beside_a_running_node_says_that_the_shop_is_there() {
 }
 
 #[test]
+fn a_running_node_asks_the_gateways_of_a_request_for_its_name() {
+    let (seller, buyer) = (Home::new(), Home::new());
+    std::fs::create_dir(seller.path().join("album")).unwrap();
+    write(&seller.path().join("album/song"), "la la la");
+    let published = seller.run(&["publish", "album", "--product", "p", "--version", "1"]);
+    assert_eq!(published.code, 0, "{}", published.stderr);
+    let (selling, ready) = Node::start(&seller);
+    let (name, gateway) = (&ready["name"], ready["gateway"].as_str().unwrap());
+    let path = format!("/ipns/{}/p/p/1/song", name.as_str().unwrap());
+    let (buying, _) = Node::start(&buyer);
+    let unknown = buyer.run(&["get", &path]);
+    assert_eq!(unknown.code, 3, "{}", unknown.stderr);
+    for out in ["file", "-"] {
+        let got = buyer.run(&["get", &path, "--gateway", gateway, "-o", out]);
+        assert_eq!(got.code, 0, "{}", got.stderr);
+    }
+    let file = std::fs::read_to_string(buyer.path().join("file")).unwrap();
+    assert_eq!(file, "la la la");
+    assert_eq!(selling.stop(Signal::TERM), Some(0));
+    let other = "/ipns/k51qzi5uqu5din1fzgppghdhrbw1ijlkaj8n70ld7z4uh6erh9l2a2e1lg6j64";
+    let silent = buyer.run(&["get", other, "--gateway", gateway]);
+    assert_eq!(silent.code, 5, "{}", silent.stderr);
+    assert!(silent.stderr.contains(gateway), "{}", silent.stderr);
+    assert_eq!(buying.stop(Signal::TERM), Some(0));
+}
+
+#[test]
 fn published_bytes_come_back_through_the_running_node() {
     let home = Home::new();
     let (node, ready) = Node::start(&home);

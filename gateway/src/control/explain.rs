@@ -213,6 +213,7 @@ impl Explain for NameError {
                 Code::NotFound,
                 Some("check the name; --gateway URL adds places to ask"),
             ),
+            Self::Silent { .. } => (Code::Temporary, Some("try again, or add --gateway URL")),
             Self::Record(error) => error.explain(),
             Self::Rollback { .. } => (Code::Signature, Some("get the newest record of the name")),
             Self::Loop { .. } => (Code::Limit, None),

@@ -51,8 +51,8 @@ pub(super) async fn execute(
             length,
             gateways,
         } => {
-            let fetcher = fetcher(node, &gateways)?;
-            content::cat(node, &fetcher, &path, offset, length, sink).await
+            let gateways = urls(&gateways)?;
+            content::cat(node, &path, gateways, offset, length, sink).await
         }
         Request::Ls { path } => content::ls(node, &path, sink).await,
         Request::Verify {
@@ -77,12 +77,16 @@ pub(super) async fn execute(
 }
 
 /// A source for one request that asks these gateways, too.
-fn fetcher(node: &Node, gateways: &[String]) -> Result<Fetcher, Failure> {
-    let gateways = gateways.iter().map(|url| gateway(url));
-    Ok(node.fetcher(FetchOptions {
-        gateways: gateways.collect::<Result<_, _>>()?,
+fn fetcher(node: &Node, gateways: Vec<Url>) -> Fetcher {
+    node.fetcher(FetchOptions {
+        gateways,
         ..FetchOptions::cached()
-    }))
+    })
+}
+
+/// The gateways of a request.
+fn urls(gateways: &[String]) -> Result<Vec<Url>, Failure> {
+    gateways.iter().map(|url| gateway(url)).collect()
 }
 
 fn gateway(url: &str) -> Result<Url, Failure> {
@@ -101,8 +105,8 @@ struct Located {
     segments: Vec<String>,
 }
 
-/// Resolves the name of a content path, if it begins with one.
-async fn locate(node: &Node, text: &str) -> Result<Located, Failure> {
+/// Resolves the name of a content path, if it begins with one; these gateways are asked for it, too.
+async fn locate(node: &Node, text: &str, gateways: &[Url]) -> Result<Located, Failure> {
     let path = ContentPath::parse(text)?;
     let name = match path.root {
         Root::Cid(root) => {
@@ -114,7 +118,7 @@ async fn locate(node: &Node, text: &str) -> Result<Located, Failure> {
         Root::Name(name) => name,
         Root::Domain(domain) => return Err(no_dnslink(&domain)),
     };
-    let resolved = node.resolve_name(&name).await?;
+    let resolved = node.resolve_name(&name, gateways).await?;
     let target = ContentPath::parse(&resolved.path)?;
     match target.root {
         Root::Cid(root) => Ok(Located {
@@ -136,7 +140,12 @@ fn no_dnslink(domain: &str) -> Failure {
 
 /// The CID that a content path leads to.
 async fn resolve(node: &Node, text: &str, fetcher: &Fetcher) -> Result<cid::Cid, Failure> {
-    let located = locate(node, text).await?;
+    let located = locate(node, text, &[]).await?;
+    content_at(text, &located, fetcher).await
+}
+
+/// The CID that the path `text` leads to, once it is located.
+async fn content_at(text: &str, located: &Located, fetcher: &Fetcher) -> Result<cid::Cid, Failure> {
     let found = path::resolve(fetcher, located.root, &located.segments).await?;
     if found.remainder.is_empty() {
         Ok(found.cid)

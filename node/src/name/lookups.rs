@@ -7,16 +7,17 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
+use url::Url;
 
-use crate::ipns::Record;
 use crate::keys::Name;
 use crate::manifest::ManifestError;
+use crate::source::trustless::Silence;
 
 /// Names whose lookups are remembered.
 const NAMES: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
-/// The newest valid record after a lookup, unless there is none.
-pub(super) type Found = Result<Option<Record>, ManifestError>;
+/// How a lookup ended: what it found is kept; with a gateway that did not answer, if there is one.
+pub(super) type Ended = Result<Option<(Url, Silence)>, ManifestError>;
 
 /// Lookups that are under way or have ended.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ pub(crate) struct Lookups {
 struct Lookup {
     ended: Option<Instant>,
     /// Its sender lives as long as the lookup.
-    found: watch::Receiver<Option<Found>>,
+    found: watch::Receiver<Option<Ended>>,
 }
 
 impl Lookups {
@@ -48,8 +49,8 @@ impl Lookups {
         &self,
         name: &Name,
     ) -> (
-        watch::Receiver<Option<Found>>,
-        Option<watch::Sender<Option<Found>>>,
+        watch::Receiver<Option<Ended>>,
+        Option<watch::Sender<Option<Ended>>>,
     ) {
         let mut names = self.names.lock();
         let last = names.get(name);

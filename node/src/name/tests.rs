@@ -104,7 +104,7 @@ async fn requests_that_wait_for_a_name_share_one_lookup() {
     let gateway = Gateway::with(&record).await;
     let (node, _dir) = node(Some(&gateway)).await;
     gateway.answers.add_permits(8);
-    let resolved = join_all((0..8).map(|_| resolve(&node, &name))).await;
+    let resolved = join_all((0..8).map(|_| resolve(&node, &name, None))).await;
     for one in resolved {
         assert_eq!(one.unwrap().path, "/ipfs/bafkqaaa");
     }
@@ -121,7 +121,7 @@ async fn a_record_that_was_confirmed_is_fresh_again() {
     gateway.answers.add_permits(8);
     keep_old(&node, &name, &record, 150).await;
     for _ in 0..3 {
-        resolve(&node, &name).await.unwrap();
+        resolve(&node, &name, None).await.unwrap();
     }
     assert_eq!(gateway.asked(), 1);
     node.shutdown().await;
@@ -138,12 +138,12 @@ async fn a_record_past_its_ttl_is_served_while_it_is_asked_for() {
     keep_old(&node, &name, &old, 90).await;
     // The gateway does not answer yet.
     for _ in 0..2 {
-        assert_eq!(resolve(&node, &name).await.unwrap().path, old.value);
+        assert_eq!(resolve(&node, &name, None).await.unwrap().path, old.value);
     }
     let mut lookup = look_up(&node, &name);
     gateway.answers.add_permits(8);
     lookup.wait_for(Option::is_some).await.unwrap();
-    assert_eq!(resolve(&node, &name).await.unwrap().path, new.value);
+    assert_eq!(resolve(&node, &name, None).await.unwrap().path, new.value);
     assert_eq!(gateway.asked(), 1);
     node.shutdown().await;
 }
@@ -164,10 +164,16 @@ async fn a_kept_record_is_replaced_by_newer_ones_only() {
         let refused = put(&node, &name, &older.bytes).await.unwrap_err();
         assert!(matches!(refused, NameError::Rollback { known: 2, .. }));
     }
-    assert_eq!(resolve(&node, &name).await.unwrap().path, second.value);
+    assert_eq!(
+        resolve(&node, &name, None).await.unwrap().path,
+        second.value
+    );
     let longer = record(&key, "/ipfs/bafkqaaa/longer", 2, 96);
     put(&node, &name, &longer.bytes).await.unwrap();
-    assert_eq!(resolve(&node, &name).await.unwrap().path, longer.value);
+    assert_eq!(
+        resolve(&node, &name, None).await.unwrap().path,
+        longer.value
+    );
     node.shutdown().await;
 }
 
@@ -180,7 +186,10 @@ async fn records_that_come_at_once_leave_the_newest() {
         .map(|sequence| record(&key, "/ipfs/bafkqaaa", sequence, 48))
         .into();
     join_all(records.iter().map(|one| put(&node, &name, &one.bytes))).await;
-    assert_eq!(resolve(&node, &name).await.unwrap().record.sequence, 4);
+    assert_eq!(
+        resolve(&node, &name, None).await.unwrap().record.sequence,
+        4
+    );
     node.shutdown().await;
 }
 
@@ -195,5 +204,59 @@ async fn publishes_at_once_get_sequence_numbers_of_their_own() {
         .collect();
     sequences.sort_unstable();
     assert_eq!(sequences, [1, 2, 3, 4]);
+    node.shutdown().await;
+}
+
+/// A gateway that nobody can connect to.
+async fn dead() -> Gateway {
+    let key = Keypair::generate_ed25519();
+    let mut gateway = Gateway::with(&record(&key, "/ipfs/bafkqaaa", 1, 48)).await;
+    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    gateway.url = format!("http://{}", unused.local_addr().unwrap());
+    gateway
+}
+
+fn source(gateways: &[&Gateway]) -> TrustlessSource {
+    let urls = gateways.iter().map(|gateway| gateway.url.parse().unwrap());
+    TrustlessSource::new(urls.collect(), HOUR)
+}
+
+#[tokio::test]
+async fn gateways_of_a_request_are_asked_for_its_name() {
+    let key = Keypair::generate_ed25519();
+    let (name, record) = (name_of(&key), record(&key, "/ipfs/bafkqaaa", 1, 48));
+    let given = Gateway::with(&record).await;
+    given.answers.add_permits(8);
+    let dead = dead().await;
+    let (node, _dir) = node(Some(&dead)).await;
+    let further = source(&[&dead, &given]);
+    let resolved = resolve(&node, &name, Some(&further)).await.unwrap();
+    assert_eq!(resolved.path, "/ipfs/bafkqaaa");
+    // It is kept.
+    assert_eq!(
+        resolve(&node, &name, None).await.unwrap().path,
+        resolved.path
+    );
+    assert_eq!(given.asked(), 1);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_cannot_be_asked_is_not_one_without_the_record() {
+    let name = name_of(&Keypair::generate_ed25519());
+    let dead = dead().await;
+    let (configured, _dir) = node(Some(&dead)).await;
+    let silent = resolve(&configured, &name, None).await.unwrap_err();
+    assert!(
+        matches!(&silent, NameError::Silent { gateway, silence: Silence::Failed, .. }
+            if gateway.as_str().trim_end_matches('/') == dead.url),
+        "{silent}"
+    );
+    configured.shutdown().await;
+    let (node, _dir) = node(None).await;
+    let silent = resolve(&node, &name, Some(&source(&[&dead]))).await;
+    assert!(matches!(silent, Err(NameError::Silent { .. })));
+    let asked_nobody = resolve(&node, &name, None).await;
+    assert!(matches!(asked_nobody, Err(NameError::NotFound { .. })));
     node.shutdown().await;
 }

@@ -27,6 +27,8 @@ const RAW_BLOCK: &str = "application/vnd.ipld.raw";
 const IPNS_RECORD: &str = "application/vnd.ipfs.ipns-record";
 /// Longest IPNS record (IPNS spec, "record size limit").
 const MAX_RECORD_LEN: usize = 10 << 10;
+/// Time that each gateway gets to answer with a record.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests that one gateway has at a time; with HTTP/1.1 as many connections.
 const MAX_PARALLEL: usize = 64;
 const MAX_REDIRECTS: usize = 4;
@@ -59,8 +61,19 @@ struct Gateway {
 pub struct Records {
     /// Records, not verified.
     pub found: Vec<Vec<u8>>,
-    /// Gateways that gave no answer, each with the reason: they may have a record.
-    pub silent: Vec<(Url, &'static str)>,
+    /// Gateways that gave no answer: they may have a record.
+    pub silent: Vec<(Url, Silence)>,
+}
+
+/// Why a gateway gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Silence {
+    /// Not in time.
+    #[error("it did not answer in time")]
+    TimedOut,
+    /// Not at all, or not as a gateway should.
+    #[error("it could not be reached, or did not answer as a gateway")]
+    Failed,
 }
 
 /// Why one gateway did not give what it was asked for; the later ones say more about it.
@@ -120,10 +133,9 @@ impl TrustlessSource {
         let name = &name.to_string();
         let requests = self.gateways.iter().map(|gateway| async move {
             let url = gateway.url("ipns", name, "ipns-record");
-            (
-                gateway,
-                self.download(url, IPNS_RECORD, MAX_RECORD_LEN).await,
-            )
+            let answer = self.download(url, IPNS_RECORD, MAX_RECORD_LEN);
+            let answer = tokio::time::timeout(RECORD_TIMEOUT, answer).await;
+            (gateway, answer.unwrap_or(Err(Refusal::TimedOut)))
         });
         let mut records = Records::default();
         for (gateway, answer) in join_all(requests).await {
@@ -131,12 +143,12 @@ impl TrustlessSource {
                 Ok(record) => records.found.push(record.into()),
                 Err(Refusal::NotFound) => {}
                 Err(Refusal::TimedOut) => {
-                    let reason = "it did not answer in time";
-                    records.silent.push((gateway.base.clone(), reason));
+                    let silent = (gateway.base.clone(), Silence::TimedOut);
+                    records.silent.push(silent);
                 }
                 Err(Refusal::Failed | Refusal::Lied) => {
-                    let reason = "it could not be reached, or did not answer as a gateway";
-                    records.silent.push((gateway.base.clone(), reason));
+                    let silent = (gateway.base.clone(), Silence::Failed);
+                    records.silent.push(silent);
                 }
             }
         }

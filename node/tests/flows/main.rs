@@ -133,7 +133,7 @@ async fn shop_name_leads_through_both_records_to_the_release() {
     shop_file(&node, 1, "shop.json").await;
 
     let name: Name = node.shop_name();
-    let resolved = node.resolve_name(&name).await.unwrap();
+    let resolved = node.resolve_name(&name, &[]).await.unwrap();
     assert!(
         resolved.record.value.starts_with("/ipns/k51"),
         "{}",
@@ -425,7 +425,7 @@ async fn restart_finds_releases_head_and_names_again() {
     let node = open(&data).await;
     assert_eq!(node.manifest().head().unwrap(), head);
     assert_eq!(
-        node.resolve_name(&name).await.unwrap().path,
+        node.resolve_name(&name, &[]).await.unwrap().path,
         format!("/ipfs/{}", head.unwrap().root)
     );
     node.shutdown().await;

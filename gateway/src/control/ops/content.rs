@@ -11,9 +11,10 @@ use duka_node::node::Node;
 use duka_node::pin::{self, PinRequest};
 use duka_node::store::PackKind;
 use futures::{StreamExt, TryStreamExt};
+use url::Url;
 
 use super::import::{self, ImportProgress};
-use super::resolve;
+use super::{content_at, fetcher, locate, resolve};
 use crate::control::Input;
 use crate::control::event::{Event, Item, Outcome, Progress};
 use crate::control::failure::{Code, Failure};
@@ -69,13 +70,15 @@ pub(super) async fn add(
 
 pub(super) async fn cat(
     node: &Node,
-    fetcher: &Fetcher,
     path: &str,
+    gateways: Vec<Url>,
     offset: u64,
     length: Option<u64>,
     sink: &EventSink,
 ) -> Result<Outcome, Failure> {
-    let cid = resolve(node, path, fetcher).await?;
+    let located = locate(node, path, &gateways).await?;
+    let fetcher = &fetcher(node, gateways);
+    let cid = content_at(path, &located, fetcher).await?;
     let size = file_size(fetcher, &cid, path).await?;
     let start = offset.min(size);
     let end = length.map_or(size, |length| start.saturating_add(length).min(size));

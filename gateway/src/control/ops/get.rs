@@ -6,7 +6,7 @@ use duka_node::dag::path;
 use duka_node::get::{self, GetOptions};
 use duka_node::node::Node;
 
-use super::{fetcher, locate};
+use super::{fetcher, locate, urls};
 use crate::control::event::{Outcome, Progress};
 use crate::control::executables::executables;
 use crate::control::failure::Failure;
@@ -14,8 +14,9 @@ use crate::control::request::Get;
 use crate::control::sink::EventSink;
 
 pub(super) async fn get(node: &Node, args: Get, sink: &EventSink) -> Result<Outcome, Failure> {
-    let fetcher = fetcher(node, &args.gateways)?;
-    let located = locate(node, &args.path).await?;
+    let gateways = urls(&args.gateways)?;
+    let located = locate(node, &args.path, &gateways).await?;
+    let fetcher = fetcher(node, gateways);
     let found = path::resolve(&fetcher, located.root, &located.segments).await?;
     let options = GetOptions {
         update: args.update,

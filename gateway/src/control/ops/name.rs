@@ -30,7 +30,7 @@ pub(super) async fn publish(
 
 pub(super) async fn resolve(node: &Node, name: &str) -> Result<Outcome, Failure> {
     let name = parse(name)?;
-    let resolved = node.resolve_name(&name).await?;
+    let resolved = node.resolve_name(&name, &[]).await?;
     Ok(outcome(&name, resolved.record, resolved.path))
 }
 

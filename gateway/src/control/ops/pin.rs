@@ -41,7 +41,7 @@ pub(super) async fn add(
 }
 
 pub(super) async fn remove(node: &Node, path: &str) -> Result<Outcome, Failure> {
-    let located = locate(node, path).await?;
+    let located = locate(node, path, &[]).await?;
     let cid = if located.segments.is_empty() {
         located.root
     } else {

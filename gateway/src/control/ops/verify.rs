@@ -8,7 +8,7 @@ use duka_node::fetch::FetchOptions;
 use duka_node::node::Node;
 use duka_node::verify::{self, Way};
 
-use super::gateway;
+use super::urls;
 use crate::control::event::{Event, Item, Outcome, Progress};
 use crate::control::failure::{Code, Failure};
 use crate::control::sink::EventSink;
@@ -21,8 +21,7 @@ pub(super) async fn verify(
     gateways: &[String],
     sink: &EventSink,
 ) -> Result<Outcome, Failure> {
-    let gateways = gateways.iter().map(|url| gateway(url));
-    let gateways = gateways.collect::<Result<Vec<_>, _>>()?;
+    let gateways = urls(gateways)?;
     let source = node.fetcher(FetchOptions {
         offline: gateways.is_empty(),
         gateways,

@@ -413,6 +413,22 @@ fn init_beside_a_running_node_says_that_the_shop_is_there() {
 }
 
 #[test]
+fn a_release_that_is_one_file_comes_back() {
+    let home = Home::new();
+    write(&home.path().join("song"), "la la la");
+    offline(
+        &home,
+        &["publish", "song", "--product", "p", "--version", "1"],
+    );
+    let name = offline(&home, &["--json", "id"]).last();
+    let path = format!("/ipns/{}/p/p/1", name["name"].as_str().unwrap());
+    let got = offline(&home, &["get", &path, "-o", "file"]);
+    assert_eq!(got.code, 0, "{}", got.stderr);
+    let file = std::fs::read_to_string(home.path().join("file")).unwrap();
+    assert_eq!(file, "la la la");
+}
+
+#[test]
 fn a_running_node_asks_the_gateways_of_a_request_for_its_name() {
     let (seller, buyer) = (Home::new(), Home::new());
     std::fs::create_dir(seller.path().join("album")).unwrap();

@@ -234,7 +234,11 @@ impl Store {
         options: StoreOptions,
     ) -> Result<(Self, Recovery), StoreError> {
         let packs = dir.join("packs");
-        let made = disk.make_dir(&packs).and_then(|()| disk.sync_dir(dir));
+        let above = dir.parent().unwrap_or(dir);
+        let made = disk
+            .make_dir(&packs)
+            .and_then(|()| disk.sync_dir(dir))
+            .and_then(|()| disk.sync_dir(above));
         made.map_err(|source| StoreError::io("creating", &packs, source))?;
 
         let catalog = Catalog::new(&packs, disk);

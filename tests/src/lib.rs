@@ -10,6 +10,7 @@
 
 pub mod car;
 pub mod curl;
+pub mod disk;
 pub mod duka;
 pub mod files;
 pub mod http;

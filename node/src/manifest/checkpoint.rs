@@ -14,7 +14,8 @@ use crate::disk::{Disk, Sequential};
 /// Operations per entry: bounds memory, and stays far under the longest payload.
 const OPS_PER_ENTRY: usize = 1024;
 
-/// Writes a checkpoint of everything up to `last`, reads it back, and only then gives it its name.
+/// Writes a checkpoint of everything up to `last`, reads it back, and only then gives it its name. The
+/// name is durable with that of the next journal.
 pub(super) fn write(
     disk: &dyn Disk,
     dir: &Path,
@@ -27,8 +28,7 @@ pub(super) fn write(
         .and_then(|()| read(&temporary, |_| Ok(())).map(drop))
         .inspect_err(|_| files::remove(disk, &temporary))?;
     disk.rename(&temporary, &path)
-        .map_err(|e| io_error("renaming", &temporary, e))?;
-    files::sync_dir(disk, dir)
+        .map_err(|e| io_error("renaming", &temporary, e))
 }
 
 /// Calls `apply` with the operations of each entry; returns the last sequence number contained.

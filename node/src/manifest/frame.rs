@@ -114,7 +114,7 @@ pub(super) struct FrameReader {
 }
 
 impl FrameReader {
-    /// Opens a file and checks its header. `Ok(None)` when it is too short to have one.
+    /// Opens a file and checks its header. `Ok(None)` when it has no entries and no whole header.
     pub(super) fn open(path: &Path, kind: FileKind) -> Result<Option<Self>, ManifestError> {
         let file = File::open(path).map_err(|e| io_error("opening", path, e))?;
         let len = file
@@ -145,6 +145,8 @@ impl FrameReader {
                 found,
                 known: FORMAT,
             }),
+            // Written but not synced when the power went: nothing was appended to it.
+            Err(HeaderError::Damaged) if len == HEADER_LEN as u64 => Ok(None),
             Err(HeaderError::Damaged) => Err(ManifestError::Corrupt {
                 path: path.to_owned(),
                 offset: 0,

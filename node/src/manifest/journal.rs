@@ -195,9 +195,12 @@ impl Journal {
             .map_err(|e| io_error("opening", &path, e))?;
         if survey.torn.is_some() {
             disk.set_len(&file, end)
-                .and_then(|()| disk.sync(&file))
                 .map_err(|e| io_error("cutting", &path, e))?;
         }
+        // Also when nothing was cut: the last entry may have been written and not synced when the last
+        // run ended, and the index is about to apply it.
+        disk.sync(&file)
+            .map_err(|e| io_error("syncing", &path, e))?;
         Ok(Self {
             disk,
             dir: dir.to_owned(),

@@ -37,7 +37,7 @@ pub(super) struct Writer {
     options: ManifestOptions,
     /// The journal length that starts the next checkpoint.
     checkpoint_at: u64,
-    /// The error after which nothing may be written any more.
+    /// Why nothing may be written: for good, or until there is room for the next journal.
     failed: Option<ManifestError>,
 }
 
@@ -102,6 +102,11 @@ impl Writer {
 
     /// Makes a group of changes durable, then visible, then acknowledges each.
     fn commit(&mut self, group: Vec<(Change, Reply)>) {
+        if let Some(ManifestError::Full { .. }) = &self.failed
+            && self.begin_journal().is_ok()
+        {
+            self.checkpoint_at = self.options.journal_limit;
+        }
         if let Some(error) = &self.failed {
             group
                 .into_iter()
@@ -177,16 +182,8 @@ impl Writer {
         let old = Listing::read(&self.dir)?;
         let disk = self.disk.as_ref();
         checkpoint::write(disk, &self.dir, &self.index, last)?;
-        match Journal::create(
-            Arc::clone(&self.disk),
-            &self.dir,
-            last + 1,
-            self.options.reserve,
-        ) {
-            Ok(journal) => self.journal = journal,
-            // Whether the new file will be there after a crash is unknown.
-            Err(error) => return Err(self.fail(error)),
-        }
+        self.begin_journal()?;
+        let disk = self.disk.as_ref();
         for first in old.journals {
             files::remove(disk, &files::journal_path(&self.dir, first));
         }
@@ -194,6 +191,25 @@ impl Writer {
             files::remove(disk, &files::checkpoint_path(&self.dir, last));
         }
         Ok(())
+    }
+
+    /// Begins the journal that follows a checkpoint. The one before must not go on: whether the new
+    /// file will be there after a crash is unknown.
+    fn begin_journal(&mut self) -> Result<(), ManifestError> {
+        let disk = Arc::clone(&self.disk);
+        let next = self.journal.next();
+        match Journal::create(disk, &self.dir, next, self.options.reserve) {
+            Ok(journal) => {
+                self.journal = journal;
+                self.failed = None;
+                Ok(())
+            }
+            Err(full @ ManifestError::Full { .. }) => {
+                self.failed = Some(full.clone());
+                Err(full)
+            }
+            Err(error) => Err(self.fail(error)),
+        }
     }
 
     fn close(&mut self) -> Result<(), ManifestError> {

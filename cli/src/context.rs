@@ -305,7 +305,9 @@ fn needs(request: &Request) -> Needs {
         | Request::CarExport { .. }
         | Request::NameResolve { .. }
         | Request::Get(_) => (Place::Any, true),
-        Request::SwarmPeers | Request::SwarmConnect { .. } => (Place::Shop, true),
+        Request::SwarmPeers | Request::SwarmConnect { .. } | Request::Fsck { repair: true, .. } => {
+            (Place::Shop, true)
+        }
         _ => (Place::Shop, false),
     };
     Needs { place, network }

@@ -35,6 +35,11 @@ pub struct StoreConfig {
     pub gc_interval: Duration,
     /// Most bytes that garbage collection reads and copies in a second; 0 is without limit.
     pub gc_rate: ByteSize,
+    /// Within this time every block is read and hashed; 0 is never.
+    #[serde(with = "humantime_serde")]
+    pub scrub_interval: Duration,
+    /// Most bytes that this reads in a second; 0 is without limit.
+    pub scrub_rate: ByteSize,
 }
 
 /// `[network]`: peers.

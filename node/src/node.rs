@@ -27,6 +27,7 @@ use crate::manifest::{self, Manifest, ManifestError, ManifestOptions};
 use crate::name::{self, Lookups, NameError, ResolvedName};
 use crate::net::provide::{self, Provider};
 use crate::net::{NetError, Network, republish};
+use crate::scrub;
 use crate::source::trustless::TrustlessSource;
 use crate::store::{self, Store, StoreError, StoreOptions};
 use crate::temp_pins::{TempPin, TempPins};
@@ -271,6 +272,9 @@ impl Node {
         node.inner
             .tasks
             .spawn(gc::run(node.clone(), node.inner.stop.clone()));
+        node.inner
+            .tasks
+            .spawn(scrub::run(node.clone(), node.inner.stop.clone()));
         Ok(node)
     }
 

@@ -9,6 +9,7 @@
 mod append;
 mod buffer;
 mod catalog;
+mod check;
 mod collect;
 mod commit;
 mod damage;
@@ -27,10 +28,9 @@ mod writer;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::panic::AssertUnwindSafe;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -40,10 +40,10 @@ use parking_lot::Mutex;
 
 use self::append::{Appender, Shared};
 use self::catalog::{Catalog, Located};
+pub use self::check::{CheckCursor, CheckedPack, Depth, Renewable};
 pub use self::collect::{Collected, Collection, Mark, Session};
 use self::commit::Commits;
 pub use self::error::StoreError;
-use self::recover::{Trust, recover};
 use crate::block::{Block, IDENTITY, MAX_BLOCK_LEN};
 use crate::blocking::blocking;
 use crate::buffer::BufferPool;
@@ -147,20 +147,6 @@ pub struct StoreStats {
     pub disk_bytes: u64,
     /// Bytes that may still be written to the disk, the reserve included.
     pub free_bytes: u64,
-}
-
-/// One block as [`Store::for_each_block`] finds it.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct StoredBlock {
-    /// The CID it was put under.
-    pub cid: Cid,
-    /// Its pack file.
-    pub pack: PathBuf,
-    /// Length in bytes.
-    pub len: u32,
-    /// Its bytes under their CRC32, or [`StoreError::Corrupt`].
-    pub block: Result<Block, StoreError>,
 }
 
 #[derive(Debug)]
@@ -397,78 +383,6 @@ impl Store {
         commits.wait(commits.want(), || commit::run_round(shared, appenders))
     }
 
-    /// Calls `visit` with every committed block, pack by pack in file order. Blocks that were put
-    /// after the call began may be left out. Blocking.
-    pub fn for_each_block(
-        &self,
-        visit: &mut dyn FnMut(StoredBlock) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        let catalog = &self.inner.shared.catalog;
-        let open = catalog.open_packs().into_iter().map(|pack| pack.id);
-        let sealed = catalog.sealed_packs().into_iter().map(|index| index.id);
-        let mut ids: Vec<_> = open.chain(sealed).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        for id in ids {
-            let path = id.pack_path(catalog.dir());
-            let entries = match recover(&path, id, Trust::All) {
-                Ok(Some(found)) => found.entries,
-                Ok(None) => Vec::new(),
-                // Retired since: its blocks are in a newer pack.
-                Err(_) if !catalog.has_pack(id) => continue,
-                Err(error) => return Err(error),
-            };
-            for entry in entries {
-                let located = Located {
-                    pack: id,
-                    place: index::Place {
-                        offset: entry.offset,
-                        len: entry.len,
-                        crc: entry.crc,
-                    },
-                    entry: None,
-                    data: None,
-                    damaged: false,
-                };
-                let stored = StoredBlock {
-                    cid: entry.cid,
-                    pack: path.clone(),
-                    len: entry.len,
-                    block: self.load(&entry.cid, located),
-                };
-                if visit(stored).is_break() {
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks the index file of every sealed pack and makes damaged ones anew. Returns how many
-    /// were. Blocking.
-    pub fn rebuild_indexes(&self) -> Result<u64, StoreError> {
-        let catalog = &self.inner.shared.catalog;
-        let mut rebuilt = 0;
-        for sealed in catalog.sealed_packs() {
-            let id = sealed.id;
-            let path = id.index_path(catalog.dir());
-            let whole = File::open(&path).and_then(|file| sealed.is_whole(&file));
-            if whole.is_ok_and(|whole| whole) {
-                continue;
-            }
-            let pack = id.pack_path(catalog.dir());
-            let Some(found) = recover(&pack, id, Trust::All)? else {
-                continue;
-            };
-            let places = index::places(&found.entries);
-            let index = index::write(catalog.disk(), catalog.dir(), id, found.end, &places)
-                .map_err(|source| StoreError::io("writing", &path, source))?;
-            catalog.seal(index);
-            rebuilt += 1;
-        }
-        Ok(rebuilt)
-    }
-
     /// Counts from the indexes, and the room on the disk.
     pub fn stats(&self) -> Result<StoreStats, StoreError> {
         let mut stats = StoreStats {
@@ -581,6 +495,14 @@ impl Store {
                 data
             }
         };
+        // It was found that its bytes are not those of its CID; a CRC made of them matches all the same.
+        if located.damaged && Block::new(*cid, data.clone()).is_err() {
+            return Err(StoreError::Corrupt {
+                cid: *cid,
+                pack: located.pack.pack_path(self.inner.shared.catalog.dir()),
+                offset: place.offset,
+            });
+        }
         Ok(Block::trusted(*cid, data))
     }
 }

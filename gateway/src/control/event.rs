@@ -280,14 +280,18 @@ pub enum Outcome {
     },
     /// The store was checked and is whole.
     Fsck {
-        /// Packs read.
+        /// Every block was read and hashed.
+        deep: bool,
+        /// Packs checked.
         packs: u64,
-        /// Blocks checked.
+        /// Blocks in them.
         blocks: u64,
         /// Their bytes.
         bytes: u64,
         /// Index files rebuilt.
         rebuilt_indexes: u64,
+        /// Blocks that were damaged or missing and are here again.
+        repaired_blocks: u64,
     },
     /// Blocks that nothing refers to were removed.
     Gc {

@@ -71,6 +71,10 @@ impl Explain for StoreError {
         match self {
             Self::Full { .. } => (Code::NoSpace, FREE_SPACE),
             Self::Corrupt { .. } => (Code::Corrupt, RUN_FSCK),
+            Self::CorruptIndex { .. } => (
+                Code::Corrupt,
+                Some("`duka fsck --repair-index` makes it anew from its pack"),
+            ),
             Self::Io { source, .. } => (of_io(source), None),
             _ => (Code::Other, None),
         }

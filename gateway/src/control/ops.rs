@@ -18,6 +18,7 @@ mod verify;
 
 use duka_node::dag::path::{self, ContentPath, Root};
 use duka_node::fetch::{FetchOptions, Fetcher};
+use duka_node::fsck::FsckOptions;
 use duka_node::node::Node;
 use url::Url;
 
@@ -72,7 +73,18 @@ pub(super) async fn execute(
         Request::SwarmConnect { address } => network::connect(node, &address).await,
         Request::Get(args) => get::get(node, args, sink).await,
         Request::Gc { dry_run } => gc::gc(node, dry_run).await,
-        Request::Fsck { repair_index } => fsck::fsck(node, repair_index, sink).await,
+        Request::Fsck {
+            deep,
+            repair,
+            repair_index,
+        } => {
+            let options = FsckOptions {
+                deep,
+                repair,
+                repair_index,
+            };
+            fsck::fsck(node, options, sink).await
+        }
     }
 }
 

@@ -120,6 +120,10 @@ pub enum Request {
     Get(Get),
     /// Checks packs and pins.
     Fsck {
+        /// Read and hash every block.
+        deep: bool,
+        /// Fetch again what is damaged or missing.
+        repair: bool,
         /// Make index files anew.
         repair_index: bool,
     },

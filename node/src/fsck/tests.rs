@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::dag::import::{ImportOptions, OnProgress, Sink, import_path};
@@ -140,21 +141,38 @@ fn release(root: Cid, file_list: Cid) -> Vec<Op> {
     ]
 }
 
-fn check(store: &Store, manifest: &Manifest) -> Report {
-    fsck(store, manifest, false, &|_| {}).unwrap()
+const DEEP: FsckOptions = FsckOptions {
+    deep: true,
+    repair: false,
+    repair_index: false,
+};
+
+fn fsck(
+    store: &Store,
+    manifest: &Manifest,
+    options: FsckOptions,
+    progress: &dyn Fn(u64),
+) -> Result<Report, FsckError> {
+    let mut pace = Pace::new(0, CancellationToken::new());
+    super::fsck(store, manifest, options, &mut pace, progress).map(|checked| checked.report)
 }
 
-/// A store with all blocks of `from` except one.
-fn without(from: &Store, dir: &Dir, left_out: &Cid) -> Store {
+/// Quick and deep agree on what is missing.
+fn check(store: &Store, manifest: &Manifest) -> Report {
+    let quick = fsck(store, manifest, FsckOptions::default(), &|_| {}).unwrap();
+    let deep = fsck(store, manifest, DEEP, &|_| {}).unwrap();
+    assert_eq!(quick.missing, deep.missing);
+    assert_eq!(quick.blocks, deep.blocks);
+    deep
+}
+
+/// A store with these blocks of `from` except one.
+fn without(from: &Store, dir: &Dir, blocks: &[Cid], left_out: &Cid) -> Store {
     let store = dir.store();
-    from.for_each_block(&mut |stored| {
-        if stored.cid != *left_out {
-            let block = stored.block.unwrap();
-            store.put(PackKind::Kept, &[block]).unwrap();
-        }
-        ControlFlow::Continue(())
-    })
-    .unwrap();
+    for cid in blocks.iter().filter(|cid| *cid != left_out) {
+        let block = from.get(cid).unwrap().unwrap();
+        store.put(PackKind::Kept, &[block]).unwrap();
+    }
     store.commit().unwrap();
     store
 }
@@ -170,7 +188,7 @@ fn a_whole_store_has_nothing_damaged_or_missing() {
     let count = |bytes| {
         counted.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
     };
-    let report = fsck(&store, &manifest, true, &count).unwrap();
+    let report = fsck(&store, &manifest, DEEP, &count).unwrap();
     assert_eq!(report.damaged, []);
     assert_eq!(report.missing, []);
     assert_eq!(report.rebuilt_indexes, 0);
@@ -186,6 +204,8 @@ fn a_flipped_byte_is_named_as_damaged_until_the_block_is_put_again() {
     let (root, leaves) = dir.import(&store);
     pin(&manifest, root, true);
     dir.harm(&store, &leaves[1]);
+    let quick = fsck(&store, &manifest, FsckOptions::default(), &|_| {}).unwrap();
+    assert!(quick.is_whole(), "blocks are not read");
     for _ in 0..2 {
         let report = check(&store, &manifest);
         assert_eq!(report.damaged, [leaves[1]]);
@@ -202,7 +222,8 @@ fn a_block_missing_below_a_pin_is_named_with_its_root() {
     let (dir, other) = (Dir::new(), Dir::new());
     let whole = dir.store();
     let (root, leaves) = dir.import(&whole);
-    let store = without(&whole, &other, &leaves[2]);
+    let all = [&[root], &leaves[..]].concat();
+    let store = without(&whole, &other, &all, &leaves[2]);
     let manifest = other.manifest();
     assert_eq!(check(&store, &manifest).missing, [], "nobody needs it");
 
@@ -223,7 +244,7 @@ fn a_block_missing_below_a_release_is_named_with_its_root() {
     let (dir, other) = (Dir::new(), Dir::new());
     let whole = dir.store();
     let (root, leaves) = dir.import(&whole);
-    let store = without(&whole, &other, &root);
+    let store = without(&whole, &other, &leaves, &root);
     let manifest = other.manifest();
     commit(&manifest, release(root, leaves[0]));
     assert_eq!(check(&store, &manifest).missing, [(root, root)]);
@@ -239,10 +260,14 @@ fn a_damaged_index_is_rebuilt_on_request() {
     let len = std::fs::metadata(&index).unwrap().len();
     flip(&index, len - 10);
     assert!(matches!(
-        fsck(&store, &manifest, false, &|_| {}),
+        fsck(&store, &manifest, FsckOptions::default(), &|_| {}),
         Err(FsckError::Store(StoreError::CorruptIndex { path })) if path == index
     ));
-    let report = fsck(&store, &manifest, true, &|_| {}).unwrap();
+    let repair = FsckOptions {
+        repair_index: true,
+        ..DEEP
+    };
+    let report = fsck(&store, &manifest, repair, &|_| {}).unwrap();
     assert_eq!(report.rebuilt_indexes, 1);
     assert_eq!(report.damaged, []);
     assert_eq!(report.missing, []);

@@ -35,6 +35,15 @@ impl Buffer {
         len
     }
 
+    /// What is not filled yet, to be read into; [`Buffer::filled_by`] takes how much was.
+    pub(super) fn rest(&mut self) -> &mut [u8] {
+        &mut self.memory[self.skip + self.filled..self.skip + BUFFER_LEN]
+    }
+
+    pub(super) fn filled_by(&mut self, more: usize) {
+        self.filled = (self.filled + more).min(BUFFER_LEN);
+    }
+
     pub(super) fn filled(&self) -> &[u8] {
         &self.memory[self.skip..self.skip + self.filled]
     }

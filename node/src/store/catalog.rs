@@ -86,6 +86,16 @@ impl Catalog {
         packs.sealed.insert(index.id, Arc::new(index));
     }
 
+    /// The index of a sealed pack was made anew. Its entries may have other numbers now: all count as in
+    /// use until the notes of today are forgotten.
+    pub(super) fn reseal(&self, index: PackIndex) {
+        let (id, count) = (index.id, index.count);
+        let mut in_use = self.in_use(id.kind);
+        in_use.forget(id);
+        self.seal(index);
+        in_use.note_all(id, count);
+    }
+
     /// What collections of `kind` must leave alone.
     pub(super) fn in_use(&self, kind: PackKind) -> MutexGuard<'_, InUse> {
         self.in_use[kind.slot()].lock()

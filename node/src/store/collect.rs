@@ -339,7 +339,7 @@ impl Store {
 }
 
 /// The index first: a pack without one is only indexed again when a crash comes in between.
-fn remove_files(store: &Store, id: PackId) -> Result<(), StoreError> {
+pub(super) fn remove_files(store: &Store, id: PackId) -> Result<(), StoreError> {
     let catalog = &store.inner.shared.catalog;
     let (disk, dir) = (catalog.disk(), catalog.dir());
     for path in [id.index_path(dir), id.damage_path(dir), id.pack_path(dir)] {

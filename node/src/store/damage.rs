@@ -36,6 +36,10 @@ impl Damage {
         }
     }
 
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(super) fn contains(&self, pack: PackId, offset: u64) -> bool {
         self.places.read().contains(&(pack, offset))
     }

@@ -28,7 +28,7 @@ pub enum StoreError {
         /// Where, in bytes from the start of the file.
         offset: u64,
     },
-    /// An index file is damaged; [`super::Store::rebuild_indexes`] makes it anew from its pack.
+    /// An index file is damaged; a check makes it anew from its pack.
     #[error("the index {} is damaged", path.display())]
     CorruptIndex {
         /// The index file.

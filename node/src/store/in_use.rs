@@ -45,7 +45,16 @@ impl InUse {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         let notes = self.recent.entry(pack);
         let notes = notes.or_insert_with(|| FixedBitSet::with_capacity(count));
-        notes.insert(entry as usize);
+        // The number may be that of an index that was made anew since.
+        notes.grow_and_insert(entry as usize);
+    }
+
+    /// Notes all entries of a pack.
+    pub(super) fn note_all(&mut self, pack: PackId, count: u64) {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let mut notes = FixedBitSet::with_capacity(count);
+        notes.insert_range(..);
+        self.recent.insert(pack, notes);
     }
 
     /// The entries of a pack that are in use.

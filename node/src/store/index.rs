@@ -120,17 +120,32 @@ impl PackIndex {
     /// Bytes of the blocks of these entries.
     pub(super) fn bytes_of(&self, file: &File, entries: &FixedBitSet) -> io::Result<u64> {
         let mut bytes = 0;
+        self.for_each(file, &mut |entry, _, place| {
+            if entries.contains(entry as usize) {
+                bytes += u64::from(place.len);
+            }
+        })?;
+        Ok(bytes)
+    }
+
+    /// Calls `visit` with every entry, in order: which one it is, its key and its place.
+    pub(super) fn for_each(
+        &self,
+        file: &File,
+        visit: &mut dyn FnMut(u32, Multihash, Place),
+    ) -> io::Result<()> {
         for bucket in 0..BUCKETS {
-            let first = self.first(bucket) as usize;
             let read = self.read_bucket(file, bucket)?;
-            let places = read.chunks_exact(self.stride).filter_map(parse_entry);
-            for (entry, (_, place)) in (first..).zip(places) {
-                if entries.contains(entry) {
-                    bytes += u64::from(place.len);
+            let entries = read.chunks_exact(self.stride).map(parse_entry);
+            for (number, entry) in (self.first(bucket)..).zip(entries) {
+                if let Some((key, place)) = entry
+                    && let Ok(key) = Multihash::from_bytes(key)
+                {
+                    visit(number, key, place);
                 }
             }
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// Reads every bucket; `false` when one is damaged.

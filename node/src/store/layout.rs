@@ -204,8 +204,15 @@ impl Footer {
 
     /// Whether the block of the section at `section` is a footer of `pack`, and so no content.
     pub(super) fn is_footer(pack: PackId, section: u64, data: &[u8]) -> bool {
-        data.starts_with(&FOOTER_MAGIC)
-            && Self::decode(data).is_some_and(|f| f.pack == pack && f.section == section)
+        Self::of_section(pack, section, data).is_some()
+    }
+
+    /// The footer that the block of the section at `section` of `pack` is.
+    pub(super) fn of_section(pack: PackId, section: u64, data: &[u8]) -> Option<Self> {
+        let footer = data
+            .starts_with(&FOOTER_MAGIC)
+            .then(|| Self::decode(data))?;
+        footer.filter(|footer| footer.pack == pack && footer.section == section)
     }
 
     fn read_at(file: &File, section: u64, end: u64) -> io::Result<Option<Self>> {

@@ -115,6 +115,22 @@ fn recover_known(file: &File, first: &Footer, len: u64, trust: Trust) -> io::Res
     Ok(found)
 }
 
+/// Whether the footers of a pack are whole from its first page to `end`.
+pub(super) fn footers_are_whole(path: &Path, id: PackId, end: u64) -> io::Result<bool> {
+    let file = File::open(path)?;
+    let Header::Known(first) = read_first_page(&file, id)? else {
+        return Ok(false);
+    };
+    let mut walked = ALIGN;
+    for (footer, footer_end) in read_chain(&file, &first, end)? {
+        if footer.start != walked {
+            return Ok(false);
+        }
+        walked = footer_end;
+    }
+    Ok(walked == end.max(ALIGN))
+}
+
 /// All good footers after the first page with their ends, in file order.
 fn read_chain(file: &File, first: &Footer, len: u64) -> io::Result<Vec<(Footer, u64)>> {
     let mut chain = Vec::new();

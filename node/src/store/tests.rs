@@ -1,11 +1,13 @@
 //! Behaviour of the store as a whole: durability, recovery, faults.
 
+mod check;
 mod collect;
 mod damage;
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -329,23 +331,6 @@ fn a_copied_footer_inside_a_block_is_no_footer() {
     assert_eq!(recovery.truncated_bytes, end - copy_end);
     assert_eq!(recovery.unlisted_blocks, 1, "not those inside of it");
     assert_holds(&store, &[real, copy]);
-}
-
-#[test]
-fn blocks_are_visited_in_pack_order_with_their_cids() {
-    let dir = tempfile::tempdir().unwrap();
-    let (store, _) = open(dir.path(), &SMALL);
-    let blocks: Vec<_> = (0..50).map(|i| block(i, 3_000)).collect();
-    store.put(PackKind::Kept, &blocks).unwrap();
-    store.commit().unwrap();
-    let mut visited = Vec::new();
-    store
-        .for_each_block(&mut |stored| {
-            visited.push(stored.block.unwrap());
-            ControlFlow::Continue(())
-        })
-        .unwrap();
-    assert_eq!(visited, blocks);
 }
 
 #[test]

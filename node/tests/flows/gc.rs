@@ -2,7 +2,7 @@
 
 use cid::Cid;
 use duka_node::block::{Block, DAG_CBOR};
-use duka_node::fsck::fsck;
+use duka_node::fsck::{self, FsckOptions};
 use duka_node::gc::{self, GcError, GcOptions, Report};
 use duka_node::manifest::record::Pin;
 use duka_node::pin;
@@ -20,10 +20,13 @@ async fn collect(node: &Node) -> Report {
     gc::collect(node, FULL_SPEED).await.unwrap()
 }
 
-fn assert_whole(node: &Node) {
-    let report = fsck(node.store(), node.manifest(), false, &|_| ()).unwrap();
-    assert!(report.damaged.is_empty(), "{report:?}");
-    assert!(report.missing.is_empty(), "{report:?}");
+async fn assert_whole(node: &Node) {
+    let options = FsckOptions {
+        deep: true,
+        ..FsckOptions::default()
+    };
+    let report = fsck::run(node, options, |_| {}).await.unwrap();
+    assert!(report.is_whole(), "{report:?}");
 }
 
 fn raw(seed: u8, len: usize) -> Block {
@@ -79,13 +82,13 @@ async fn what_is_no_longer_pinned_goes_and_the_shop_stays() {
     assert!(node.store().has(&root).unwrap());
     assert!(collect(&node).await.collected.freed_bytes >= 1 << 20);
     assert!(!node.store().has(&root).unwrap());
-    assert_whole(&node);
+    assert_whole(&node).await;
     shop_file(&node, 1, "products/album/1.json").await;
 
     node.shutdown().await;
     drop(node);
     let node = open(&data).await;
-    assert_whole(&node);
+    assert_whole(&node).await;
     write_album(&folder, "la la");
     publish(&node, &folder, PublishOptions::new(album())).await;
     shop_file(&node, 2, "products/album/2.json").await;
@@ -178,11 +181,11 @@ async fn publishes_and_pins_go_on_while_garbage_is_collected() {
         () = collecting => {}
     }
     assert!(collections > 3, "{collections} collections");
-    assert_whole(&node);
+    assert_whole(&node).await;
     shop_file(&node, 20, "shop.json").await;
     node.shutdown().await;
     drop(node);
     let node = open_with(&data, &config).await;
-    assert_whole(&node);
+    assert_whole(&node).await;
     node.shutdown().await;
 }

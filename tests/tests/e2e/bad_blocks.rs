@@ -67,7 +67,7 @@ fn a_damaged_block_is_never_handed_out_and_fsck_names_it() {
 
     let outcome = duka.cmd(&["cat", &bad_cid]).unwrap();
     assert_eq!(outcome.code, 4, "{outcome:?}");
-    let outcome = duka.cmd(&["fsck"]).unwrap();
+    let outcome = duka.cmd(&["fsck", "--deep"]).unwrap();
     assert_refused(&outcome, 4, &[&bad_cid]);
     assert!(
         cat(&duka, &good_cid).unwrap() == good,
@@ -126,7 +126,7 @@ fn a_lost_index_is_rebuilt_from_the_journal() {
         products.contains("one") && products.contains("two"),
         "{products}"
     );
-    duka.ok(&["fsck"]).unwrap();
+    duka.ok(&["fsck", "--deep"]).unwrap();
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_damaged_journal_is_reported_and_nothing_is_thrown_away() {
     for product in ["one", "two", "three"] {
         assert!(products.contains(product), "{products}");
     }
-    duka.ok(&["fsck"]).unwrap();
+    duka.ok(&["fsck", "--deep"]).unwrap();
 }
 
 /// The file that the manifest's records are appended to.
@@ -234,7 +234,7 @@ fn a_full_disk_exits_with_9_and_what_was_stored_stays() {
         cat(&duka, &cid).unwrap() == files::random_bytes(62, 4 << 20),
         "stored bytes changed"
     );
-    duka.ok(&["fsck"]).unwrap();
+    duka.ok(&["fsck", "--deep"]).unwrap();
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn a_disk_without_any_room_exits_with_9_and_everything_works_again_with_room() {
     assert!(pins.contains(&cid), "{pins}");
     assert!(cat(&duka, &cid).unwrap() == files::random_bytes(65, 4 << 20));
     duka.ok(&["pin", "rm", &cid]).unwrap();
-    duka.ok(&["fsck"]).unwrap();
+    duka.ok(&["fsck", "--deep"]).unwrap();
     let broken = files::tree(duka.data_dir().as_ref()).unwrap().into_keys();
     let broken = broken.filter(|path| path.to_string_lossy().contains("broken"));
     assert_eq!(broken.count(), 0, "no index was set aside");
@@ -357,7 +357,7 @@ fn a_pack_that_lost_its_end_is_reported_and_the_rest_stays() {
     file.set_len(*at).unwrap();
     let outcome = kept.duka.cmd(&["cat", &cid]).unwrap();
     assert!([3, 4].contains(&outcome.code), "{outcome:?}");
-    assert_refused(&kept.duka.cmd(&["fsck"]).unwrap(), 4, &[&cid]);
+    assert_refused(&kept.duka.cmd(&["fsck", "--deep"]).unwrap(), 4, &[&cid]);
 
     // Adding the same content again heals it.
     assert_eq!(add(&kept.duka, &late).unwrap(), cid);

@@ -33,6 +33,6 @@ impl Kept {
             bytes == files::random_bytes(50, 2_000_000),
             "what was stored changed"
         );
-        self.duka.ok(&["fsck"]).unwrap();
+        self.duka.ok(&["fsck", "--deep"]).unwrap();
     }
 }

@@ -91,7 +91,7 @@ fn what_was_acknowledged_survives_kill_9() {
     let shown = duka.plain(&["product", "show", "p"]).unwrap().text();
     assert!(shown.contains("1.0"), "{shown}");
     duka.serve().unwrap().stop().unwrap();
-    duka.ok(&["fsck"]).unwrap();
+    duka.ok(&["fsck", "--deep"]).unwrap();
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The check of packs and pins.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use duka_node::blocking::blocking;
-use duka_node::fsck::{self, Report};
+use duka_node::fsck::{self, FsckOptions, Report};
 use duka_node::node::Node;
 
 use crate::control::event::{Item, Outcome, Progress};
@@ -12,37 +12,47 @@ use crate::control::sink::EventSink;
 
 pub(super) async fn fsck(
     node: &Node,
-    repair_index: bool,
+    options: FsckOptions,
     sink: &EventSink,
 ) -> Result<Outcome, Failure> {
-    let (store, manifest, progress) = (node.store().clone(), node.manifest().clone(), sink.clone());
-    let report = blocking(move || {
-        let bytes = AtomicU64::new(0);
-        fsck::fsck(&store, &manifest, repair_index, &|more| {
-            let bytes = bytes.fetch_add(more, Ordering::Relaxed) + more;
-            progress.progress(Progress { bytes, total: None });
-        })
+    let (progress, bytes) = (sink.clone(), Arc::new(AtomicU64::new(0)));
+    let report = fsck::run(node, options, move |more| {
+        let bytes = bytes.fetch_add(more, Ordering::Relaxed) + more;
+        progress.progress(Progress { bytes, total: None });
     })
     .await?;
     tell_problems(&report, sink).await;
-    if report.damaged.is_empty() && report.missing.is_empty() {
-        Ok(Outcome::Fsck {
+    if report.is_whole() {
+        return Ok(Outcome::Fsck {
+            deep: options.deep,
             packs: report.packs,
             blocks: report.blocks,
             bytes: report.bytes,
             rebuilt_indexes: report.rebuilt_indexes,
-        })
+            repaired_blocks: report.repaired_blocks,
+        });
+    }
+    let (damaged, missing) = (report.damaged.len(), report.missing.len());
+    let (message, hint) = if damaged + missing > 0 {
+        let message = format!(
+            "of {} blocks {damaged} are damaged, and {missing} that pins need are missing",
+            report.blocks
+        );
+        let hint = if options.repair {
+            "nobody who was asked has them: publish the folder again, or `duka pin add` its root when \
+             a peer that has it is there"
+        } else {
+            "`duka fsck --repair` fetches them from peers and gateways; or publish the folder again"
+        };
+        (message, hint)
     } else {
         let message = format!(
-            "of {} blocks {} are damaged, and {} that pins need are missing",
-            report.blocks,
-            report.damaged.len(),
-            report.missing.len()
+            "all blocks can be read, but in {} packs what lies between them is damaged",
+            report.bad_packs.len()
         );
-        Err(Failure::new(Code::Corrupt, message).hint(
-            "publish the folder again, or `duka pin add` its root from a peer or gateway that has it",
-        ))
-    }
+        (message, "`duka fsck --repair` writes these packs anew")
+    };
+    Err(Failure::new(Code::Corrupt, message).hint(hint))
 }
 
 async fn tell_problems(report: &Report, sink: &EventSink) {

@@ -1,0 +1,618 @@
+//! Checking packs: their index files, their footers, and, when it goes deep, every byte.
+//!
+//! A deep check reads a pack from its first byte to its last, past the page cache, for it is the disk
+//! that is to be checked. A block whose bytes do not match counts as absent from then on. What lies
+//! between the blocks (lengths, CIDs, footers) is needed by other tools and to make an index anew: where
+//! that is damaged, [`Store::renew_pack`] copies the blocks to a new pack.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cid::Cid;
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+
+use super::buffer::{BUFFER_LEN, Buffer};
+use super::catalog::Located;
+use super::index::{self, PackIndex, Place};
+use super::layout::{ALIGN, CAR_HEADER, Entry, Footer, PackId, parse_section};
+use super::open::OpenPack;
+use super::recover::{self, Trust, recover};
+use super::{PackKind, Store, StoreError, collect, direct};
+use crate::block::{Block, Multihash, RAW};
+use crate::pace::Pace;
+
+/// Longest length and CID before the bytes of a block.
+const MOST_HEADER: usize = 128;
+
+/// How far a check of all packs is: kept packs come first, each in the order of its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckCursor {
+    kind: u8,
+    number: u64,
+    offset: u64,
+}
+
+/// What is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Index files and footers.
+    Quick,
+    /// Every byte.
+    Deep,
+}
+
+/// What a check of one pack found.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct CheckedPack {
+    /// The file.
+    pub path: PathBuf,
+    /// What it holds.
+    pub kind: PackKind,
+    /// Blocks that were read.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Blocks whose bytes do not match, except those that were known and have another copy.
+    pub damaged: Vec<Cid>,
+    /// What lies between the blocks is damaged.
+    pub bad_framing: bool,
+    /// The pace said to stop; the cursor says where.
+    pub stopped: bool,
+    id: PackId,
+}
+
+/// A pack to be written anew.
+#[derive(Clone, Copy, Debug)]
+pub struct Renewable(PackId);
+
+impl CheckedPack {
+    /// What [`Store::renew_pack`] takes.
+    pub fn renewable(&self) -> Renewable {
+        Renewable(self.id)
+    }
+}
+
+/// The blocks of a pack, by their index or, without one, as they were put.
+enum Places {
+    Sealed(Arc<PackIndex>, Arc<File>),
+    Open(Arc<OpenPack>),
+}
+
+impl Store {
+    /// Checks the first pack at or after the cursor, and moves that behind it; `None` when there is
+    /// none. `progress` is called with the bytes that were read. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError::CorruptIndex`]: [`Store::rebuild_indexes`] helps.
+    pub fn check_next(
+        &self,
+        cursor: &mut CheckCursor,
+        depth: Depth,
+        pace: &mut Pace,
+        progress: &dyn Fn(u64),
+    ) -> Result<Option<CheckedPack>, StoreError> {
+        let catalog = &self.inner.shared.catalog;
+        while let Some(id) = self.packs().into_iter().find(|id| cursor.reaches(*id)) {
+            if cursor.position() != id {
+                *cursor = CheckCursor::at(id, 0);
+            }
+            match self.check_pack(id, cursor, depth, pace, progress) {
+                Ok(checked) if checked.stopped => return Ok(Some(checked)),
+                Ok(checked) => {
+                    *cursor = CheckCursor::after(id);
+                    return Ok(Some(checked));
+                }
+                // Retired since: its blocks are in a newer pack.
+                Err(_) if !catalog.has_pack(id) => *cursor = CheckCursor::after(id),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Bytes of the packs that a check at the cursor has before it.
+    pub fn unchecked_bytes(&self, cursor: &CheckCursor) -> u64 {
+        let catalog = &self.inner.shared.catalog;
+        let open = catalog.open_packs().into_iter().map(|p| (p.id, p.len()));
+        let sealed = catalog.sealed_packs().into_iter();
+        let left = open.chain(sealed.map(|index| (index.id, index.pack_len)));
+        let left = left.filter(|(id, _)| cursor.reaches(*id));
+        let all: u64 = left.map(|(_, len)| len).sum();
+        all.saturating_sub(cursor.offset)
+    }
+
+    /// Copies the blocks of a sealed kept pack whose framing is damaged to the newest pack, and removes
+    /// it. `false` when it stays, because it has a damaged block without another copy or is in use, or
+    /// was not sealed yet. Blocking; not beside a collection.
+    pub fn renew_pack(&self, pack: Renewable, pace: &mut Pace) -> Result<bool, StoreError> {
+        let catalog = &self.inner.shared.catalog;
+        let Renewable(id) = pack;
+        let Some(index) = catalog.sealed(id) else {
+            return Ok(false);
+        };
+        let cids = self.cids(id)?;
+        let mut copied = fixedbitset::FixedBitSet::new();
+        let mut whole = true;
+        let path = index.id.index_path(catalog.dir());
+        let mut entries = Vec::new();
+        let listed = catalog.file(&path).and_then(|file| {
+            index.for_each(&file, &mut |number, key, place| {
+                entries.push((number, key, place));
+            })
+        });
+        listed.map_err(|source| StoreError::io("reading", &path, source))?;
+        for (number, key, place) in entries {
+            if !pace.take(u64::from(place.len)) {
+                return Ok(false);
+            }
+            let cid = cid_at(&cids, place.offset, key);
+            match self.load(&cid, located(index.id, place)) {
+                Ok(block) => drop(self.append(PackKind::Kept, &[&block]).1?),
+                Err(StoreError::Corrupt { .. }) => whole &= self.holds(PackKind::Kept, &cid)?,
+                Err(error) => return Err(error),
+            }
+            copied.grow_and_insert(number as usize);
+        }
+        self.commit()?;
+        if !whole || catalog.retire(&index, &copied).is_err() {
+            return Ok(false);
+        }
+        collect::remove_files(self, index.id)?;
+        Ok(true)
+    }
+
+    /// Makes the index files that are damaged anew from their packs. Returns how many. Blocking; not
+    /// beside a collection.
+    pub fn rebuild_indexes(&self) -> Result<u64, StoreError> {
+        let catalog = &self.inner.shared.catalog;
+        let mut rebuilt = 0;
+        for sealed in catalog.sealed_packs() {
+            let id = sealed.id;
+            if self.check_index(id).is_ok() {
+                continue;
+            }
+            let Some(found) = recover(&id.pack_path(catalog.dir()), id, Trust::All)? else {
+                continue;
+            };
+            let places = index::places(&found.entries);
+            let index = index::write(catalog.disk(), catalog.dir(), id, found.end, &places)
+                .map_err(|source| {
+                    StoreError::io("writing", &id.index_path(catalog.dir()), source)
+                })?;
+            catalog.reseal(index);
+            rebuilt += 1;
+        }
+        Ok(rebuilt)
+    }
+
+    fn packs(&self) -> Vec<PackId> {
+        let catalog = &self.inner.shared.catalog;
+        let open = catalog.open_packs().into_iter().map(|pack| pack.id);
+        let sealed = catalog.sealed_packs().into_iter().map(|index| index.id);
+        let mut ids: Vec<_> = open.chain(sealed).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    fn check_pack(
+        &self,
+        id: PackId,
+        cursor: &mut CheckCursor,
+        depth: Depth,
+        pace: &mut Pace,
+        progress: &dyn Fn(u64),
+    ) -> Result<CheckedPack, StoreError> {
+        let catalog = &self.inner.shared.catalog;
+        let path = id.pack_path(catalog.dir());
+        let mut checked = CheckedPack {
+            path: path.clone(),
+            kind: id.kind,
+            blocks: 0,
+            bytes: 0,
+            damaged: Vec::new(),
+            bad_framing: false,
+            stopped: false,
+            id,
+        };
+        if catalog.sealed(id).is_some() {
+            self.check_index(id)?;
+        }
+        let Some((places, end)) = self.places(id)? else {
+            return Ok(checked);
+        };
+        let failed = |source| StoreError::io("reading", &path, source);
+        checked.bad_framing = !recover::footers_are_whole(&path, id, end).map_err(failed)?;
+        if depth == Depth::Quick {
+            (checked.blocks, checked.bytes) = places.totals();
+            return Ok(checked);
+        }
+        let mut walk = Walk {
+            id,
+            at: cursor.offset,
+            reader: Reader::open(&path).map_err(failed)?,
+            commit: Vec::new(),
+            bad_framing: false,
+            bad_blocks: Vec::new(),
+        };
+        for place in places.in_order().map_err(failed)? {
+            let block_end = place.offset + u64::from(place.len);
+            if block_end <= cursor.offset || block_end > end {
+                continue;
+            }
+            if !pace.take(u64::from(place.len)) {
+                checked.stopped = true;
+                break;
+            }
+            walk.block(place, &places).map_err(failed)?;
+            checked.blocks += 1;
+            checked.bytes += u64::from(place.len);
+            progress(u64::from(place.len));
+            cursor.offset = walk.at;
+        }
+        if !checked.stopped {
+            walk.sections_to(end).map_err(failed)?;
+        }
+        checked.bad_framing |= walk.bad_framing;
+        checked.damaged = self.name_damaged(id, &places, &walk.bad_blocks)?;
+        Ok(checked)
+    }
+
+    fn check_index(&self, id: PackId) -> Result<(), StoreError> {
+        let path = id.index_path(self.inner.shared.catalog.dir());
+        let whole = PackIndex::load(&path, id).is_ok_and(|index| {
+            File::open(&path).is_ok_and(|f| index.is_whole(&f).unwrap_or(false))
+        });
+        if whole {
+            Ok(())
+        } else {
+            Err(StoreError::CorruptIndex { path })
+        }
+    }
+
+    /// The blocks of a pack, and where what is durable of it ends.
+    fn places(&self, id: PackId) -> Result<Option<(Places, u64)>, StoreError> {
+        let catalog = &self.inner.shared.catalog;
+        if let Some(index) = catalog.sealed(id) {
+            let path = id.index_path(catalog.dir());
+            let file = catalog
+                .file(&path)
+                .map_err(|source| StoreError::io("reading", &path, source))?;
+            let end = index.pack_len;
+            return Ok(Some((Places::Sealed(index, file), end)));
+        }
+        let open = catalog.open_packs().into_iter().find(|pack| pack.id == id);
+        Ok(open.map(|pack| {
+            let end = pack.synced();
+            (Places::Open(pack), end)
+        }))
+    }
+
+    /// Notes damaged blocks and names them.
+    fn name_damaged(
+        &self,
+        id: PackId,
+        places: &Places,
+        bad: &[Place],
+    ) -> Result<Vec<Cid>, StoreError> {
+        if bad.is_empty() {
+            return Ok(Vec::new());
+        }
+        let damage = &self.inner.shared.catalog.damage;
+        let cids = self.cids(id)?;
+        let mut named = Vec::new();
+        for (key, place) in places
+            .keys_of(bad)
+            .map_err(|source| StoreError::io("reading", &id.index_path(damage.dir()), source))?
+        {
+            let known = damage.contains(id, place.offset);
+            damage.note(id, place.offset);
+            let cid = cid_at(&cids, place.offset, key);
+            if !known || !self.has(&cid)? {
+                named.push(cid);
+            }
+        }
+        Ok(named)
+    }
+
+    /// What the footers of a pack list, by offset.
+    fn cids(&self, id: PackId) -> Result<Vec<Entry>, StoreError> {
+        let path = id.pack_path(self.inner.shared.catalog.dir());
+        let found = recover(&path, id, Trust::All)?;
+        let mut entries = found.map_or_else(Vec::new, |found| found.entries);
+        entries.sort_unstable_by_key(|entry| entry.offset);
+        Ok(entries)
+    }
+}
+
+/// The CID of the block at `offset`; where its footer is damaged, that of a raw block: it is looked up by
+/// its multihash in any case.
+fn cid_at(entries: &[Entry], offset: u64, key: Multihash) -> Cid {
+    let found = entries.binary_search_by_key(&offset, |entry| entry.offset);
+    let listed = found.ok().map(|at| entries[at].cid);
+    listed
+        .filter(|cid| *cid.hash() == key)
+        .unwrap_or_else(|| Cid::new_v1(RAW, key))
+}
+
+fn located(pack: PackId, place: Place) -> Located {
+    Located {
+        pack,
+        place,
+        entry: None,
+        data: None,
+        damaged: false,
+    }
+}
+
+impl CheckCursor {
+    fn at(id: PackId, offset: u64) -> Self {
+        Self {
+            kind: id.kind.code(),
+            number: id.number,
+            offset,
+        }
+    }
+
+    fn after(id: PackId) -> Self {
+        Self {
+            number: id.number + 1,
+            ..Self::at(id, 0)
+        }
+    }
+
+    fn position(&self) -> PackId {
+        PackId {
+            kind: PackKind::from_code(self.kind).unwrap_or(PackKind::Cache),
+            number: self.number,
+        }
+    }
+
+    /// Whether the pack is still to be checked.
+    fn reaches(&self, id: PackId) -> bool {
+        self.position() <= id
+    }
+}
+
+impl Places {
+    fn totals(&self) -> (u64, u64) {
+        match self {
+            Self::Sealed(index, _) => (index.count, index.bytes),
+            Self::Open(pack) => pack.totals(),
+        }
+    }
+
+    /// In the order of the file.
+    fn in_order(&self) -> io::Result<Vec<Place>> {
+        let mut places = Vec::new();
+        match self {
+            Self::Sealed(index, file) => {
+                index.for_each(file, &mut |_, _, place| places.push(place))?;
+            }
+            Self::Open(pack) => places.extend(pack.places().into_iter().map(|(_, place)| place)),
+        }
+        places.sort_unstable_by_key(|place| place.offset);
+        Ok(places)
+    }
+
+    /// The blocks at some places.
+    fn keys_of(&self, some: &[Place]) -> io::Result<Vec<(Multihash, Place)>> {
+        let mut found = Vec::new();
+        let wanted = |place: &Place| {
+            let at = some.binary_search_by_key(&place.offset, |bad| bad.offset);
+            at.is_ok()
+        };
+        match self {
+            Self::Sealed(index, file) => index.for_each(file, &mut |_, key, place| {
+                if wanted(&place) {
+                    found.push((key, place));
+                }
+            })?,
+            Self::Open(pack) => {
+                let places = pack.places().into_iter();
+                found.extend(places.filter(|(_, place)| wanted(place)));
+            }
+        }
+        Ok(found)
+    }
+
+    fn has_at(&self, key: &Multihash, place: Place) -> io::Result<bool> {
+        let found = match self {
+            Self::Sealed(index, file) => index.find(file, key)?.map(|(_, found)| found),
+            Self::Open(pack) => pack.find(key).map(|(found, _)| found),
+        };
+        Ok(found == Some(place))
+    }
+}
+
+/// A walk over the bytes of a pack, from block to block.
+struct Walk {
+    id: PackId,
+    /// Everything before was walked over.
+    at: u64,
+    reader: Reader,
+    /// Blocks since the last footer, to compare with the next.
+    commit: Vec<(u64, Cid)>,
+    bad_framing: bool,
+    /// In the order of the file.
+    bad_blocks: Vec<Place>,
+}
+
+impl Walk {
+    /// Walks over the sections before a block, then over the block.
+    fn block(&mut self, place: Place, places: &Places) -> io::Result<()> {
+        let header = self.sections_before(place)?;
+        let len = place.len as usize;
+        let data = self.reader.bytes(place.offset, len)?;
+        let crc_matches = data.len() == len && crc32fast::hash(data) == place.crc;
+        if !crc_matches {
+            self.bad_blocks.push(place);
+        } else if let Some(cid) = header {
+            let data = Bytes::copy_from_slice(data);
+            if Block::new(cid, data).is_ok() {
+                self.commit.push((place.offset, cid));
+            } else if places.has_at(cid.hash(), place)? {
+                // Its bytes were wrong before their CRC was made.
+                self.bad_blocks.push(place);
+            } else {
+                self.bad_framing = true;
+            }
+        } else {
+            self.bad_framing = true;
+        }
+        self.at = place.offset + u64::from(place.len);
+        Ok(())
+    }
+
+    /// Walks to the bytes of a block; the CID before them, where that can be read.
+    fn sections_before(&mut self, place: Place) -> io::Result<Option<Cid>> {
+        if self.at == 0 {
+            self.first_page()?;
+        }
+        while self.at < place.offset {
+            let head = self.reader.bytes(self.at, MOST_HEADER)?;
+            let Some((cid, data)) = parse_section(head) else {
+                return Ok(None);
+            };
+            let (start, end) = (self.at + data.start as u64, self.at + data.end as u64);
+            if start == place.offset {
+                return Ok((data.len() == place.len as usize).then_some(cid));
+            }
+            if end > place.offset || !self.section(cid, start, end)? {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Walks over what comes after the last block.
+    fn sections_to(&mut self, end: u64) -> io::Result<()> {
+        if self.at == 0 {
+            self.first_page()?;
+        }
+        while self.at < end {
+            let head = self.reader.bytes(self.at, MOST_HEADER)?;
+            let parsed = parse_section(head).map(|(cid, data)| {
+                let (start, end) = (self.at + data.start as u64, self.at + data.end as u64);
+                (cid, start, end)
+            });
+            let walked = match parsed {
+                Some((cid, start, section_end)) if section_end <= end => {
+                    self.section(cid, start, section_end)?
+                }
+                _ => false,
+            };
+            if !walked {
+                self.bad_framing = true;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn first_page(&mut self) -> io::Result<()> {
+        let header = self.reader.bytes(0, CAR_HEADER.len())?;
+        self.bad_framing |= header != CAR_HEADER;
+        self.at = CAR_HEADER.len() as u64;
+        Ok(())
+    }
+
+    /// Walks over a section that is no block of the index: a footer, or an older copy of a block. `false`
+    /// when it is neither.
+    fn section(&mut self, cid: Cid, start: u64, end: u64) -> io::Result<bool> {
+        let len = usize::try_from(end - start).unwrap_or(usize::MAX);
+        let data = self.reader.bytes(start, len)?;
+        if let Some(footer) = Footer::of_section(self.id, self.at, data) {
+            let data = Bytes::copy_from_slice(data);
+            self.bad_framing |= Block::new(cid, data).is_err();
+            let listed = |(offset, cid): &(u64, Cid)| {
+                let found = footer.entries.binary_search_by_key(offset, |e| e.offset);
+                found.is_ok_and(|at| footer.entries[at].cid == *cid)
+            };
+            // The first footer after a restart lists blocks that were walked over before it.
+            self.bad_framing |= !self.commit.iter().all(listed);
+            self.commit.clear();
+        } else if Block::new(cid, Bytes::copy_from_slice(data)).is_err() {
+            // An older copy that is damaged, or a footer.
+            return Ok(false);
+        }
+        self.at = end;
+        Ok(true)
+    }
+}
+
+/// Reads a pack in large steps, past the page cache where the file system can.
+struct Reader {
+    file: File,
+    path: PathBuf,
+    buffer: Buffer,
+    start: u64,
+}
+
+impl Reader {
+    fn open(path: &Path) -> io::Result<Self> {
+        let flags = i32::try_from(OFlags::DIRECT.bits()).unwrap_or(0);
+        let direct = OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let file = match direct {
+            Err(error) if direct::refuses_direct(&error) => File::open(path)?,
+            opened => opened?,
+        };
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            buffer: Buffer::new(),
+            start: 0,
+        })
+    }
+
+    /// Up to `len` bytes at `offset`, at most a buffer without a page; fewer where the file ends.
+    fn bytes(&mut self, offset: u64, len: usize) -> io::Result<&[u8]> {
+        let end = self.start + self.buffer.len() as u64;
+        let wanted = offset + len as u64;
+        if offset < self.start || wanted > end {
+            self.start = offset - offset % ALIGN;
+            self.fill()?;
+        }
+        let skip = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
+        let read = self.buffer.filled();
+        let skip = skip.min(read.len());
+        Ok(&read[skip..(skip + len).min(read.len())])
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        self.buffer.clear();
+        match self.read() {
+            Err(error) if direct::refuses_direct(&error) => {
+                self.file = File::open(&self.path)?;
+                self.buffer.clear();
+                self.read()
+            }
+            read => read,
+        }
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        while self.buffer.len() < BUFFER_LEN {
+            let at = self.start + self.buffer.len() as u64;
+            match self.file.read_at(self.buffer.rest(), at) {
+                Ok(0) => break,
+                Ok(read) => {
+                    self.buffer.filled_by(read);
+                    // Only the end of the file is no multiple; there is nothing behind it.
+                    if !(read as u64).is_multiple_of(ALIGN) {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -144,6 +144,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Swarm(commands::swarm::Swarm),
     Verify(commands::verify::Verify),
+    Stat(commands::stat::Stat),
     Fsck(commands::fsck::Fsck),
     Gc(commands::gc::Gc),
     #[command(subcommand)]

@@ -19,6 +19,7 @@ pub(crate) mod product;
 pub(crate) mod publish;
 pub(crate) mod serve;
 mod serving;
+pub(crate) mod stat;
 pub(crate) mod swarm;
 pub(crate) mod up;
 pub(crate) mod verify;
@@ -50,6 +51,7 @@ pub(crate) async fn run(command: Command, cx: &Context, ui: &mut Ui) -> Result<(
         Command::Swarm(args) => swarm::run(args, cx, ui).await,
         Command::Verify(args) => verify::run(args, cx, ui).await,
         Command::Fsck(args) => fsck::run(args, cx, ui).await,
+        Command::Stat(_) => stat::run(cx, ui).await,
         Command::Gc(args) => gc::run(&args, cx, ui).await,
         Command::Config(args) => config::run(args, cx, ui),
         Command::Completion(args) => completion::run(&args, ui),

@@ -30,6 +30,10 @@ pub struct StoreConfig {
     pub pack_size: ByteSize,
     /// New blocks are refused when the disk has less free space than this.
     pub reserve: ByteSize,
+    /// Most bytes that the packs may take; 0 is without limit.
+    pub max_size: ByteSize,
+    /// Most bytes that blocks fetched for requests may take; 0 is without limit of their own.
+    pub cache_size: ByteSize,
     /// How often blocks that nothing refers to are removed; 0 is never.
     #[serde(with = "humantime_serde")]
     pub gc_interval: Duration,

@@ -147,11 +147,17 @@ struct Obtained {
 }
 
 impl BlockSource for Fetcher {
-    /// What comes from outside is stored before it is yielded (not durable before the next commit).
+    /// What comes from outside is stored before it is yielded (not durable before the next commit), unless
+    /// there is no room for the cache.
     async fn fetch(&self, cid: &Cid) -> Result<Block, FetchError> {
         let Obtained { block, .. } = self.obtain(cid).await?;
         if !self.holds(cid)? {
-            self.put(vec![block.clone()]).await?;
+            match self.put(vec![block.clone()]).await {
+                // A full cache is no reason to hold back what somebody asked for.
+                Err(FetchError::Store(StoreError::Full { .. } | StoreError::Quota { .. }))
+                    if self.kind == PackKind::Cache => {}
+                stored => stored?,
+            }
         }
         Ok(block)
     }
@@ -218,6 +224,10 @@ mod tests {
     }
 
     fn online(store: &Store, gateways: TrustlessSource) -> Fetcher {
+        online_into(PackKind::Kept, store, gateways)
+    }
+
+    fn online_into(kind: PackKind, store: &Store, gateways: TrustlessSource) -> Fetcher {
         let outside = Outside {
             network: None,
             gateways: Some(gateways),
@@ -225,7 +235,7 @@ mod tests {
             timeout: Duration::from_secs(20),
             tasks: TaskTracker::new(),
         };
-        Fetcher::new(store.clone(), PackKind::Kept, Some(outside))
+        Fetcher::new(store.clone(), kind, Some(outside))
     }
 
     fn is_corrupt(fetched: &Result<Block, FetchError>) -> bool {
@@ -240,6 +250,25 @@ mod tests {
         assert_eq!(fetcher.fetch(block.cid()).await.unwrap(), block);
         assert!(store.has(block.cid()).unwrap());
         assert_eq!(store.get(block.cid()).unwrap(), Some(block));
+    }
+
+    #[tokio::test]
+    async fn a_full_cache_holds_nothing_back_and_a_full_store_refuses() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            reserve: 0,
+            max_size: 1,
+            ..StoreOptions::default()
+        };
+        let (store, _) = Store::open(dir.path(), options).unwrap();
+        let block = Block::of(RAW, vec![7; 5_000].into());
+        let cached = online_into(PackKind::Cache, &store, gateway(Some(block.clone())).await);
+        assert_eq!(cached.fetch(block.cid()).await.unwrap(), block);
+        assert!(!store.has(block.cid()).unwrap());
+        let kept = online(&store, gateway(Some(block.clone())).await);
+        let refused = kept.fetch(block.cid()).await;
+        let is_quota = matches!(refused, Err(FetchError::Store(StoreError::Quota { .. })));
+        assert!(is_quota, "{refused:?}");
     }
 
     #[tokio::test]

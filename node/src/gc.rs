@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::block::{DAG_CBOR, DAG_JSON, DAG_PB};
 use crate::dag::links::links;
-use crate::manifest::ManifestError;
 use crate::manifest::change::{Change, Op};
+use crate::manifest::{Manifest, ManifestError};
 use crate::node::Node;
 use crate::pace::Pace;
 use crate::roots::{self, Root};
@@ -96,6 +96,12 @@ pub async fn collect(node: &Node, options: GcOptions) -> Result<Report, GcError>
         node.manifest().commit(change).await?;
     }
     Ok(report)
+}
+
+/// When the last collection ended.
+pub fn last(manifest: &Manifest) -> Result<Option<Timestamp>, ManifestError> {
+    let last = manifest.state(LAST)?;
+    Ok(last.and_then(|text| String::from_utf8(text).ok()?.parse().ok()))
 }
 
 fn mark_and_sweep(node: &Node, options: GcOptions) -> Result<Report, GcError> {
@@ -243,9 +249,7 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
 
 /// What is left of the interval since the last collection; a new store waits for a whole one.
 fn until_next(node: &Node, interval: Duration) -> Duration {
-    let last = node.manifest().state(LAST).ok().flatten();
-    let last = last.and_then(|text| String::from_utf8(text).ok()?.parse::<Timestamp>().ok());
-    let Some(last) = last else {
+    let Some(last) = last(node.manifest()).ok().flatten() else {
         return interval;
     };
     let since = Timestamp::now().duration_since(last).unsigned_abs();

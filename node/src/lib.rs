@@ -34,6 +34,7 @@ pub mod pace;
 pub mod pin;
 pub mod publish;
 mod repair;
+mod room;
 mod roots;
 pub mod scrub;
 pub mod shop;

@@ -27,6 +27,7 @@ use crate::manifest::{self, Manifest, ManifestError, ManifestOptions};
 use crate::name::{self, Lookups, NameError, ResolvedName};
 use crate::net::provide::{self, Provider};
 use crate::net::{NetError, Network, republish};
+use crate::room;
 use crate::scrub;
 use crate::source::trustless::TrustlessSource;
 use crate::store::{self, Store, StoreError, StoreOptions};
@@ -275,6 +276,9 @@ impl Node {
         node.inner
             .tasks
             .spawn(scrub::run(node.clone(), node.inner.stop.clone()));
+        node.inner
+            .tasks
+            .spawn(room::run(node.clone(), node.inner.stop.clone()));
         Ok(node)
     }
 
@@ -512,6 +516,8 @@ async fn open_parts(
         let options = StoreOptions {
             pack_size: config.store.pack_size.as_u64(),
             reserve: config.store.reserve.as_u64(),
+            max_size: config.store.max_size.as_u64(),
+            cache_size: config.store.cache_size.as_u64(),
         };
         let (store, store_recovery) =
             Store::open_on(Arc::clone(&disk), &data_dir.join("blocks"), options)?;

@@ -15,6 +15,7 @@ mod commit;
 mod damage;
 mod direct;
 mod error;
+mod evict;
 mod in_use;
 mod index;
 mod layout;
@@ -37,6 +38,7 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use cid::Cid;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use self::append::{Appender, Shared};
 use self::catalog::{Catalog, Located};
@@ -92,6 +94,10 @@ pub struct StoreOptions {
     /// New writes are refused when the disk has less free space, in bytes. Default 1 GiB; tests
     /// lower it.
     pub reserve: u64,
+    /// Most bytes that the packs may take; 0, the default, is without limit.
+    pub max_size: u64,
+    /// Most bytes that cache packs may take; 0 is without limit of their own. Default 8 GiB.
+    pub cache_size: u64,
 }
 
 impl Default for StoreOptions {
@@ -99,6 +105,8 @@ impl Default for StoreOptions {
         Self {
             pack_size: 512 << 20,
             reserve: 1 << 30,
+            max_size: 0,
+            cache_size: 8 << 30,
         }
     }
 }
@@ -145,8 +153,22 @@ pub struct StoreStats {
     pub cache_bytes: u64,
     /// Bytes of the pack files on disk.
     pub disk_bytes: u64,
+    /// Those of kept packs.
+    pub kept_disk_bytes: u64,
+    /// Those of cache packs.
+    pub cache_disk_bytes: u64,
     /// Bytes that may still be written to the disk, the reserve included.
     pub free_bytes: u64,
+}
+
+/// What came of appending.
+#[derive(Debug)]
+struct Appended {
+    /// The first so many blocks are here now.
+    blocks: usize,
+    /// Bytes of those that were new.
+    bytes: u64,
+    result: Result<(), StoreError>,
 }
 
 #[derive(Debug)]
@@ -155,6 +177,8 @@ struct Inner {
     appenders: [Mutex<Appender>; 2],
     commits: Commits,
     on_put: OnceLock<OnPut>,
+    /// Held by the one eviction.
+    evicting: Mutex<()>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -234,6 +258,7 @@ impl Store {
             options,
             catalog,
             queue: writer::Queue::default(),
+            pressure: Notify::new(),
             buffers: BufferPool::new(MAX_FREE_BUFFERS),
         });
         let for_writer = Arc::clone(&shared);
@@ -254,6 +279,7 @@ impl Store {
             appenders: appenders.map(Mutex::new),
             commits: Commits::default(),
             on_put: OnceLock::new(),
+            evicting: Mutex::default(),
             writer: Some(writer),
         };
         let store = Self {
@@ -292,6 +318,9 @@ impl Store {
                 return Err(error);
             }
             let pack = located.pack;
+            if pack.kind == PackKind::Cache && !self.inner.shared.catalog.note_use(&located) {
+                continue;
+            }
             match self.load(cid, located) {
                 // It is known as damaged now: another copy may be whole.
                 Err(error @ StoreError::Corrupt { .. }) => corrupt = Some(error),
@@ -334,23 +363,56 @@ impl Store {
         if missing.is_empty() {
             return Ok(0);
         }
-        self.check_room()?;
 
-        let (stored, result) = self.append(kind, &missing);
+        let mut stored = 0;
+        let mut new = 0;
+        let result = loop {
+            let appended = self.append_within_limits(kind, &missing[stored..]);
+            stored += appended.blocks;
+            new += appended.bytes;
+            match appended.result {
+                Err(error @ (StoreError::Full { .. } | StoreError::Quota { .. })) => {
+                    match self.make_room() {
+                        Ok(true) => {}
+                        Ok(false) => break Err(error),
+                        Err(error) => break Err(error),
+                    }
+                }
+                result => break result,
+            }
+        };
         if let Some(OnPut(listener)) = self.inner.on_put.get()
             && stored > 0
         {
             listener(&missing[..stored]);
         }
-        result
+        result.map(|()| new)
     }
 
-    /// Appends blocks up to the first that fails. Returns how many are here, and the bytes that were
-    /// new.
-    fn append(&self, kind: PackKind, blocks: &[&Block]) -> (usize, Result<u64, StoreError>) {
-        let shared = &self.inner.shared;
-        let mut new = 0;
+    /// Appends blocks if there is room for all of them.
+    fn append_within_limits(&self, kind: PackKind, blocks: &[&Block]) -> Appended {
         let mut appender = self.inner.appenders[kind.slot()].lock();
+        let bytes = blocks.iter().map(|block| block.data().len() as u64);
+        let bytes = bytes.sum::<u64>() + evict::overhead(blocks.len());
+        if let Err(error) = self.check_room(bytes) {
+            return Appended {
+                blocks: 0,
+                bytes: 0,
+                result: Err(error),
+            };
+        }
+        self.append_to(&mut appender, blocks)
+    }
+
+    /// Appends blocks whatever the limits are: what they replace goes at once.
+    fn append(&self, kind: PackKind, blocks: &[&Block]) -> Appended {
+        self.append_to(&mut self.inner.appenders[kind.slot()].lock(), blocks)
+    }
+
+    /// Appends blocks up to the first that fails.
+    fn append_to(&self, appender: &mut Appender, blocks: &[&Block]) -> Appended {
+        let shared = &self.inner.shared;
+        let mut bytes = 0;
         for (at, block) in blocks.iter().enumerate() {
             // Another caller, or the same batch, may have put it since.
             if appender.contains(shared, block.cid().hash()) {
@@ -358,11 +420,19 @@ impl Store {
             }
             let appended = shared.queue.admit();
             if let Err(error) = appended.and_then(|()| appender.append(shared, block)) {
-                return (at, Err(error));
+                return Appended {
+                    blocks: at,
+                    bytes,
+                    result: Err(error),
+                };
             }
-            new += block.data().len() as u64;
+            bytes += block.data().len() as u64;
         }
-        (blocks.len(), Ok(new))
+        Appended {
+            blocks: blocks.len(),
+            bytes,
+            result: Ok(()),
+        }
     }
 
     /// Has `listener` called with the blocks of each [`Store::put`] that were not here, once they can
@@ -403,10 +473,12 @@ impl Store {
                 PackKind::Kept => {
                     stats.kept_blocks += blocks;
                     stats.kept_bytes += bytes;
+                    stats.kept_disk_bytes += len;
                 }
                 PackKind::Cache => {
                     stats.cache_blocks += blocks;
                     stats.cache_bytes += bytes;
+                    stats.cache_disk_bytes += len;
                 }
             }
         }
@@ -418,15 +490,6 @@ impl Store {
         let dir = catalog.dir();
         let free = catalog.disk().free(dir);
         free.map_err(|source| StoreError::io("asking for the free space of", dir, source))
-    }
-
-    fn check_room(&self) -> Result<(), StoreError> {
-        if self.free_bytes()? < self.inner.shared.options.reserve {
-            return Err(StoreError::Full {
-                path: self.inner.shared.catalog.dir().to_owned(),
-            });
-        }
-        Ok(())
     }
 
     /// Whether a `put` into packs of `kind` may leave the block out: a kept block counts as cached,

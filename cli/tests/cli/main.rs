@@ -4,6 +4,7 @@
 
 mod node;
 mod reading;
+mod store;
 mod usage;
 
 use std::path::Path;

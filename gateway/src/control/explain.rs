@@ -70,6 +70,13 @@ impl Explain for StoreError {
     fn explain(&self) -> (Code, Option<&'static str>) {
         match self {
             Self::Full { .. } => (Code::NoSpace, FREE_SPACE),
+            Self::Quota { .. } => (
+                Code::NoSpace,
+                Some(
+                    "raise `store.max_size`, or `duka pin rm` what is not needed and run `duka gc`; what \
+                     is stored is not affected",
+                ),
+            ),
             Self::Corrupt { .. } => (Code::Corrupt, RUN_FSCK),
             Self::CorruptIndex { .. } => (
                 Code::Corrupt,

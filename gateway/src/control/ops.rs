@@ -12,6 +12,7 @@ mod network;
 mod pin;
 mod product;
 mod publish;
+mod stat;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -73,6 +74,7 @@ pub(super) async fn execute(
         Request::SwarmConnect { address } => network::connect(node, &address).await,
         Request::Get(args) => get::get(node, args, sink).await,
         Request::Gc { dry_run } => gc::gc(node, dry_run).await,
+        Request::Stat => stat::stat(node).await,
         Request::Fsck {
             deep,
             repair,

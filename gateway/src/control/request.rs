@@ -118,6 +118,8 @@ pub enum Request {
     },
     /// Fetches content and writes it to disk.
     Get(Get),
+    /// What the store holds, may hold, and when it was checked.
+    Stat,
     /// Checks packs and pins.
     Fsck {
         /// Read and hash every block.

@@ -19,6 +19,8 @@ use crate::store::{PackKind, StoreOptions};
 const OPTIONS: StoreOptions = StoreOptions {
     pack_size: 256 << 10,
     reserve: 0,
+    max_size: 0,
+    cache_size: 0,
 };
 /// A DAG of 1 MiB leaves: one root, three leaves.
 const FILE_LEN: usize = (2 << 20) + 500_000;

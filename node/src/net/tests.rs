@@ -115,6 +115,7 @@ fn store(dir: &Path) -> Store {
     let options = StoreOptions {
         pack_size: 1024 * 1024,
         reserve: 0,
+        ..StoreOptions::default()
     };
     Store::open(&dir.join("packs"), options).unwrap().0
 }

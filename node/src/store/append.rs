@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::buffer::Buffer;
 use super::catalog::Catalog;
 use super::direct::open_direct;
@@ -24,6 +26,8 @@ pub(super) struct Shared {
     pub(super) options: StoreOptions,
     pub(super) catalog: Catalog,
     pub(super) queue: Queue,
+    /// Somebody found that room gets scarce.
+    pub(super) pressure: Notify,
     /// For blocks that are read.
     pub(super) buffers: BufferPool,
 }
@@ -95,7 +99,7 @@ impl Appender {
             none => none.insert(Tail::begin(shared, self.kind, &mut self.next_number)?),
         };
         tail.append(shared, block);
-        if tail.position() >= shared.options.pack_size {
+        if tail.position() >= shared.options.pack_size_of(self.kind) {
             tail.seal(shared);
             self.tail = None;
         }

@@ -13,6 +13,7 @@ use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::damage::Damage;
+use super::evict::Used;
 use super::in_use::InUse;
 use super::index::{PackIndex, Place};
 use super::layout::PackId;
@@ -51,6 +52,21 @@ pub(super) struct Catalog {
 struct Packs {
     open: BTreeMap<PackId, Arc<OpenPack>>,
     sealed: BTreeMap<PackId, Arc<PackIndex>>,
+    sealed_bytes: Used,
+}
+
+impl Packs {
+    fn put_sealed(&mut self, index: PackIndex) {
+        self.take_sealed(index.id);
+        *self.sealed_bytes.of(index.id.kind) += index.pack_len;
+        self.sealed.insert(index.id, Arc::new(index));
+    }
+
+    fn take_sealed(&mut self, id: PackId) {
+        if let Some(index) = self.sealed.remove(&id) {
+            *self.sealed_bytes.of(id.kind) -= index.pack_len;
+        }
+    }
 }
 
 impl Catalog {
@@ -83,7 +99,7 @@ impl Catalog {
         self.files.lock().pop(&index.id.index_path(&self.dir));
         let mut packs = self.packs.write();
         packs.open.remove(&index.id);
-        packs.sealed.insert(index.id, Arc::new(index));
+        packs.put_sealed(index);
     }
 
     /// The index of a sealed pack was made anew. Its entries may have other numbers now: all count as in
@@ -137,12 +153,26 @@ impl Catalog {
         if !missed.is_clear() {
             return Err(missed);
         }
-        in_use.forget(index.id);
-        self.packs.write().sealed.remove(&index.id);
-        let mut files = self.files.lock();
-        files.pop(&index.id.index_path(&self.dir));
-        files.pop(&index.id.pack_path(&self.dir));
+        self.forget(index.id, &mut in_use);
         Ok(())
+    }
+
+    /// Takes a pack out, whatever is in it.
+    pub(super) fn drop_pack(&self, id: PackId) {
+        self.forget(id, &mut self.in_use(id.kind));
+    }
+
+    fn forget(&self, id: PackId, in_use: &mut InUse) {
+        in_use.forget(id);
+        self.packs.write().take_sealed(id);
+        let mut files = self.files.lock();
+        files.pop(&id.index_path(&self.dir));
+        files.pop(&id.pack_path(&self.dir));
+    }
+
+    /// Bytes of the sealed packs.
+    pub(super) fn sealed_bytes(&self) -> Used {
+        self.packs.read().sealed_bytes
     }
 
     pub(super) fn has_pack(&self, id: PackId) -> bool {

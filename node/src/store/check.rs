@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cid::Cid;
+use fixedbitset::FixedBitSet;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
@@ -136,24 +137,14 @@ impl Store {
         let Some(index) = catalog.sealed(id) else {
             return Ok(false);
         };
-        let cids = self.cids(id)?;
-        let mut copied = fixedbitset::FixedBitSet::new();
+        let mut copied = FixedBitSet::new();
         let mut whole = true;
-        let path = index.id.index_path(catalog.dir());
-        let mut entries = Vec::new();
-        let listed = catalog.file(&path).and_then(|file| {
-            index.for_each(&file, &mut |number, key, place| {
-                entries.push((number, key, place));
-            })
-        });
-        listed.map_err(|source| StoreError::io("reading", &path, source))?;
-        for (number, key, place) in entries {
-            if !pace.take(u64::from(place.len)) {
+        for (number, cid, located) in self.entries(&index)? {
+            if !pace.take(u64::from(located.place.len)) {
                 return Ok(false);
             }
-            let cid = cid_at(&cids, place.offset, key);
-            match self.load(&cid, located(index.id, place)) {
-                Ok(block) => drop(self.append(PackKind::Kept, &[&block]).1?),
+            match self.load(&cid, located) {
+                Ok(block) => self.append(PackKind::Kept, &[&block]).result?,
                 Err(StoreError::Corrupt { .. }) => whole &= self.holds(PackKind::Kept, &cid)?,
                 Err(error) => return Err(error),
             }
@@ -319,6 +310,25 @@ impl Store {
             }
         }
         Ok(named)
+    }
+
+    /// The entries of a sealed pack.
+    pub(super) fn entries(
+        &self,
+        index: &PackIndex,
+    ) -> Result<Vec<(u32, Cid, Located)>, StoreError> {
+        let catalog = &self.inner.shared.catalog;
+        let cids = self.cids(index.id)?;
+        let path = index.id.index_path(catalog.dir());
+        let mut entries = Vec::new();
+        let listed = catalog.file(&path).and_then(|file| {
+            index.for_each(&file, &mut |number, key, place| {
+                let cid = cid_at(&cids, place.offset, key);
+                entries.push((number, cid, located(index.id, place)));
+            })
+        });
+        listed.map_err(|source| StoreError::io("reading", &path, source))?;
+        Ok(entries)
     }
 
     /// What the footers of a pack list, by offset.

@@ -306,7 +306,7 @@ impl Store {
                 Err(StoreError::Corrupt { .. }) => return Ok(Copied::Damaged),
                 loaded => loaded?,
             };
-            self.append(PackKind::Kept, &[&block]).1?;
+            self.append(PackKind::Kept, &[&block]).result?;
             bytes += u64::from(entry.len);
             uncommitted += u64::from(entry.len);
             if uncommitted >= COMMIT_BYTES {

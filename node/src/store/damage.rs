@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use super::PackKind;
 use super::layout::{Fields, PackId};
 use crate::disk::Disk;
 
@@ -38,6 +39,11 @@ impl Damage {
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Whether any block of the packs of `kind` is damaged.
+    pub(super) fn any(&self, kind: PackKind) -> bool {
+        self.places.read().iter().any(|(pack, _)| pack.kind == kind)
     }
 
     pub(super) fn contains(&self, pack: PackId, offset: u64) -> bool {
@@ -108,7 +114,6 @@ fn parse(record: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::PackKind;
     use super::*;
     use crate::disk::FileSystem;
 

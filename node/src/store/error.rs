@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytesize::ByteSize;
 use cid::Cid;
 
 use super::layout;
@@ -17,6 +18,21 @@ pub enum StoreError {
     Full {
         /// The store's directory.
         path: PathBuf,
+    },
+    /// The packs would take more than `max_size`, and there is no cache to evict.
+    #[error(
+        "{more} more do not fit into the store: of the {limit} that `store.max_size` allows, {kept} are \
+         kept and {cache} are cache"
+    )]
+    Quota {
+        /// What the packs may take.
+        limit: ByteSize,
+        /// What kept packs take.
+        kept: ByteSize,
+        /// What cache packs take.
+        cache: ByteSize,
+        /// What was to be stored.
+        more: ByteSize,
     },
     /// A stored block does not match its checksum.
     #[error("block {cid} is damaged in {} at byte {offset}", pack.display())]

@@ -3,6 +3,7 @@
 mod check;
 mod collect;
 mod damage;
+mod evict;
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -19,10 +20,14 @@ use crate::block::{DAG_PB, RAW};
 const SMALL: StoreOptions = StoreOptions {
     pack_size: 64 << 10,
     reserve: 0,
+    max_size: 0,
+    cache_size: 0,
 };
 const LARGE: StoreOptions = StoreOptions {
     pack_size: 512 << 20,
     reserve: 0,
+    max_size: 0,
+    cache_size: 0,
 };
 
 fn block(seed: u32, len: usize) -> Block {

@@ -22,6 +22,8 @@ use crate::{Events, Workload, cuts_lose_nothing_and_each_sync_is_needed, fail_ev
 const OPTIONS: StoreOptions = StoreOptions {
     pack_size: 48 << 10,
     reserve: 0,
+    max_size: 0,
+    cache_size: 0,
 };
 
 #[test]

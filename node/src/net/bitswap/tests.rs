@@ -39,6 +39,7 @@ impl TestNode {
         let options = StoreOptions {
             pack_size: 64 << 20,
             reserve: 0,
+            ..StoreOptions::default()
         };
         let (store, _) = Store::open(dir.path(), options).unwrap();
         let limits = duka_config::Config::default().network.limits;

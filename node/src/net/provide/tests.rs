@@ -28,6 +28,7 @@ impl World {
         let options = StoreOptions {
             pack_size: 16 << 20,
             reserve: 0,
+            ..StoreOptions::default()
         };
         let (store, _) = Store::open(dir.path(), options).unwrap();
         let options = ManifestOptions {

@@ -9,6 +9,8 @@ const FLIPS: u64 = 1_000;
 const TINY: StoreOptions = StoreOptions {
     pack_size: 24 << 10,
     reserve: 0,
+    max_size: 0,
+    cache_size: 0,
 };
 
 fn unlimited() -> Pace {

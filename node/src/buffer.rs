@@ -49,9 +49,20 @@ impl BufferPool {
         }
         PooledBuffer {
             bytes,
+            start: 0,
             len,
             pool: self.clone(),
         }
+    }
+
+    /// [`BufferPool::take`], beginning at a multiple of `align` in memory, as direct I/O asks for.
+    pub(crate) fn take_aligned(&self, len: usize, align: usize) -> PooledBuffer {
+        // Only `unsafe` could ask for memory that begins there.
+        let mut buffer = self.take(len + align);
+        let start = buffer.bytes.as_ptr().align_offset(align);
+        buffer.start = if start < align { start } else { 0 };
+        buffer.len = len;
+        buffer
     }
 
     /// Keeps up to `max_free` bytes of free buffers from now on. Gives all that are free back to the
@@ -90,6 +101,7 @@ impl Free {
 #[derive(Debug)]
 pub(crate) struct PooledBuffer {
     bytes: Vec<u8>,
+    start: usize,
     len: usize,
     pool: BufferPool,
 }
@@ -103,13 +115,13 @@ impl PooledBuffer {
 
 impl AsRef<[u8]> for PooledBuffer {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        &self.bytes[self.start..self.start + self.len]
     }
 }
 
 impl AsMut<[u8]> for PooledBuffer {
     fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[..self.len]
+        &mut self.bytes[self.start..self.start + self.len]
     }
 }
 
@@ -145,6 +157,16 @@ mod tests {
             (again.as_ref().as_ptr(), again.as_ref().len()),
             (address, 77)
         );
+    }
+
+    #[test]
+    fn aligned_buffers_begin_where_they_should_and_have_their_length() {
+        let pool = BufferPool::new(1 << 20);
+        for len in [1, 4096, 100_000] {
+            let mut buffer = pool.take_aligned(len, 4096);
+            assert_eq!(buffer.as_mut().len(), len);
+            assert_eq!(buffer.as_ref().as_ptr() as usize % 4096, 0);
+        }
     }
 
     #[test]

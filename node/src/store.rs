@@ -21,15 +21,14 @@ mod index;
 mod layout;
 mod open;
 mod open_dir;
+mod read;
 mod recover;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::fmt;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -46,9 +45,10 @@ pub use self::check::{CheckCursor, CheckedPack, Depth, Renewable};
 pub use self::collect::{Collected, Collection, Mark, Session};
 use self::commit::Commits;
 pub use self::error::StoreError;
+use self::index::Place;
+use self::read::{Access, Reader, Way};
 use crate::block::{Block, IDENTITY, MAX_BLOCK_LEN};
 use crate::blocking::blocking;
-use crate::buffer::BufferPool;
 use crate::disk::{Disk, FileSystem};
 
 /// Which packs a block belongs to.
@@ -116,11 +116,6 @@ impl Default for StoreOptions {
 pub struct Store {
     inner: Arc<Inner>,
 }
-
-/// Bytes of buffers for reading that are kept for the next blocks.
-const MAX_FREE_BUFFERS: usize = 16 << 20;
-/// Shorter blocks are read into memory of their own.
-const MIN_POOLED_LEN: usize = 64 << 10;
 
 /// What opening found and repaired.
 #[derive(Clone, Debug, Default)]
@@ -259,7 +254,7 @@ impl Store {
             catalog,
             queue: writer::Queue::default(),
             pressure: Notify::new(),
-            buffers: BufferPool::new(MAX_FREE_BUFFERS),
+            reader: Reader::new(),
         });
         let for_writer = Arc::clone(&shared);
         let writer = std::thread::Builder::new()
@@ -321,7 +316,7 @@ impl Store {
             if pack.kind == PackKind::Cache && !self.inner.shared.catalog.note_use(&located) {
                 continue;
             }
-            match self.load(cid, located) {
+            match self.load(cid, located, Access::Wanted) {
                 // It is known as damaged now: another copy may be whole.
                 Err(error @ StoreError::Corrupt { .. }) => corrupt = Some(error),
                 // Its pack was retired since: there may be a copy.
@@ -534,18 +529,17 @@ impl Store {
         Ok(self.locate(cid)?.filter(|located| !located.damaged))
     }
 
-    fn load(&self, cid: &Cid, located: Located) -> Result<Block, StoreError> {
+    fn load(&self, cid: &Cid, located: Located, access: Access) -> Result<Block, StoreError> {
         let place = located.place;
         let data = match located.data {
             Some(data) => data,
             None => {
                 let Shared {
-                    catalog, buffers, ..
+                    catalog, reader, ..
                 } = &*self.inner.shared;
                 let path = located.pack.pack_path(catalog.dir());
-                let data = catalog
-                    .file(&path)
-                    .and_then(|file| read_bytes(&file, place.offset, place.len, buffers))
+                let way = reader.way(cid.hash(), place.len, access);
+                let data = read_bytes(reader, catalog, &path, place, way)
                     .map_err(|source| StoreError::io("reading", &path, source))?;
                 if data.len() != place.len as usize || crc32fast::hash(&data) != place.crc {
                     catalog.damage.note(located.pack, place.offset);
@@ -570,29 +564,20 @@ impl Store {
     }
 }
 
-/// Reads up to `len` bytes; fewer where the file ends.
-fn read_bytes(file: &File, offset: u64, len: u32, buffers: &BufferPool) -> io::Result<Bytes> {
-    let len = len as usize;
-    if len < MIN_POOLED_LEN {
-        let mut bytes = vec![0; len];
-        let read = read_up_to(file, offset, &mut bytes)?;
-        bytes.truncate(read);
-        return Ok(Bytes::from(bytes));
-    }
-    let mut buffer = buffers.take(len);
-    let read = read_up_to(file, offset, buffer.as_mut())?;
-    Ok(buffer.freeze().slice(..read))
-}
-
-fn read_up_to(file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
-    let mut read = 0;
-    while read < bytes.len() {
-        match file.read_at(&mut bytes[read..], offset + read as u64) {
-            Ok(0) => break,
-            Ok(more) => read += more,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+fn read_bytes(
+    reader: &Reader,
+    catalog: &Catalog,
+    path: &Path,
+    place: Place,
+    way: Way,
+) -> io::Result<Bytes> {
+    if way == Way::Direct
+        && let Some(file) = catalog.direct_file(path)?
+    {
+        match reader.direct(&file, place.offset, place.len) {
+            Err(error) if direct::refuses_direct(&error) => {}
+            read => return read,
         }
     }
-    Ok(read)
+    reader.cached(&*catalog.file(path)?, place.offset, place.len)
 }

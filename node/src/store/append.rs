@@ -11,10 +11,10 @@ use super::direct::open_direct;
 use super::index::Place;
 use super::layout::{ALIGN, Entry, Footer, MAX_ENTRIES, PackId, first_page, section_header};
 use super::open::OpenPack;
+use super::read::Reader;
 use super::writer::{Job, Queue};
 use super::{PackKind, StoreError, StoreOptions};
 use crate::block::{Block, Multihash};
-use crate::buffer::BufferPool;
 use crate::disk;
 
 /// A commit of more bytes gets a footer in between, so that recovery never looks far for one.
@@ -28,8 +28,7 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     /// Somebody found that room gets scarce.
     pub(super) pressure: Notify,
-    /// For blocks that are read.
-    pub(super) buffers: BufferPool,
+    pub(super) reader: Reader,
 }
 
 /// The writing end of one kind of packs.

@@ -13,6 +13,7 @@ use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::damage::Damage;
+use super::direct;
 use super::evict::Used;
 use super::in_use::InUse;
 use super::index::{PackIndex, Place};
@@ -22,8 +23,10 @@ use super::{PackKind, StoreError};
 use crate::block::Multihash;
 use crate::disk::Disk;
 
-/// Files kept open for reading: fewer than the usual limit of 1,024 per process.
+/// Files kept open for reading: with those for direct I/O fewer than the usual limit of 1,024 per
+/// process.
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+const OPEN_DIRECT_FILES: NonZeroUsize = NonZeroUsize::new(128).expect("not zero");
 
 /// Where a block is.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ pub(super) struct Catalog {
     in_use: [Mutex<InUse>; 2],
     packs: RwLock<Packs>,
     files: Mutex<LruCache<PathBuf, Arc<File>>>,
+    /// The same for direct I/O; `None` where the file system has none.
+    direct_files: Mutex<LruCache<PathBuf, Option<Arc<File>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +83,7 @@ impl Catalog {
             in_use: Default::default(),
             packs: RwLock::default(),
             files: Mutex::new(LruCache::new(OPEN_FILES)),
+            direct_files: Mutex::new(LruCache::new(OPEN_DIRECT_FILES)),
         }
     }
 
@@ -168,6 +174,7 @@ impl Catalog {
         let mut files = self.files.lock();
         files.pop(&id.index_path(&self.dir));
         files.pop(&id.pack_path(&self.dir));
+        self.direct_files.lock().pop(&id.pack_path(&self.dir));
     }
 
     /// Bytes of the sealed packs.
@@ -263,6 +270,16 @@ impl Catalog {
             data,
             damaged: self.damage.contains(pack, place.offset),
         }
+    }
+
+    /// A handle for reading past the page cache, where the file system can.
+    pub(super) fn direct_file(&self, path: &Path) -> io::Result<Option<Arc<File>>> {
+        if let Some(file) = self.direct_files.lock().get(path) {
+            return Ok(file.clone());
+        }
+        let file = direct::open_to_read(path)?.map(Arc::new);
+        self.direct_files.lock().put(path.to_owned(), file.clone());
+        Ok(file)
     }
 
     /// A handle for reading, kept open for the next reader.

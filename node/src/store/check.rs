@@ -22,6 +22,7 @@ use super::catalog::Located;
 use super::index::{self, PackIndex, Place};
 use super::layout::{ALIGN, CAR_HEADER, Entry, Footer, PackId, parse_section};
 use super::open::OpenPack;
+use super::read::Access;
 use super::recover::{self, Trust, recover};
 use super::{PackKind, Store, StoreError, collect, direct};
 use crate::block::{Block, Multihash, RAW};
@@ -143,7 +144,7 @@ impl Store {
             if !pace.take(u64::from(located.place.len)) {
                 return Ok(false);
             }
-            match self.load(&cid, located) {
+            match self.load(&cid, located, Access::Scan) {
                 Ok(block) => self.append(PackKind::Kept, &[&block]).result?,
                 Err(StoreError::Corrupt { .. }) => whole &= self.holds(PackKind::Kept, &cid)?,
                 Err(error) => return Err(error),

@@ -17,6 +17,7 @@ use fixedbitset::FixedBitSet;
 use super::catalog::Located;
 use super::index::{PackIndex, Place};
 use super::layout::{Entry, PackId};
+use super::read::Access;
 use super::recover::{Trust, recover};
 use super::{PackKind, Store, StoreError};
 use crate::block::IDENTITY;
@@ -302,7 +303,7 @@ impl Store {
                 data: None,
                 damaged: false,
             };
-            let block = match self.load(&entry.cid, located) {
+            let block = match self.load(&entry.cid, located, Access::Scan) {
                 Err(StoreError::Corrupt { .. }) => return Ok(Copied::Damaged),
                 loaded => loaded?,
             };

@@ -1,4 +1,4 @@
-//! Packs are written past the page cache where the file system can.
+//! Packs are written and read past the page cache where the file system can.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -22,6 +22,16 @@ pub(super) fn open_direct(disk: &dyn Disk, path: &Path, create_new: bool) -> io:
             disk.open(path, options.write(true).create(create_new).truncate(false))
         }
         opened => opened,
+    }
+}
+
+/// Opens a pack for reading past the page cache; `None` where the file system cannot.
+pub(super) fn open_to_read(path: &Path) -> io::Result<Option<File>> {
+    let flags = i32::try_from(OFlags::DIRECT.bits()).unwrap_or(0);
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    match opened {
+        Err(error) if refuses_direct(&error) => Ok(None),
+        opened => opened.map(Some),
     }
 }
 

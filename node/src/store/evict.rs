@@ -10,6 +10,7 @@ use bytesize::ByteSize;
 use super::collect::remove_files;
 use super::index::PackIndex;
 use super::layout::ALIGN;
+use super::read::Access;
 use super::{PackKind, Store, StoreError, StoreOptions};
 
 /// A cache pack is sealed at this size, in bytes, when packs are larger: what is dropped at once.
@@ -208,7 +209,7 @@ impl Store {
             if !read.contains(number as usize) {
                 continue;
             }
-            let block = match self.load(&cid, located) {
+            let block = match self.load(&cid, located, Access::Scan) {
                 Err(StoreError::Corrupt { .. }) => continue,
                 loaded => loaded?,
             };
@@ -233,7 +234,7 @@ impl Store {
         for (_, cid, located) in self.entries(index)? {
             let kept = catalog.locate(PackKind::Kept, cid.hash())?;
             if kept.is_some_and(|kept| kept.damaged)
-                && let Ok(block) = self.load(&cid, located)
+                && let Ok(block) = self.load(&cid, located, Access::Scan)
             {
                 self.append(PackKind::Kept, &[&block]).result?;
                 rescued = true;

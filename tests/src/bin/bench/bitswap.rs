@@ -59,9 +59,9 @@ impl Options {
         }
     }
 
-    /// The targets are for TCP and blocks of 1 MiB.
+    /// The targets are for TCP and blocks of 1 MiB.
     fn has_targets(&self) -> bool {
-        !self.small_blocks && (!self.quic || self.delay.is_some())
+        !self.small_blocks && !self.quic
     }
 }
 

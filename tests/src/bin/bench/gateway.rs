@@ -38,7 +38,7 @@ pub(crate) fn run(setup: &Setup, seconds: u64, large: u64) -> Result<Report> {
         let what = format!("file of {large} bytes, one client, {when} download");
         Row::new(what, "MB/s")
     };
-    let mut downloads = [one_client("first"), one_client("second")];
+    let mut downloads = ["first", "second", "third", "fourth", "fifth"].map(one_client);
     let mut config = Value::Null;
     for repetition in 0..setup.repetitions {
         let site = setup.folder()?;
@@ -85,8 +85,9 @@ pub(crate) fn run(setup: &Setup, seconds: u64, large: u64) -> Result<Report> {
         row.ratio("duka", "nginx", None);
     }
     let notes = vec![format!(
-        "wrk -t1 -d{seconds}s; curl for one client; nginx: 2 workers, sendfile; at the first \
-         download the files of Kubo and nginx are in the page cache, duka's packs are not"
+        "wrk -t1 -d{seconds}s; curl for one client; nginx: 2 workers, sendfile; the files of \
+         Kubo and nginx are in the page cache from the first download on, duka's packs are read \
+         from the disk three times before they are"
     )];
     Ok(Report {
         bench: "gateway",

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Events, Workload, cuts_lose_nothing_and_each_sync_is_needed, fail_everywhere};
 
-const OPTIONS: StoreOptions = StoreOptions {
+pub(crate) const OPTIONS: StoreOptions = StoreOptions {
     pack_size: 48 << 10,
     reserve: 0,
     max_size: 0,
@@ -59,7 +59,7 @@ struct Promised {
     gone: HashSet<Cid>,
 }
 
-fn blocks(seeds: std::ops::Range<u32>, len: usize) -> Vec<Block> {
+pub(crate) fn blocks(seeds: std::ops::Range<u32>, len: usize) -> Vec<Block> {
     let block = |seed: u32| {
         let words = (1..).map(|word: u32| (word ^ seed << 16).wrapping_mul(0x9e37_79b9));
         let bytes: Vec<u8> = words.flat_map(u32::to_le_bytes).take(len).collect();

@@ -24,7 +24,7 @@ pub(crate) mod swarm;
 pub(crate) mod up;
 pub(crate) mod verify;
 
-use duka_gateway::control::event::Item;
+use duka_gateway::control::event::{Item, PinSize};
 use serde_json::json;
 
 use crate::args::Command;
@@ -80,6 +80,11 @@ pub(crate) fn version(ui: &mut Ui) -> Result<(), CliError> {
     })
 }
 
+/// What a pin keeps, in a word.
+fn pin_type(recursive: bool) -> &'static str {
+    if recursive { "recursive" } else { "direct" }
+}
+
 /// An entry of a list, as a line of columns between tabs.
 fn row(item: &Item) -> String {
     let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
@@ -94,9 +99,17 @@ fn row(item: &Item) -> String {
             cid,
             recursive,
             name,
+            size: kept,
         } => {
-            let mode = if *recursive { "recursive" } else { "direct" };
-            format!("{cid}\t{mode}\t{}", or_dash(name))
+            let row = format!("{cid}\t{}\t{}", pin_type(*recursive), or_dash(name));
+            match kept {
+                Some(PinSize {
+                    blocks,
+                    bytes,
+                    missing_blocks,
+                }) => format!("{row}\t{blocks}\t{bytes}\t{missing_blocks}"),
+                None => row,
+            }
         }
         Item::Product(product) => format!(
             "{}\t{}\t{}\t{}",

@@ -13,7 +13,7 @@ use duka_node::announce;
 use duka_node::keys::{Origin, name_of};
 use duka_node::node::{self, Node};
 use duka_node::publish::Published;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -181,10 +181,16 @@ impl Context {
         };
         let mut timeout = std::pin::pin!(timeout);
         loop {
-            let event = tokio::select! {
-                event = events.next() => event,
-                error = signals.next() => return Err(error),
-                error = timeout.as_mut() => return Err(error),
+            let event = match events.next().now_or_never() {
+                Some(event) => event,
+                None => {
+                    ui.flush()?;
+                    tokio::select! {
+                        event = events.next() => event,
+                        error = signals.next() => return Err(error),
+                        error = timeout.as_mut() => return Err(error),
+                    }
+                }
             };
             match event {
                 Some(Event::Progress(progress)) => ui.progress(progress)?,

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use crate::args::{Global, When};
 use crate::error::CliError;
 
+/// Bytes of entries that are printed together at most.
+const MAX_WAITING: usize = 64 << 10;
 /// How often progress is a line where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -25,6 +27,8 @@ pub(crate) struct Ui {
     progress: Shown,
     bar: Option<ProgressBar>,
     last_line: Instant,
+    /// Entries of a list that are to be printed together.
+    items: Vec<u8>,
 }
 
 /// How progress is shown.
@@ -57,6 +61,7 @@ impl Ui {
             progress,
             bar: None,
             last_line: Instant::now(),
+            items: Vec::new(),
         }
     }
 
@@ -69,6 +74,7 @@ impl Ui {
             progress: Shown::Not,
             bar: None,
             last_line: Instant::now(),
+            items: Vec::new(),
         }
     }
 
@@ -82,6 +88,7 @@ impl Ui {
 
     /// Prints a line of data, unless events are asked for.
     pub(crate) fn line(&mut self, text: impl std::fmt::Display) -> Result<(), CliError> {
+        self.flush()?;
         if !self.json {
             self.clear();
             writeln!(anstream::stdout(), "{text}")?;
@@ -91,6 +98,7 @@ impl Ui {
 
     /// Writes bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.flush()?;
         let mut out = std::io::stdout().lock();
         out.write_all(bytes)?;
         Ok(())
@@ -98,6 +106,7 @@ impl Ui {
 
     /// Prints an event, if events are asked for.
     pub(crate) fn event(&mut self, event: &impl Serialize) -> Result<(), CliError> {
+        self.flush()?;
         if self.json {
             let mut line = serde_json::to_vec(event).map_err(std::io::Error::other)?;
             line.push(b'\n');
@@ -123,6 +132,7 @@ impl Ui {
         outcome: &Outcome,
         lines: impl FnOnce(&mut Self) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
+        self.flush()?;
         self.clear();
         if self.json {
             self.event(&Event::Result(outcome.clone()))
@@ -131,21 +141,41 @@ impl Ui {
         }
     }
 
-    /// Prints an entry of a list: as an event, or as a line.
+    /// Prints an entry of a list, as an event or as a line, with the next [`Ui::flush`] or before.
     pub(crate) fn item(
         &mut self,
         item: &Item,
         line: impl FnOnce(&Item) -> String,
     ) -> Result<(), CliError> {
         if self.json {
-            self.event(&Event::Item(item.clone()))
+            let event = Event::Item(item.clone());
+            serde_json::to_writer(&mut self.items, &event).map_err(std::io::Error::other)?;
         } else {
-            self.line(line(item))
+            self.items.extend_from_slice(line(item).as_bytes());
         }
+        self.items.push(b'\n');
+        if self.items.len() >= MAX_WAITING {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Prints the entries of a list that were not printed yet.
+    pub(crate) fn flush(&mut self) -> Result<(), CliError> {
+        if self.items.is_empty() {
+            return Ok(());
+        }
+        self.clear();
+        let items = std::mem::take(&mut self.items);
+        let mut out = anstream::stdout();
+        out.write_all(&items)?;
+        out.flush()?;
+        Ok(())
     }
 
     /// Tells the user something that is no data.
     pub(crate) fn note(&mut self, text: impl std::fmt::Display) -> Result<(), CliError> {
+        self.flush()?;
         if !self.quiet && !self.json {
             self.clear();
             writeln!(anstream::stderr(), "{text}")?;
@@ -155,6 +185,7 @@ impl Ui {
 
     /// Tells the user something to take care of.
     pub(crate) fn warn(&mut self, text: impl std::fmt::Display) -> Result<(), CliError> {
+        self.flush()?;
         if self.json && !self.data_only {
             let message = text.to_string();
             return self.event(&Event::Warning { message });
@@ -168,6 +199,8 @@ impl Ui {
 
     /// Tells why the command failed.
     pub(crate) fn fail(&mut self, error: &CliError) {
+        // Standard output is gone: the exit code still tells.
+        let _printed = self.flush();
         self.clear();
         let Some((code, message, hints)) = error.describe() else {
             return;

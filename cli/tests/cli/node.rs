@@ -7,6 +7,12 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use std::time::{Duration, Instant};
+
+use duka_node::block::{RAW, cid_of};
+use duka_node::manifest::Manifest;
+use duka_node::manifest::change::{Change, Op};
+use duka_node::manifest::record::Pin;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -63,6 +69,61 @@ impl Drop for Node {
 fn events(child: &mut Child) -> impl Iterator<Item = Value> + use<> {
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+}
+
+/// Pins of blocks that are not here, as a manifest that grew over years has them.
+fn pin_many(home: &Home, count: u32) {
+    let data = home.path().join(".local/share/duka");
+    assert_eq!(offline(home, &["init"]).code, 0);
+    let (manifest, _) = Manifest::open(&data.join("manifest")).unwrap();
+    for batch in (0..count).collect::<Vec<_>>().chunks(5_000) {
+        let ops = batch.iter().map(|number| {
+            let pin = Pin {
+                recursive: number % 2 == 0,
+                name: Some(format!("pin {number}")),
+                created: jiff::Timestamp::UNIX_EPOCH,
+            };
+            Op::PutPin(cid_of(RAW, &number.to_be_bytes()), pin)
+        });
+        let change = Change {
+            expect: Vec::new(),
+            ops: ops.collect(),
+        };
+        manifest.commit_blocking(change).unwrap();
+    }
+    futures::executor::block_on(manifest.close()).unwrap();
+}
+
+#[test]
+fn a_hundred_thousand_pins_are_listed_through_a_running_node_as_they_are_read() {
+    let home = Home::new();
+    pin_many(&home, 100_000);
+    let (node, _) = Node::start(&home);
+    let began = Instant::now();
+    let mut listing = home
+        .command()
+        .args(["pin", "ls"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(listing.stdout.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    let first_after = began.elapsed();
+    assert_eq!(first.split('\t').count(), 3, "{first}");
+    let rest = lines
+        .map(Result::unwrap)
+        .filter(|line| line.contains("\tpin "));
+    assert_eq!(rest.count(), 99_999);
+    assert!(listing.wait().unwrap().success());
+    let took = began.elapsed();
+    // Without optimization this takes several times as long as it does for users.
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(first_after < took / 4, "{first_after:?} of {took:?}");
+
+    let direct = offline(&home, &["pin", "ls", "--type", "direct"]).stdout;
+    assert_eq!(direct.lines().count(), 50_000);
+    assert!(direct.lines().all(|line| line.contains("\tdirect\t")));
+    node.stop(Signal::TERM);
 }
 
 fn offline(home: &Home, arguments: &[&str]) -> Output {

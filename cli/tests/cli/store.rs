@@ -14,6 +14,57 @@ fn limited(home: &Home, arguments: &[&str]) -> Output {
 }
 
 #[test]
+fn pins_are_direct_or_recursive_and_say_what_they_keep() {
+    let home = Home::new();
+    let folder = home.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    for name in ["one", "two", "same as two"] {
+        let bytes = name.as_bytes()[name.len() - 3..].repeat(1_000);
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+    let run = |arguments: &[&str]| home.run(&[&["--offline"], arguments].concat());
+    let added = run(&["add", "--no-pin", "folder"]);
+    assert_eq!(added.code, 0, "{}", added.stderr);
+    let cid = added.stdout.trim();
+    let refused = run(&["pin", "stat", cid]);
+    assert_eq!(refused.code, 3, "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("is not pinned"),
+        "{}",
+        refused.stderr
+    );
+
+    let pinned = run(&["pin", "add", "--direct", cid, "--name", "top"]);
+    assert_eq!(pinned.code, 0, "{}", pinned.stderr);
+    let stat = run(&["--json", "pin", "stat", cid]).last();
+    assert_eq!(
+        (&stat["blocks"], &stat["recursive"]),
+        (&1.into(), &false.into())
+    );
+    assert_eq!(run(&["pin", "ls", "--type", "recursive"]).stdout, "");
+    let listed = run(&["pin", "ls", "--type", "direct"]).stdout;
+    assert_eq!(listed.trim_end(), format!("{cid}\tdirect\ttop"));
+
+    // Now the whole tree: a folder, and two different files.
+    assert_eq!(run(&["pin", "add", cid]).code, 0);
+    let stat = run(&["--json", "pin", "stat", cid]).last();
+    assert_eq!(
+        (&stat["blocks"], &stat["missing_blocks"]),
+        (&3.into(), &0.into())
+    );
+    assert_eq!(
+        (&stat["recursive"], &stat["name"]),
+        (&true.into(), &"top".into())
+    );
+    let bytes = stat["bytes"].as_u64().unwrap();
+    assert!((6_000..6_400).contains(&bytes), "{stat}");
+    let listed = run(&["pin", "ls", "--size"]).stdout;
+    let expected = format!("{cid}\trecursive\ttop\t3\t{bytes}\t0");
+    assert_eq!(listed.trim_end(), expected);
+    assert_eq!(run(&["pin", "ls", "--type", "direct"]).stdout, "");
+}
+
+#[test]
 fn a_full_store_is_an_exit_code_and_a_sentence_that_says_what_to_do() {
     let home = Home::new();
     let file = |name: &str, seed: u8| {

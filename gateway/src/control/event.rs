@@ -64,6 +64,9 @@ pub enum Item {
         recursive: bool,
         /// Its label.
         name: Option<String>,
+        /// What it keeps, where that was asked for.
+        #[serde(flatten, skip_serializing_if = "Option::is_none", default)]
+        size: Option<PinSize>,
     },
     /// A product.
     Product(Product),
@@ -103,6 +106,18 @@ pub enum Item {
         /// The pinned root that needs it.
         root: Option<String>,
     },
+}
+
+/// What a pin keeps. Blocks that are in several places of its DAG count once; those that other pins keep,
+/// too, count in each.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct PinSize {
+    /// Blocks that are here.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Blocks that are missing or damaged; what lies below them is not known.
+    pub missing_blocks: u64,
 }
 
 /// A product, without its texts.
@@ -249,6 +264,20 @@ pub enum Outcome {
         bytes: u64,
         /// Bytes that came over the network.
         fetched: u64,
+    },
+    /// One pin, and what it keeps.
+    PinStat {
+        /// What is pinned.
+        cid: String,
+        /// The whole DAG, or the one block.
+        recursive: bool,
+        /// Its label.
+        name: Option<String>,
+        /// When it was pinned.
+        created: String,
+        /// What it keeps.
+        #[serde(flatten)]
+        size: PinSize,
     },
     /// A pin was removed.
     PinRm {

@@ -11,6 +11,9 @@ pub(super) const MAX_LINE: usize = 1 << 20;
 /// Most bytes of one data event.
 const MAX_DATA: usize = 4 << 20;
 
+/// Longest line before raw bytes: `{"type":"data","len":…}` with up to 20 digits.
+const MAX_DATA_HEADER: usize = 48;
+
 /// The line before raw bytes.
 #[derive(Debug, Serialize, Deserialize)]
 struct DataHeader {
@@ -57,7 +60,8 @@ pub(super) fn decode(buffer: &mut BytesMut) -> Result<Option<Event>, FrameError>
         };
     };
     let line = buffer.get(..end).unwrap_or_default();
-    if let Ok(DataHeader { r#type, len }) = serde_json::from_slice(line)
+    if line.len() <= MAX_DATA_HEADER
+        && let Ok(DataHeader { r#type, len }) = serde_json::from_slice(line)
         && r#type == "data"
     {
         if len > MAX_DATA {
@@ -77,7 +81,7 @@ pub(super) fn decode(buffer: &mut BytesMut) -> Result<Option<Event>, FrameError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::event::{Item, Outcome, Progress};
+    use crate::control::event::{Item, Outcome, PinSize, Progress};
     use crate::control::failure::{Code, Failure};
     use proptest::prelude::*;
 
@@ -93,6 +97,17 @@ mod tests {
                 cid: "bafk".into(),
                 recursive: true,
                 name: Some("a\nb".into()),
+                size: None,
+            }),
+            Event::Item(Item::Pin {
+                cid: "bafk".into(),
+                recursive: false,
+                name: None,
+                size: Some(PinSize {
+                    blocks: 1,
+                    bytes: 2,
+                    missing_blocks: 3,
+                }),
             }),
             Event::Warning {
                 message: "careful".into(),

@@ -43,9 +43,10 @@ pub(super) async fn execute(
         Request::ProductShow { product } => product::show(node, &product).await,
         Request::ProductHistory { product } => product::history(node, &product, sink).await,
         Request::ProductYank { product, version } => product::yank(node, &product, &version).await,
-        Request::PinAdd { path, name } => pin::add(node, &path, name, sink).await,
+        Request::PinAdd { path, name, direct } => pin::add(node, &path, name, !direct, sink).await,
         Request::PinRm { path } => pin::remove(node, &path).await,
-        Request::PinLs => pin::list(node, sink).await,
+        Request::PinLs { recursive, size } => pin::list(node, recursive, size, sink).await,
+        Request::PinStat { path } => pin::stat(node, &path).await,
         Request::Add(args) => content::add(node, args, input, sink).await,
         Request::Cat {
             path,

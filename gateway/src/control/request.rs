@@ -41,14 +41,26 @@ pub enum Request {
         path: String,
         /// A label.
         name: Option<String>,
+        /// Only the one block.
+        direct: bool,
     },
     /// Gives a DAG up.
     PinRm {
         /// A content path.
         path: String,
     },
-    /// All pins.
-    PinLs,
+    /// Pins.
+    PinLs {
+        /// Only those of whole DAGs, or only those of single blocks.
+        recursive: Option<bool>,
+        /// With the number and bytes of their blocks.
+        size: bool,
+    },
+    /// One pin, and what it keeps.
+    PinStat {
+        /// A content path.
+        path: String,
+    },
     /// Adds content that is no release.
     Add(Add),
     /// The bytes of a file.

@@ -28,6 +28,8 @@ use super::{Events, Input, frame, socket};
 
 /// Commands that may run at once; more wait in the system's queue.
 const MAX_CONNECTIONS: usize = 64;
+/// Events that go in one frame at most: bounds the bytes of a file that wait here.
+const EVENTS_PER_FRAME: usize = 16;
 /// Time that running commands get to finish on shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -175,11 +177,53 @@ fn reader(first: Bytes, body: BodyDataStream<Incoming>) -> Input {
 }
 
 fn respond(status: StatusCode, events: Events) -> Response<Body> {
-    let frames = events.flat_map(|event| {
-        let (line, data) = frame::encode(&event);
-        stream::iter([Some(line), data].into_iter().flatten()).map(|bytes| Ok(Frame::data(bytes)))
+    // What is ready goes in one frame: a list of 100,000 is no 100,000 frames.
+    let frames = events.ready_chunks(EVENTS_PER_FRAME).flat_map(|events| {
+        let mut parts = Vec::new();
+        let mut lines = BytesMut::new();
+        for event in events {
+            let (line, data) = frame::encode(&event);
+            lines.extend_from_slice(&line);
+            if let Some(data) = data {
+                parts.extend([lines.split().freeze(), data]);
+            }
+        }
+        parts.push(lines.freeze());
+        parts.retain(|part| !part.is_empty());
+        stream::iter(parts).map(|bytes| Ok(Frame::data(bytes)))
     });
     let mut response = Response::new(StreamBody::new(frames.boxed()));
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::control::event::{Item, Outcome};
+
+    #[tokio::test]
+    async fn a_long_list_goes_in_few_frames_and_in_order() {
+        let item = |number: usize| {
+            Event::Item(Item::Root {
+                cid: number.to_string(),
+                pinned: true,
+            })
+        };
+        let mut sent: Vec<_> = (0..1_000).map(item).collect();
+        sent.insert(500, Event::Data(Bytes::from_static(b"\n{}\n")));
+        sent.push(Event::Result(Outcome::List { count: 1_000 }));
+        let mut body = respond(StatusCode::OK, stream::iter(sent.clone()).boxed()).into_body();
+        let (mut wire, mut frames) = (BytesMut::new(), 0);
+        while let Some(frame) = body.frame().await {
+            wire.extend_from_slice(&frame.unwrap().into_data().unwrap());
+            frames += 1;
+        }
+        assert!(frames < 70, "{frames}");
+        let received = std::iter::from_fn(|| frame::decode(&mut wire).unwrap());
+        assert_eq!(received.collect::<Vec<_>>(), sent);
+    }
 }

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use cid::Cid;
+use duka_node::block::{Block, DAG_CBOR, RAW};
 use duka_node::dag::import::OnProgress;
 use duka_node::fetch::{FetchOptions, Progress};
 use duka_node::pin::{self, PinError, PinRequest};
@@ -73,6 +74,42 @@ async fn pin_add_holds_the_root_until_the_pin_is_there() {
         progress.unwrap();
     }
     assert!(node.temp_pins().roots().is_empty());
+    node.shutdown().await;
+}
+
+/// A tree that lacks a leaf is not pinned, its root alone is; what it keeps is counted, and what it lacks.
+#[tokio::test]
+async fn what_is_incomplete_is_not_pinned_as_a_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(dir.path()).await;
+    let here = Block::of(RAW, vec![1; 500].into());
+    let absent = Block::of(RAW, vec![2; 500].into());
+    let links = [*here.cid(), *absent.cid(), *here.cid()];
+    let root = Block::of(DAG_CBOR, serde_ipld_dagcbor::to_vec(&links).unwrap().into());
+    let stored = [root.clone(), here.clone()];
+    node.store().put(PackKind::Kept, &stored).unwrap();
+    let error = pin_add(&node, *root.cid(), None).await.unwrap_err();
+    assert!(
+        error.to_string().contains(&absent.cid().to_string()),
+        "{error}"
+    );
+    assert_eq!(node.manifest().pin(root.cid()).unwrap(), None);
+
+    let direct = PinRequest {
+        recursive: false,
+        ..request(*root.cid(), None)
+    };
+    let added: Result<Vec<_>, _> = pin::add(&node, direct).try_collect().await;
+    added.unwrap();
+    assert!(!node.manifest().pin(root.cid()).unwrap().unwrap().recursive);
+    let one = pin::measure(&node, *root.cid(), false).await.unwrap();
+    assert_eq!((one.blocks, one.missing_blocks), (1, 0));
+    let all = pin::measure(&node, *root.cid(), true).await.unwrap();
+    assert_eq!((all.blocks, all.missing_blocks), (2, 1));
+    assert_eq!(all.bytes, (root.data().len() + 500) as u64);
+    node.store().put(PackKind::Kept, &[absent]).unwrap();
+    pin_add(&node, *root.cid(), None).await.unwrap();
+    assert!(node.manifest().pin(root.cid()).unwrap().unwrap().recursive);
     node.shutdown().await;
 }
 

@@ -16,7 +16,7 @@ use super::layout::{Entry, Fields, PackId, read_full};
 use crate::block::Multihash;
 use crate::disk::Disk;
 
-/// Newest index format known here.
+/// The index format known here.
 const FORMAT: u32 = 1;
 const MAGIC: [u8; 8] = *b"dukaidx\n";
 const HEADER_LEN: usize = 128;
@@ -57,10 +57,8 @@ pub(super) struct PackIndex {
 /// Why an index file cannot be used.
 #[derive(Debug)]
 pub(super) enum LoadError {
-    /// Not whole: rebuild it.
+    /// Not whole, or of another version: rebuild it.
     Damaged,
-    /// Written by a newer duka.
-    TooNew(u32),
     /// It could not be read.
     Io(io::Error),
 }
@@ -329,13 +327,8 @@ fn parse_header(head: &[u8], id: PackId) -> Result<HeaderFields, LoadError> {
     }
 
     let mut rest = Fields(head);
-    if rest.take(8) != Some(&MAGIC) {
+    if rest.take(8) != Some(&MAGIC) || rest.u32() != Some(FORMAT) {
         return Err(LoadError::Damaged);
-    }
-    match rest.u32() {
-        Some(FORMAT) => {}
-        Some(newer) if newer > FORMAT => return Err(LoadError::TooNew(newer)),
-        _ => return Err(LoadError::Damaged),
     }
     let (found, mut header) = fields(&mut rest).ok_or(LoadError::Damaged)?;
     header.crc = head

@@ -262,8 +262,11 @@ pub(super) fn read_first_page(file: &File, pack: PackId) -> io::Result<Header> {
     if !read_full(file, &mut page, 0)? || !page.starts_with(&CAR_HEADER) {
         return Ok(Header::Damaged);
     }
-    let mut fields = Fields(&page[FIRST_BODY..]);
-    if fields.take(8) == Some(&FOOTER_MAGIC)
+    let (body, trailer) = page[FIRST_BODY..].split_at(PAGE_LEN - FIRST_BODY - TRAILER_LEN);
+    let mut fields = Fields(body);
+    // Under its CRC32, so that no flipped bit is taken for a newer duka.
+    if Fields(trailer).u32() == Some(crc32fast::hash(body))
+        && fields.take(8) == Some(&FOOTER_MAGIC)
         && let Some(format) = fields.u32()
         && format > FORMAT
     {

@@ -54,7 +54,6 @@ pub(super) fn open_dir(
                     continue;
                 }
                 Ok(_) | Err(LoadError::Damaged) => {}
-                Err(LoadError::TooNew(found)) => return Err(StoreError::too_new(&path, found)),
                 Err(LoadError::Io(source)) => {
                     return Err(StoreError::io("reading", &path, source));
                 }

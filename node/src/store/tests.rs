@@ -299,9 +299,11 @@ fn a_newer_format_is_refused_by_name() {
     store.commit().unwrap();
     drop(store);
     let path = pack_path(dir.path(), "kept-00000001.car");
-    let file = OpenOptions::new().write(true).open(&path).unwrap();
-    file.write_all_at(&9u32.to_le_bytes(), 18 + 2 + 36 + 8)
-        .unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[18 + 2 + 36 + 8] = 9;
+    let crc = crc32fast::hash(&bytes[18 + 2 + 36..4096 - 20]);
+    bytes[4096 - 20..4096 - 16].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
     let Err(StoreError::TooNew { found, known, .. }) = Store::open(dir.path(), LARGE) else {
         panic!("opened");
     };

@@ -83,6 +83,33 @@ fn flipped_bits_are_found_and_no_wrong_byte_is_given() {
     );
 }
 
+#[test]
+fn a_flipped_version_is_damage_and_not_a_newer_duka() {
+    let all = blocks(0..30, 4_500);
+    let (pack, index) = ("packs/kept-00000001.car", "packs/kept-00000001.idx");
+    for (file, at) in [(pack, 64), (index, 8)] {
+        let dir = tempfile::tempdir_in(memory()).unwrap();
+        let (store, _) = open(dir.path()).unwrap();
+        store.put(PackKind::Kept, &all).unwrap();
+        store.commit().unwrap();
+        drop(store);
+        let path = dir.path().join(file);
+        let mut bytes = std::fs::read(&path).unwrap();
+        assert_eq!(bytes[at..at + 4], [1, 0, 0, 0], "the version of {file}");
+        bytes[at + 1] ^= 4;
+        std::fs::write(path, bytes).unwrap();
+        if file == pack {
+            // A pack with an index is not read.
+            std::fs::remove_file(dir.path().join(index)).unwrap();
+        }
+        let (store, recovery) = open(dir.path()).unwrap();
+        assert_eq!(recovery.rebuilt_indexes, 1);
+        for block in &all {
+            assert_eq!(store.get(block.cid()).unwrap().as_ref(), Some(block));
+        }
+    }
+}
+
 /// Whether opening or the check find that something is wrong. Nothing wrong is given to anybody.
 fn is_found(dir: &Path, all: &[Block]) -> bool {
     let (store, recovery) = open(dir).unwrap();

@@ -43,7 +43,7 @@ pub struct Report {
     /// Blocks that a pin or release needs and the store does not have: (root, block).
     pub missing: Vec<(Cid, Cid)>,
     /// Packs in which what lies between the blocks is damaged: their blocks can be read, but their index
-    /// could not be made anew.
+    /// could not be made anew. A power cut may leave such a pack.
     pub bad_packs: Vec<std::path::PathBuf>,
     /// Index files made anew.
     pub rebuilt_indexes: u64,
@@ -52,9 +52,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether nothing is wrong.
+    /// Whether every block that should be here is, and is whole.
     pub fn is_whole(&self) -> bool {
-        self.damaged.is_empty() && self.missing.is_empty() && self.bad_packs.is_empty()
+        self.damaged.is_empty() && self.missing.is_empty()
     }
 }
 

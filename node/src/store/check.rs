@@ -216,7 +216,7 @@ impl Store {
         if catalog.sealed(id).is_some() {
             self.check_index(id)?;
         }
-        let Some((places, end)) = self.places(id)? else {
+        let Some((places, end)) = self.places(id)?.filter(|(_, end)| *end > 0) else {
             return Ok(checked);
         };
         let failed = |source| StoreError::io("reading", &path, source);

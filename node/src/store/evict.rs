@@ -89,7 +89,9 @@ impl Store {
         let options = &self.inner.shared.options;
         let mut freed = 0;
         let mut until = HIGH;
-        loop {
+        // What is read all the time would else be moved for ever.
+        let once = self.inner.shared.catalog.sealed_packs().len();
+        for round in 0.. {
             let cache = self.used().cache;
             let too_large = options.cache_size > 0 && cache > options.cache_size;
             if !too_large && !self.is_above(until)? && !self.disk_is_low()? {
@@ -98,11 +100,17 @@ impl Store {
             if !too_large {
                 until = LOW;
             }
-            match self.evict_oldest(SecondChance::Yes)? {
+            let chance = if round < once {
+                SecondChance::Yes
+            } else {
+                SecondChance::No
+            };
+            match self.evict_oldest(chance)? {
                 Some(more) => freed += more,
-                None => return Ok(freed),
+                None => break,
             }
         }
+        Ok(freed)
     }
 
     /// Whether `more` bytes fit into `max_size` and leave the reserve. Says so when room gets scarce.

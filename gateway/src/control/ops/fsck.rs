@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use duka_node::fsck::{self, FsckOptions, Report};
 use duka_node::node::Node;
 
-use crate::control::event::{Item, Outcome, Progress};
+use crate::control::event::{Event, Item, Outcome, Progress};
 use crate::control::failure::{Code, Failure};
 use crate::control::sink::EventSink;
 
@@ -32,30 +32,30 @@ pub(super) async fn fsck(
             repaired_blocks: report.repaired_blocks,
         });
     }
-    let (damaged, missing) = (report.damaged.len(), report.missing.len());
-    let (message, hint) = if damaged + missing > 0 {
-        let message = format!(
-            "of {} blocks {damaged} are damaged, and {missing} that pins need are missing",
-            report.blocks
-        );
-        let hint = if options.repair {
-            "nobody who was asked has them: publish the folder again, or `duka pin add` its root when \
-             a peer that has it is there"
-        } else {
-            "`duka fsck --repair` fetches them from peers and gateways; or publish the folder again"
-        };
-        (message, hint)
+    let message = format!(
+        "of {} blocks {} are damaged, and {} that pins need are missing",
+        report.blocks,
+        report.damaged.len(),
+        report.missing.len()
+    );
+    let hint = if options.repair {
+        "nobody who was asked has them: publish the folder again, or `duka pin add` its root when a \
+         peer that has it is there"
     } else {
-        let message = format!(
-            "all blocks can be read, but in {} packs what lies between them is damaged",
-            report.bad_packs.len()
-        );
-        (message, "`duka fsck --repair` writes these packs anew")
+        "`duka fsck --repair` fetches them from peers and gateways; or publish the folder again"
     };
     Err(Failure::new(Code::Corrupt, message).hint(hint))
 }
 
 async fn tell_problems(report: &Report, sink: &EventSink) {
+    for pack in &report.bad_packs {
+        let message = format!(
+            "in {} what lies between the blocks is damaged: they can be read, but without its index the \
+             pack could not; `duka fsck --repair` writes it anew",
+            pack.display()
+        );
+        sink.send(Event::Warning { message }).await;
+    }
     for cid in &report.damaged {
         sink.item(Item::Problem {
             problem: "damaged".to_owned(),

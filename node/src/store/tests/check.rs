@@ -70,6 +70,49 @@ fn a_whole_store_is_whole_and_every_block_is_read() {
     assert_eq!(read, blocks.len() as u64);
 }
 
+/// What was not committed is nobody's to miss: a check beside a publish finds nothing wrong.
+#[test]
+fn a_pack_that_is_being_begun_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), &LARGE);
+    let blocks: Vec<_> = (0..4).map(|i| block(i, 3_000)).collect();
+    for block in &blocks {
+        for depth in [Depth::Quick, Depth::Deep] {
+            assert!(!finds_something(&check_all(&store, depth)));
+        }
+        store
+            .put(PackKind::Kept, std::slice::from_ref(block))
+            .unwrap();
+        for depth in [Depth::Quick, Depth::Deep] {
+            assert!(!finds_something(&check_all(&store, depth)));
+        }
+        store.commit().unwrap();
+    }
+}
+
+/// A crash may leave whole blocks behind the last footer; recovery keeps them.
+#[test]
+fn blocks_behind_the_last_footer_are_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), &LARGE);
+    let blocks: Vec<_> = (0..4).map(|i| block(i, 3_000)).collect();
+    for batch in blocks.chunks(2) {
+        store.put(PackKind::Kept, batch).unwrap();
+        store.commit().unwrap();
+    }
+    let dir = crashed(dir.path());
+    let pack = pack_path(dir.path(), "kept-00000001.car");
+    let end = pack.metadata().unwrap().len();
+    // The last footer did not reach the disk as a whole.
+    flip(&pack, end - 1);
+    let (store, recovery) = open(dir.path(), &LARGE);
+    assert_eq!(recovery.unlisted_blocks, 2);
+    for depth in [Depth::Quick, Depth::Deep] {
+        assert!(!finds_something(&check_all(&store, depth)));
+    }
+    assert_holds(&store, &blocks);
+}
+
 #[test]
 fn a_thousand_flipped_bits_are_all_found_and_none_is_served() {
     let dir = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@ mod connectivity;
 mod gateway;
 mod get;
 mod kept;
+mod killed;
 mod memory;
 mod network;
 mod roots;

@@ -17,6 +17,8 @@ use rustix::fs::{CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::leaf::matching;
+use parking_lot::RwLock;
+
 use super::lock::TargetLock;
 use super::{Finish, GetError};
 use crate::dag::unixfs::Metadata;
@@ -30,6 +32,8 @@ pub(super) struct Part {
     resumed: bool,
     /// The target exists and is brought up to date.
     update: bool,
+    /// Held by whoever writes below the part; `true` once that is over.
+    discarded: RwLock<bool>,
     _lock: TargetLock,
 }
 
@@ -69,6 +73,7 @@ impl Part {
             parent,
             resumed: resumed.is_some(),
             update: existing.is_some(),
+            discarded: RwLock::new(false),
             _lock: lock,
         })
     }
@@ -86,8 +91,11 @@ impl Part {
         check_place(is_dir, &below(&self.out, path))
     }
 
-    /// Removes what this run wrote, when no run before it left anything.
+    /// Removes what this run wrote, when no run before it left anything. Writes that are under way end
+    /// first, later ones do nothing.
     pub(super) fn discard(&self) -> Result<(), GetError> {
+        let mut discarded = self.discarded.write();
+        *discarded = true;
         if self.resumed {
             return Ok(());
         }
@@ -139,6 +147,10 @@ impl Part {
 
     /// Makes the file at `path`, `size` bytes long, beginning with `data`.
     pub(super) fn begin_file(&self, path: &Path, size: u64, data: &[u8]) -> Result<(), GetError> {
+        let discarded = self.discarded.read();
+        if *discarded {
+            return Ok(());
+        }
         let at = below(&self.part, path);
         if kind_of(&at)?.is_some_and(|kind| kind != Kind::File) {
             remove(&at)?;
@@ -152,6 +164,10 @@ impl Part {
 
     /// Makes the directory at `path`.
     pub(super) fn begin_dir(&self, path: &Path) -> Result<(), GetError> {
+        let discarded = self.discarded.read();
+        if *discarded {
+            return Ok(());
+        }
         let at = below(&self.part, path);
         match kind_of(&at)? {
             Some(Kind::Dir) => return Ok(()),
@@ -163,6 +179,10 @@ impl Part {
 
     /// Writes a piece of a file that [`Part::begin_file`] made.
     pub(super) fn write(&self, path: &Path, offset: u64, data: &[u8]) -> Result<(), GetError> {
+        let discarded = self.discarded.read();
+        if *discarded {
+            return Ok(());
+        }
         let at = below(&self.part, path);
         let written = open_for_write(&at, false).and_then(|file| file.write_all_at(data, offset));
         written.map_err(|source| self.write_failed(&at, data.len() as u64, source))

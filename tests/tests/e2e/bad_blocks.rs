@@ -320,15 +320,19 @@ fn a_node_believes_no_gateway_that_lies_and_waits_for_none_that_hangs() {
     fs::write(&file, files::random_bytes(66, 100_000)).unwrap();
     let cid = kubo.add(&file).unwrap();
     let gateway = |fault| BadGateway::start(&kubo.gateway().unwrap(), fault).unwrap();
-    for fault in [Fault::FlipsABit, Fault::Truncates, Fault::Hangs] {
+    // That one lied is said; one that broke off or hangs may do better the next time.
+    for (fault, wanted) in [
+        (Fault::FlipsABit, 4),
+        (Fault::Truncates, 5),
+        (Fault::Hangs, 5),
+    ] {
         let mut command = kept.duka.command();
         command
             .env("DUKA_GATEWAY_UPSTREAMS", gateway(fault).url())
             .args(["--json", "pin", "add", &cid]);
         let output = process::run(&mut command, Duration::from_secs(60)).unwrap();
         let code = output.code;
-        // A peer that has it may still come, so this is temporary.
-        assert_eq!(code, Some(5), "{fault:?}: {output:?}");
+        assert_eq!(code, Some(wanted), "{fault:?}: {output:?}");
         let last = output.text().lines().last().unwrap().to_owned();
         let error: serde_json::Value = serde_json::from_str(&last).unwrap();
         assert_eq!(error["type"], "error", "{fault:?}: {last}");

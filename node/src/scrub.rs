@@ -1,7 +1,7 @@
 //! SCRUB: every stored block is read and hashed once in `store.scrub_interval` → what is damaged or
 //! missing is fetched again → what was found is kept for `duka stat`.
 //!
-//! Slow on purpose: a pass takes the whole interval, within [`SLOWEST`] and `store.scrub_rate`. It
+//! Slow on purpose: a pass takes the whole interval, within `SLOWEST` and `store.scrub_rate`. It
 //! goes on after a restart where it was, to within a minute.
 
 #[cfg(test)]

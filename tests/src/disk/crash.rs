@@ -3,7 +3,7 @@
 //!
 //! [`Crash`] keeps, beside the real files, what is durable of them. Before each operation it makes
 //! directories as a cut at that moment could leave them, and has each checked. A cut leaves any subset
-//! of what is not synced: all subsets of up to [`EXHAUSTIVE`] parts are tried, of more a sample.
+//! of what is not synced: all subsets of up to `EXHAUSTIVE` parts are tried, of more a sample.
 //!
 //! Not simulated: sectors that are half written, disks that lie about syncs, and, as the index of the
 //! manifest is not written through the seam, subsets of its bytes: it is there as it is, or not at all.

@@ -39,6 +39,8 @@ impl Home {
             .env_clear()
             .env("HOME", self.path())
             .env("XDG_RUNTIME_DIR", self.path())
+            // How full the disk is decides nothing here.
+            .env("DUKA_STORE_RESERVE", "1 MiB")
             .current_dir(self.path())
             .stdin(Stdio::null());
         command

@@ -188,10 +188,8 @@ impl Marking<'_> {
 
     /// The links of a block; `None` when it is missing or damaged.
     fn links(&mut self, cid: &Cid) -> Result<Option<Vec<Cid>>, GcError> {
-        let block = match self.store.get(cid) {
-            Ok(Some(block)) => block,
-            Ok(None) | Err(StoreError::Corrupt { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let Some(block) = self.store.get_whole(cid)? else {
+            return Ok(None);
         };
         if !self.pace.take(block.data().len() as u64) {
             return Err(GcError::Stopped);

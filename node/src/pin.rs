@@ -190,10 +190,8 @@ fn count(
 
 /// Length and links of a block; `None` when it is missing or damaged.
 fn inner(store: &Store, cid: &Cid) -> Result<Option<(u32, Vec<Cid>)>, StoreError> {
-    let block = match store.get(cid) {
-        Ok(Some(block)) => block,
-        Ok(None) | Err(StoreError::Corrupt { .. }) => return Ok(None),
-        Err(error) => return Err(error),
+    let Some(block) = store.get_whole(cid)? else {
+        return Ok(None);
     };
     let len = u32::try_from(block.data().len()).unwrap_or(u32::MAX);
     // What is not valid for its codec has no links, and can be kept all the same.

@@ -327,6 +327,14 @@ impl Store {
         Ok(None)
     }
 
+    /// [`Store::get`], with a damaged block taken for an absent one. Blocking.
+    pub fn get_whole(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
+        match self.get(cid) {
+            Err(StoreError::Corrupt { .. }) => Ok(None),
+            got => got,
+        }
+    }
+
     /// [`Store::get`] off the async runtime.
     pub async fn read(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
         let store = self.clone();

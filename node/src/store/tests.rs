@@ -61,14 +61,19 @@ fn assert_holds(store: &Store, blocks: &[Block]) {
 }
 
 fn flip(path: &Path, at: u64) {
+    flip_bit(path, at * 8);
+}
+
+fn flip_bit(path: &Path, bit: u64) {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
         .open(path)
         .unwrap();
     let mut byte = [0];
-    file.read_exact_at(&mut byte, at).unwrap();
-    file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+    file.read_exact_at(&mut byte, bit / 8).unwrap();
+    file.write_all_at(&[byte[0] ^ 1 << (bit % 8)], bit / 8)
+        .unwrap();
 }
 
 #[test]

@@ -113,3 +113,13 @@ fn cuts_lose_nothing_and_each_sync_is_needed<W: Workload>(kinds: &[SyncKind]) {
         assert!(!seen.losses.is_empty(), "nothing is lost without {kind}");
     }
 }
+
+/// The error that the disk was told to give.
+fn assert_injected(source: &std::io::Error, full: bool) {
+    let errno = match full {
+        true => rustix::io::Errno::NOSPC,
+        false => rustix::io::Errno::IO,
+    };
+    let code = source.raw_os_error();
+    assert_eq!(code, Some(errno.raw_os_error()), "{source:?}");
+}

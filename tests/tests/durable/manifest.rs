@@ -156,15 +156,7 @@ impl Writer<'_> {
         match error {
             ManifestError::Full { .. } => assert!(full, "{error}"),
             ManifestError::Io { source, .. } => {
-                let errno = match full {
-                    true => rustix::io::Errno::NOSPC,
-                    false => rustix::io::Errno::IO,
-                };
-                assert_eq!(
-                    source.raw_os_error(),
-                    Some(errno.raw_os_error()),
-                    "{error:?}"
-                );
+                super::assert_injected(source, full);
                 // Nothing is written any more until the next start.
                 self.manifest = None;
             }

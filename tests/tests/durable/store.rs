@@ -220,15 +220,7 @@ impl Writer<'_> {
         match &error {
             StoreError::Full { .. } => assert!(fault.is_some_and(Fault::is_full), "{error}"),
             StoreError::Io { source, .. } => {
-                let errno = match fault.is_some_and(Fault::is_full) {
-                    true => rustix::io::Errno::NOSPC,
-                    false => rustix::io::Errno::IO,
-                };
-                assert_eq!(
-                    source.raw_os_error(),
-                    Some(errno.raw_os_error()),
-                    "{error:?}"
-                );
+                super::assert_injected(source, fault.is_some_and(Fault::is_full));
                 // Nothing is written any more until the next start.
                 self.store = None;
             }

@@ -170,18 +170,6 @@ fn files(dir: &Path, extensions: &[&str]) -> Vec<(PathBuf, u64)> {
     files
 }
 
-fn flip_bit(path: &Path, bit: u64) {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, bit / 8).unwrap();
-    file.write_all_at(&[byte[0] ^ 1 << (bit % 8)], bit / 8)
-        .unwrap();
-}
-
 /// Also the codec of a CID, which the hash of the bytes says nothing about.
 #[test]
 fn every_byte_before_a_block_is_checked() {

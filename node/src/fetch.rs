@@ -169,12 +169,11 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
     use tokio_util::task::TaskTracker;
 
     use super::*;
     use crate::block::RAW;
+    use crate::source::test_gateway;
     use crate::source::trustless::TrustlessSource;
     use crate::store::StoreOptions;
 
@@ -198,28 +197,9 @@ mod tests {
         (store, block)
     }
 
-    /// A trustless gateway that answers each connection once, with `body` or 404.
-    async fn gateway(body: Option<Block>) -> TrustlessSource {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = Vec::new();
-                while !request.ends_with(b"\r\n\r\n") {
-                    request.push(stream.read_u8().await.unwrap());
-                }
-                let (status, body) = match &body {
-                    Some(block) => ("200 OK", &block.data()[..]),
-                    None => ("404 Not Found", &[][..]),
-                };
-                let len = body.len();
-                let head = format!(
-                    "HTTP/1.1 {status}\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n"
-                );
-                stream.write_all(head.as_bytes()).await.unwrap();
-                stream.write_all(body).await.unwrap();
-            }
-        });
+    /// A gateway that has `block`, or nothing.
+    async fn gateway(block: Option<Block>) -> TrustlessSource {
+        let url = test_gateway::serve(block.as_slice()).await;
         TrustlessSource::new(vec![url.parse().unwrap()], Duration::from_secs(20))
     }
 

@@ -15,7 +15,7 @@ use crate::dag::links::links;
 use crate::manifest::change::{Change, Op};
 use crate::manifest::{Manifest, ManifestError};
 use crate::node::Node;
-use crate::pace::Pace;
+use crate::pace::{Pace, left_of};
 use crate::roots::{self, Root};
 use crate::store::{Collected, Collection, Mark, Store, StoreError};
 
@@ -250,6 +250,5 @@ fn until_next(node: &Node, interval: Duration) -> Duration {
     let Some(last) = last(node.manifest()).ok().flatten() else {
         return interval;
     };
-    let since = Timestamp::now().duration_since(last).unsigned_abs();
-    interval.saturating_sub(since).max(FIRST)
+    left_of(interval, last).max(FIRST)
 }

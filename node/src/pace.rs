@@ -2,12 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 /// How often a pause looks whether to stop.
 const STOP_INTERVAL: Duration = Duration::from_millis(20);
 /// Time that was not used is not made up for beyond this.
 const MAX_CREDIT: Duration = Duration::from_millis(100);
+
+/// What is left of an interval that began at `started`.
+pub(crate) fn left_of(interval: Duration, started: Timestamp) -> Duration {
+    let since = Timestamp::now().duration_since(started).unsigned_abs();
+    interval.saturating_sub(since)
+}
 
 /// Holds blocking work to a rate. Ends it when the node stops.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use crate::fsck::{Report, check_roots};
 use crate::manifest::change::{Change, Op};
 use crate::manifest::{Manifest, ManifestError};
 use crate::node::Node;
-use crate::pace::Pace;
+use crate::pace::{Pace, left_of};
 use crate::repair;
 use crate::roots;
 use crate::store::{CheckCursor, CheckedPack, Depth, PackKind, StoreError};
@@ -145,11 +145,6 @@ fn until_next(node: &Node, interval: Duration) -> Result<Duration, ManifestError
     }
     let last = last(node.manifest())?;
     Ok(last.map_or(Duration::ZERO, |last| left_of(interval, last.started)))
-}
-
-fn left_of(interval: Duration, started: Timestamp) -> Duration {
-    let since = Timestamp::now().duration_since(started).unsigned_abs();
-    interval.saturating_sub(since)
 }
 
 /// One pass over the store, or the rest of the one under way.

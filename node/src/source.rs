@@ -7,6 +7,8 @@
 pub mod local;
 #[cfg(test)]
 pub(crate) mod memory;
+#[cfg(test)]
+pub(crate) mod test_gateway;
 pub mod trustless;
 
 use std::future::Future;

@@ -1,19 +1,17 @@
 //! What a pass finds, repairs and remembers.
 
-use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use cid::Cid;
 use duka_config::{Config, DhtMode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 
 use super::*;
 use crate::block::{Block, DAG_CBOR, RAW};
 use crate::fsck::{self, FsckOptions};
 use crate::manifest::record::Pin;
 use crate::node;
+use crate::source::test_gateway;
 
 /// A node without peers that asks these gateways.
 async fn open(dir: &Path, gateways: Vec<String>) -> Node {
@@ -84,37 +82,6 @@ fn harm(dir: &Path, blocks: &[&Block]) {
     }
 }
 
-/// A trustless gateway that has these blocks. Its URL.
-async fn gateway(blocks: &[Block]) -> String {
-    let blocks: HashMap<String, Block> = blocks
-        .iter()
-        .map(|block| (block.cid().to_string(), block.clone()))
-        .collect();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                request.push(stream.read_u8().await.unwrap());
-            }
-            let request = String::from_utf8(request).unwrap();
-            let wanted = request.strip_prefix("GET /ipfs/").unwrap();
-            let cid = wanted.split(['?', ' ']).next().unwrap();
-            let (status, body) = match blocks.get(cid) {
-                Some(block) => ("200 OK", &block.data()[..]),
-                None => ("404 Not Found", &[][..]),
-            };
-            let len = body.len();
-            let head =
-                format!("HTTP/1.1 {status}\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n");
-            stream.write_all(head.as_bytes()).await.unwrap();
-            stream.write_all(body).await.unwrap();
-        }
-    });
-    url
-}
-
 fn assert_holds(node: &Node, blocks: &[Block]) {
     for block in blocks {
         assert_eq!(node.store().get(block.cid()).unwrap().as_ref(), Some(block));
@@ -125,7 +92,7 @@ fn assert_holds(node: &Node, blocks: &[Block]) {
 async fn what_is_damaged_or_missing_is_fetched_again_and_told() {
     let dir = tempfile::tempdir().unwrap();
     let blocks = tree();
-    let node = open(dir.path(), vec![gateway(&blocks).await]).await;
+    let node = open(dir.path(), vec![test_gateway::serve(&blocks).await]).await;
     // One leaf was never stored.
     keep(&node, &blocks[..20], true).await;
     harm(dir.path(), &[&blocks[0], &blocks[3], &blocks[17]]);
@@ -219,7 +186,7 @@ async fn a_pass_that_was_cut_off_goes_on_after_a_restart() {
 async fn fsck_repairs_what_is_damaged_only_when_it_is_told_to() {
     let dir = tempfile::tempdir().unwrap();
     let blocks = tree();
-    let node = open(dir.path(), vec![gateway(&blocks).await]).await;
+    let node = open(dir.path(), vec![test_gateway::serve(&blocks).await]).await;
     keep(&node, &blocks[..20], true).await;
     harm(dir.path(), &[&blocks[5]]);
     let mut options = FsckOptions {

@@ -103,7 +103,7 @@ impl Fetcher {
     }
 
     /// The block, which is not in the local store.
-    async fn obtain_outside(&self, cid: &Cid) -> Result<Obtained, FetchError> {
+    pub(crate) async fn obtain_outside(&self, cid: &Cid) -> Result<Obtained, FetchError> {
         let Some(session) = &self.session else {
             return Err(FetchError::NotFound {
                 cid: *cid,
@@ -141,7 +141,7 @@ impl Fetcher {
 }
 
 /// A block, and whether it came from outside.
-struct Obtained {
+pub(crate) struct Obtained {
     block: Block,
     from_outside: bool,
 }

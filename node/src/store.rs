@@ -16,6 +16,7 @@ mod damage;
 mod direct;
 mod error;
 mod evict;
+mod filter;
 mod in_use;
 mod index;
 mod layout;

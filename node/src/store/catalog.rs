@@ -15,8 +15,9 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::damage::Damage;
 use super::direct;
 use super::evict::Used;
+use super::filter::{Filters, PackFilter};
 use super::in_use::InUse;
-use super::index::{PackIndex, Place};
+use super::index::{PackIndex, Place, prefix};
 use super::layout::PackId;
 use super::open::OpenPack;
 use super::{PackKind, StoreError};
@@ -57,19 +58,22 @@ pub(super) struct Catalog {
 struct Packs {
     open: BTreeMap<PackId, Arc<OpenPack>>,
     sealed: BTreeMap<PackId, Arc<PackIndex>>,
+    filters: [Filters; 2],
     sealed_bytes: Used,
 }
 
 impl Packs {
-    fn put_sealed(&mut self, index: PackIndex) {
+    fn put_sealed(&mut self, index: PackIndex, filter: &PackFilter) {
         self.take_sealed(index.id);
         *self.sealed_bytes.of(index.id.kind) += index.pack_len;
+        self.filters[index.id.kind.slot()].add(index.id, filter);
         self.sealed.insert(index.id, Arc::new(index));
     }
 
     fn take_sealed(&mut self, id: PackId) {
         if let Some(index) = self.sealed.remove(&id) {
             *self.sealed_bytes.of(id.kind) -= index.pack_len;
+            self.filters[id.kind.slot()].remove(id);
         }
     }
 }
@@ -100,21 +104,21 @@ impl Catalog {
     }
 
     /// The pack has an index file: look-ups use it from now on.
-    pub(super) fn seal(&self, index: PackIndex) {
+    pub(super) fn seal(&self, (index, filter): (PackIndex, PackFilter)) {
         // A handle of an index that was replaced must not be used with the new one.
         self.files.lock().pop(&index.id.index_path(&self.dir));
         let mut packs = self.packs.write();
         packs.open.remove(&index.id);
-        packs.put_sealed(index);
+        packs.put_sealed(index, &filter);
     }
 
     /// The index of a sealed pack was made anew. Its entries may have other numbers now: all count as in
     /// use until the notes of today are forgotten.
-    pub(super) fn reseal(&self, index: PackIndex) {
+    pub(super) fn reseal(&self, (index, filter): (PackIndex, PackFilter)) {
         let (id, count) = (index.id, index.count);
         let mut in_use = self.in_use(id.kind);
         in_use.forget(id);
-        self.seal(index);
+        self.seal((index, filter));
         in_use.note_all(id, count);
     }
 
@@ -214,7 +218,7 @@ impl Catalog {
         // The candidates are collected first, so that no file is read under the lock.
         let candidates: Vec<_> = {
             let packs = self.packs.read();
-            for pack in packs.open.range(of_kind.clone()).rev().map(|(_, p)| p) {
+            for pack in packs.open.range(of_kind).rev().map(|(_, p)| p) {
                 if let Some((place, data)) = pack.find(key) {
                     let located = self.located(pack.id, place, None, data);
                     if !located.damaged {
@@ -223,14 +227,9 @@ impl Catalog {
                     damaged = damaged.or(Some(located));
                 }
             }
-            packs
-                .sealed
-                .range(of_kind)
-                .rev()
-                .map(|(_, index)| index)
-                .filter(|index| index.may_hold(key))
-                .cloned()
-                .collect()
+            let named = packs.filters[kind.slot()].candidates(prefix(key));
+            let indexes = named.iter().filter_map(|id| packs.sealed.get(id));
+            indexes.cloned().collect()
         };
         for index in candidates {
             let path = index.id.index_path(&self.dir);

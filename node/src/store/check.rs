@@ -258,7 +258,7 @@ impl Store {
 
     fn check_index(&self, id: PackId) -> Result<(), StoreError> {
         let path = id.index_path(self.inner.shared.catalog.dir());
-        let whole = PackIndex::load(&path, id).is_ok_and(|index| {
+        let whole = PackIndex::load(&path, id).is_ok_and(|(index, _)| {
             File::open(&path).is_ok_and(|f| index.is_whole(&f).unwrap_or(false))
         });
         if whole {

@@ -1,33 +1,34 @@
-//! The index file of a sealed pack: multihash → place, sorted, with a filter in front.
+//! The index file of a sealed pack: multihash → place, sorted, in pages, with a filter in front.
 //!
-//! In memory: the filter and a fan-out table over the first byte of the digest. A look-up that
-//! passes the filter reads one bucket. Everything here can be rebuilt from the pack.
+//! In memory: where each page starts. A look-up reads one page, whatever the size of the pack, and only
+//! in packs that their [filter](super::filter) names. Everything here can be rebuilt from the pack.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use fixedbitset::FixedBitSet;
-use xorf::{BinaryFuse16, Descriptor, Filter};
 
 use super::PackKind;
+use super::filter::PackFilter;
 use super::layout::{Entry, Fields, PackId, read_full};
 use crate::block::Multihash;
 use crate::disk::Disk;
 
 /// The index format known here.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MAGIC: [u8; 8] = *b"dukaidx\n";
 const HEADER_LEN: usize = 128;
-const BUCKETS: usize = 256;
-const TABLE_LEN: usize = BUCKETS * 8;
+/// Most bytes of entries in a page.
+const PAGE_LEN: usize = 4096;
+/// First key of a page, CRC32 of its entries.
+const FENCE_LEN: usize = 12;
 /// Offset, length and CRC32 of a block, length of its multihash.
 const FIXED_ENTRY_LEN: usize = 17;
 /// Longest multihash: code and length of up to 9 bytes each, 64 bytes of digest.
 const MAX_KEY_LEN: usize = 82;
-/// More fingerprints than any pack can need: refuses absurd allocations.
-const MAX_FINGERPRINTS: usize = 64 << 20;
 
 /// Where a block of a sealed pack lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub(super) struct Place {
     pub(super) crc: u32,
 }
 
-/// The part of an index file that is held in memory.
+/// The part of an index file that is held in memory, but for the filter.
 #[derive(Debug)]
 pub(super) struct PackIndex {
     pub(super) id: PackId,
@@ -47,11 +48,17 @@ pub(super) struct PackIndex {
     pub(super) count: u64,
     /// Bytes of all blocks.
     pub(super) bytes: u64,
-    stride: usize,
-    entries_at: u64,
-    /// Per bucket: entries up to and including it, CRC32 of its entries.
-    table: Box<[(u32, u32)]>,
-    filter: Option<BinaryFuse16>,
+    shape: Shape,
+    pages: Box<[Fence]>,
+}
+
+/// What is known of a page without reading it.
+#[derive(Clone, Copy, Debug)]
+struct Fence {
+    /// The [`prefix`] of its first key.
+    first: u64,
+    /// CRC32 of its entries.
+    crc: u32,
 }
 
 /// Why an index file cannot be used.
@@ -69,50 +76,94 @@ impl From<io::Error> for LoadError {
     }
 }
 
-impl PackIndex {
-    /// Reads the part of the file at `path` that is held in memory.
-    pub(super) fn load(path: &Path, id: PackId) -> Result<Self, LoadError> {
-        let file = File::open(path)?;
-        let mut head = vec![0; HEADER_LEN + TABLE_LEN];
-        if !read_full(&file, &mut head, 0)? {
-            return Err(LoadError::Damaged);
-        }
-        let header = parse_header(&head, id)?;
-        let mut fingerprints = vec![0; header.fingerprints * 2];
-        if !read_full(&file, &mut fingerprints, head.len() as u64)? {
-            return Err(LoadError::Damaged);
-        }
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(&head[..HEADER_LEN - 4]);
-        crc.update(&head[HEADER_LEN..]);
-        crc.update(&fingerprints);
-        if crc.finalize() != header.crc {
-            return Err(LoadError::Damaged);
-        }
-        header
-            .into_index(id, &head[HEADER_LEN..], &fingerprints)
-            .ok_or(LoadError::Damaged)
+/// Where things lie in an index file: follows from the number of entries and the longest multihash.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    count: usize,
+    stride: usize,
+    per_page: usize,
+    filter_at: usize,
+    entries_at: usize,
+}
+
+impl Shape {
+    /// `None` when no pack has so many entries.
+    fn new(count: u64, key_len: usize) -> Option<Self> {
+        let stride = FIXED_ENTRY_LEN + key_len;
+        let per_page = PAGE_LEN / stride;
+        let filter_len = usize::try_from(PackFilter::len(u32::try_from(count).ok()?)).ok()?;
+        let count = usize::try_from(count).ok()?;
+        let filter_at = HEADER_LEN + count.div_ceil(per_page) * FENCE_LEN;
+        Some(Self {
+            count,
+            stride,
+            per_page,
+            filter_at,
+            entries_at: filter_at + filter_len,
+        })
     }
 
-    /// Whether the pack may hold `key`: no file is read. Wrong in 1 of 65,536 cases.
-    pub(super) fn may_hold(&self, key: &Multihash) -> bool {
-        self.filter
-            .as_ref()
-            .is_none_or(|filter| filter.contains(&filter_key(key)))
+    fn file_len(&self) -> u64 {
+        (self.entries_at + self.count * self.stride) as u64
+    }
+
+    /// Numbers of the entries of a page.
+    fn entries_of(&self, page: usize) -> Range<usize> {
+        let first = page * self.per_page;
+        first..self.count.min(first + self.per_page)
+    }
+}
+
+impl PackIndex {
+    /// Reads the parts of the file at `path` that are held in memory.
+    pub(super) fn load(path: &Path, id: PackId) -> Result<(Self, PackFilter), LoadError> {
+        let file = File::open(path)?;
+        let mut header = [0; HEADER_LEN];
+        if !read_full(&file, &mut header, 0)? {
+            return Err(LoadError::Damaged);
+        }
+        let (mut index, crc) = parse_header(&header, id).ok_or(LoadError::Damaged)?;
+        let shape = index.shape;
+        // Nothing is allocated for entries that are not there.
+        if file.metadata()?.len() != shape.file_len() {
+            return Err(LoadError::Damaged);
+        }
+        let mut rest = vec![0; shape.entries_at - HEADER_LEN];
+        if !read_full(&file, &mut rest, HEADER_LEN as u64)? {
+            return Err(LoadError::Damaged);
+        }
+        if crc_of(&header[..HEADER_LEN - 4], &rest) != crc {
+            return Err(LoadError::Damaged);
+        }
+        let (fences, filter) = rest.split_at(shape.filter_at - HEADER_LEN);
+        let fences = fences.chunks_exact(FENCE_LEN).map(parse_fence);
+        index.pages = fences.collect::<Option<_>>().ok_or(LoadError::Damaged)?;
+        Ok((index, PackFilter::from_bytes(filter)))
     }
 
     /// Looks `key` up in the index file: which entry it is, from 0, and where the block lies. `Err` of
     /// kind `InvalidData` when the file is damaged.
     pub(super) fn find(&self, file: &File, key: &Multihash) -> io::Result<Option<(u32, Place)>> {
-        let bucket = bucket_of(key);
-        let entries = self.read_bucket(file, bucket)?;
         let wanted = key.to_bytes();
-        Ok((self.first(bucket)..)
-            .zip(entries.chunks_exact(self.stride))
-            .find_map(|(number, entry)| {
-                let (found, place) = parse_entry(entry)?;
-                (found == wanted).then_some((number, place))
-            }))
+        for page in self.pages_of(prefix(key)) {
+            let read = self.read_page(file, page)?;
+            for (number, entry) in self.entries(page, &read) {
+                if let Some((found, place)) = entry
+                    && found == wanted
+                {
+                    return Ok(Some((number, place)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The pages that may hold keys with this prefix: one, but for the prefix with which a page starts,
+    /// which the page before may end with.
+    fn pages_of(&self, prefix: u64) -> impl Iterator<Item = usize> {
+        let first = self.pages.partition_point(|page| page.first < prefix);
+        let end = self.pages.partition_point(|page| page.first <= prefix);
+        (first.saturating_sub(1)..end).rev()
     }
 
     /// Bytes of the blocks of these entries.
@@ -132,10 +183,9 @@ impl PackIndex {
         file: &File,
         visit: &mut dyn FnMut(u32, Multihash, Place),
     ) -> io::Result<()> {
-        for bucket in 0..BUCKETS {
-            let read = self.read_bucket(file, bucket)?;
-            let entries = read.chunks_exact(self.stride).map(parse_entry);
-            for (number, entry) in (self.first(bucket)..).zip(entries) {
+        for page in 0..self.pages.len() {
+            let read = self.read_page(file, page)?;
+            for (number, entry) in self.entries(page, &read) {
                 if let Some((key, place)) = entry
                     && let Ok(key) = Multihash::from_bytes(key)
                 {
@@ -146,10 +196,10 @@ impl PackIndex {
         Ok(())
     }
 
-    /// Reads every bucket; `false` when one is damaged.
+    /// Reads every page; `false` when one is damaged.
     pub(super) fn is_whole(&self, file: &File) -> io::Result<bool> {
-        for bucket in 0..BUCKETS {
-            match self.read_bucket(file, bucket) {
+        for page in 0..self.pages.len() {
+            match self.read_page(file, page) {
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
                 other => drop(other?),
             }
@@ -157,27 +207,30 @@ impl PackIndex {
         Ok(true)
     }
 
-    /// Number of the first entry of a bucket.
-    fn first(&self, bucket: usize) -> u32 {
-        match bucket.checked_sub(1) {
-            Some(before) => self.table[before].0,
-            None => 0,
-        }
-    }
-
-    fn read_bucket(&self, file: &File, bucket: usize) -> io::Result<Vec<u8>> {
-        let first = self.first(bucket);
-        let (end, crc) = self.table[bucket];
-        let count = usize::try_from(end - first).expect("the table grows: checked on load");
-        let mut bytes = vec![0; count * self.stride];
-        let at = self.entries_at + u64::from(first) * self.stride as u64;
-        if !read_full(file, &mut bytes, at)? || crc32fast::hash(&bytes) != crc {
+    fn read_page(&self, file: &File, page: usize) -> io::Result<Vec<u8>> {
+        let Shape {
+            stride, entries_at, ..
+        } = self.shape;
+        let entries = self.shape.entries_of(page);
+        let mut bytes = vec![0; entries.len() * stride];
+        let at = (entries_at + entries.start * stride) as u64;
+        if !read_full(file, &mut bytes, at)? || crc32fast::hash(&bytes) != self.pages[page].crc {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "the index is damaged",
             ));
         }
         Ok(bytes)
+    }
+
+    /// The entries of a page that was read, with their numbers.
+    fn entries<'a>(
+        &self,
+        page: usize,
+        read: &'a [u8],
+    ) -> impl Iterator<Item = (u32, Option<(&'a [u8], Place)>)> {
+        let first = u32::try_from(page * self.shape.per_page).expect("less than `count`");
+        (first..).zip(read.chunks_exact(self.shape.stride).map(parse_entry))
     }
 }
 
@@ -188,7 +241,7 @@ pub(super) fn write(
     id: PackId,
     pack_len: u64,
     entries: &[(Multihash, Place)],
-) -> io::Result<PackIndex> {
+) -> io::Result<(PackIndex, PackFilter)> {
     let bytes = encode(id, pack_len, entries);
     let path = id.index_path(dir);
     let temporary = path.with_extension("idx.tmp");
@@ -199,7 +252,7 @@ pub(super) fn write(
     disk.rename(&temporary, &path)?;
     disk.sync_dir(dir)?;
     match PackIndex::load(&path, id) {
-        Ok(index) => Ok(index),
+        Ok(loaded) => Ok(loaded),
         Err(LoadError::Io(error)) => Err(error),
         Err(_) => Err(io::Error::other("the index does not read back")),
     }
@@ -223,25 +276,19 @@ pub(super) fn places(entries: &[Entry]) -> Vec<(Multihash, Place)> {
 fn encode(id: PackId, pack_len: u64, entries: &[(Multihash, Place)]) -> Vec<u8> {
     let mut sorted: Vec<_> = entries
         .iter()
-        .map(|(key, place)| (bucket_of(key), key.to_bytes(), *place))
+        .map(|(key, place)| (prefix(key), key.to_bytes(), *place))
         .collect();
     sorted.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-    let key_len = sorted
-        .iter()
-        .map(|(_, key, _)| key.len())
-        .max()
-        .unwrap_or(0);
-    let data_len: u64 = entries.iter().map(|(_, p)| u64::from(p.len)).sum();
+    let keys = sorted.iter().map(|(_, key, _)| key.len());
+    let key_len = keys.max().unwrap_or(0);
+    let data_len: u64 = sorted.iter().map(|(_, _, p)| u64::from(p.len)).sum();
+    let shape = Shape::new(sorted.len() as u64, key_len).expect("a pack has less than 2^32 blocks");
 
-    let mut table = Vec::with_capacity(TABLE_LEN);
-    let mut body = Vec::with_capacity(sorted.len() * (FIXED_ENTRY_LEN + key_len));
-    let mut rest = sorted.as_slice();
-    let mut count = 0u32;
-    for bucket in 0..BUCKETS {
+    let mut fences = Vec::with_capacity(shape.entries_at - HEADER_LEN);
+    let mut body = Vec::with_capacity(shape.count * shape.stride);
+    for page in sorted.chunks(shape.per_page) {
         let start = body.len();
-        let here = rest.partition_point(|(b, _, _)| *b <= bucket);
-        let (these, after) = rest.split_at(here);
-        for (_, key, place) in these {
+        for (_, key, place) in page {
             body.extend_from_slice(&place.offset.to_le_bytes());
             body.extend_from_slice(&place.len.to_le_bytes());
             body.extend_from_slice(&place.crc.to_le_bytes());
@@ -249,26 +296,14 @@ fn encode(id: PackId, pack_len: u64, entries: &[(Multihash, Place)]) -> Vec<u8> 
             body.extend_from_slice(key);
             body.resize(body.len() + key_len - key.len(), 0);
         }
-        count += u32::try_from(these.len()).expect("a pack holds less than 2^32 blocks");
-        table.extend_from_slice(&count.to_le_bytes());
-        table.extend_from_slice(&crc32fast::hash(&body[start..]).to_le_bytes());
-        rest = after;
+        fences.extend_from_slice(&page[0].0.to_le_bytes());
+        fences.extend_from_slice(&crc32fast::hash(&body[start..]).to_le_bytes());
     }
+    let filter = PackFilter::new(sorted.iter().map(|(prefix, _, _)| *prefix));
+    let mut rest = fences;
+    rest.extend(filter.to_bytes());
 
-    let filter = build_filter(entries);
-    let mut fingerprints = Vec::new();
-    let mut descriptor = Descriptor {
-        seed: 0,
-        segment_length: 0,
-        segment_length_mask: 0,
-        segment_count_length: 0,
-    };
-    if let Some(filter) = filter {
-        descriptor = filter.descriptor;
-        fingerprints.extend(filter.fingerprints.iter().flat_map(|f| f.to_le_bytes()));
-    }
-
-    let mut out = Vec::with_capacity(HEADER_LEN + table.len() + fingerprints.len() + body.len());
+    let mut out = Vec::with_capacity(HEADER_LEN + rest.len() + body.len());
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&FORMAT.to_le_bytes());
     out.extend_from_slice(&[id.kind.code(), 0, 0, 0]);
@@ -276,142 +311,66 @@ fn encode(id: PackId, pack_len: u64, entries: &[(Multihash, Place)]) -> Vec<u8> 
     out.extend_from_slice(&pack_len.to_le_bytes());
     out.extend_from_slice(&(sorted.len() as u64).to_le_bytes());
     out.extend_from_slice(&data_len.to_le_bytes());
-    let short = |n: usize| u32::try_from(n).expect("less than 2^32");
-    out.extend_from_slice(&short(key_len).to_le_bytes());
-    out.extend_from_slice(&short(fingerprints.len() / 2).to_le_bytes());
-    out.extend_from_slice(&descriptor.seed.to_le_bytes());
-    out.extend_from_slice(&descriptor.segment_length.to_le_bytes());
-    out.extend_from_slice(&descriptor.segment_length_mask.to_le_bytes());
-    out.extend_from_slice(&descriptor.segment_count_length.to_le_bytes());
+    let key_len = u32::try_from(key_len).expect("a multihash has at most 82 bytes");
+    out.extend_from_slice(&key_len.to_le_bytes());
     out.resize(HEADER_LEN - 4, 0);
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&out);
-    crc.update(&table);
-    crc.update(&fingerprints);
-    out.extend_from_slice(&crc.finalize().to_le_bytes());
-    out.extend_from_slice(&table);
-    out.extend_from_slice(&fingerprints);
+    let crc = crc_of(&out, &rest);
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(&rest);
     out.extend_from_slice(&body);
     out
 }
 
-struct HeaderFields {
-    pack_len: u64,
-    count: u64,
-    bytes: u64,
-    key_len: usize,
-    fingerprints: usize,
-    descriptor: Descriptor,
-    crc: u32,
+/// Of the header before its CRC32 and all that comes before the entries.
+fn crc_of(header: &[u8], rest: &[u8]) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(header);
+    crc.update(rest);
+    crc.finalize()
 }
 
-fn parse_header(head: &[u8], id: PackId) -> Result<HeaderFields, LoadError> {
-    fn fields(fields: &mut Fields<'_>) -> Option<(PackId, HeaderFields)> {
-        let kind = PackKind::from_code(*fields.take(4)?.first()?)?;
-        let number = fields.u64()?;
-        let header = HeaderFields {
-            pack_len: fields.u64()?,
-            count: fields.u64()?,
-            bytes: fields.u64()?,
-            key_len: usize::try_from(fields.u32()?).ok()?,
-            fingerprints: usize::try_from(fields.u32()?).ok()?,
-            descriptor: Descriptor {
-                seed: fields.u64()?,
-                segment_length: fields.u32()?,
-                segment_length_mask: fields.u32()?,
-                segment_count_length: fields.u32()?,
-            },
-            crc: 0,
-        };
-        Some((PackId { kind, number }, header))
-    }
-
-    let mut rest = Fields(head);
-    if rest.take(8) != Some(&MAGIC) || rest.u32() != Some(FORMAT) {
-        return Err(LoadError::Damaged);
-    }
-    let (found, mut header) = fields(&mut rest).ok_or(LoadError::Damaged)?;
-    header.crc = head
-        .get(HEADER_LEN - 4..HEADER_LEN)
-        .and_then(|bytes| Fields(bytes).u32())
-        .ok_or(LoadError::Damaged)?;
-    let sane = found == id
-        && header.key_len <= MAX_KEY_LEN
-        && header.fingerprints <= MAX_FINGERPRINTS
-        && filter_is_sound(&header.descriptor, header.fingerprints);
-    if sane {
-        Ok(header)
-    } else {
-        Err(LoadError::Damaged)
-    }
-}
-
-impl HeaderFields {
-    fn into_index(self, id: PackId, table: &[u8], fingerprints: &[u8]) -> Option<PackIndex> {
-        let mut fields = Fields(table);
-        let table = (0..BUCKETS)
-            .map(|_| Some((fields.u32()?, fields.u32()?)))
-            .collect::<Option<Box<[_]>>>()?;
-        let grows = table.is_sorted_by_key(|(end, _)| *end);
-        if !grows || table.last().map(|(end, _)| u64::from(*end)) != Some(self.count) {
-            return None;
-        }
-        let filter = (self.fingerprints > 0).then(|| BinaryFuse16 {
-            descriptor: self.descriptor,
-            fingerprints: fingerprints
-                .chunks_exact(2)
-                .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
-                .collect(),
-        });
-        Some(PackIndex {
-            id,
-            pack_len: self.pack_len,
-            count: self.count,
-            bytes: self.bytes,
-            stride: FIXED_ENTRY_LEN + self.key_len,
-            entries_at: (HEADER_LEN + TABLE_LEN + fingerprints.len()) as u64,
-            table,
-            filter,
-        })
-    }
-}
-
-/// Whether look-ups with this descriptor stay inside the fingerprints.
-fn filter_is_sound(descriptor: &Descriptor, fingerprints: usize) -> bool {
-    if fingerprints == 0 {
-        return true;
-    }
-    let segment = u64::from(descriptor.segment_length);
-    descriptor.segment_length.is_power_of_two()
-        && descriptor.segment_length_mask == descriptor.segment_length - 1
-        && descriptor
-            .segment_count_length
-            .is_multiple_of(descriptor.segment_length)
-        && u64::from(descriptor.segment_count_length) + 2 * segment <= fingerprints as u64
-}
-
-/// `None` when there is nothing to filter or no filter could be built: every look-up then reads.
-fn build_filter(entries: &[(Multihash, Place)]) -> Option<BinaryFuse16> {
-    let mut keys: Vec<u64> = entries.iter().map(|(key, _)| filter_key(key)).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    if keys.is_empty() {
+/// What a header says, and the CRC32; `None` where it is not one of `id` in this format.
+fn parse_header(header: &[u8; HEADER_LEN], id: PackId) -> Option<(PackIndex, u32)> {
+    let (covered, crc) = header.split_at(HEADER_LEN - 4);
+    let mut fields = Fields(covered);
+    if fields.take(8)? != MAGIC || fields.u32()? != FORMAT {
         return None;
     }
-    BinaryFuse16::try_from(&keys).ok()
+    let kind = PackKind::from_code(*fields.take(4)?.first()?)?;
+    let number = fields.u64()?;
+    let pack_len = fields.u64()?;
+    let count = fields.u64()?;
+    let bytes = fields.u64()?;
+    let key_len = usize::try_from(fields.u32()?).ok()?;
+    if (PackId { kind, number }) != id || key_len > MAX_KEY_LEN {
+        return None;
+    }
+    let index = PackIndex {
+        id,
+        pack_len,
+        count,
+        bytes,
+        shape: Shape::new(count, key_len)?,
+        pages: Box::default(),
+    };
+    Some((index, Fields(crc).u32()?))
 }
 
-/// The first eight bytes of the digest.
-fn filter_key(key: &Multihash) -> u64 {
+fn parse_fence(fence: &[u8]) -> Option<Fence> {
+    let mut fields = Fields(fence);
+    Some(Fence {
+        first: fields.u64()?,
+        crc: fields.u32()?,
+    })
+}
+
+/// What entries are sorted by, and filters are asked with: the first eight bytes of the digest.
+pub(super) fn prefix(key: &Multihash) -> u64 {
     let digest = key.digest();
     let mut first = [0; 8];
     let len = digest.len().min(8);
     first[..len].copy_from_slice(&digest[..len]);
     u64::from_be_bytes(first)
-}
-
-fn bucket_of(key: &Multihash) -> usize {
-    key.digest().first().copied().map_or(0, usize::from)
 }
 
 fn parse_entry(entry: &[u8]) -> Option<(&[u8], Place)> {
@@ -427,6 +386,7 @@ fn parse_entry(entry: &[u8]) -> Option<(&[u8], Place)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::filter::Filters;
     use super::*;
     use crate::block::{RAW, cid_of};
     use crate::disk::FileSystem;
@@ -455,11 +415,13 @@ mod tests {
         for count in [0, 1, 2, 3, 5_000] {
             let dir = tempfile::tempdir().unwrap();
             let entries = entries(count);
-            let index = write(&FileSystem, dir.path(), PACK, 1 << 20, &entries).unwrap();
+            let (index, filter) = write(&FileSystem, dir.path(), PACK, 1 << 20, &entries).unwrap();
+            let mut filters = Filters::default();
+            filters.add(PACK, &filter);
             let file = File::open(PACK.index_path(dir.path())).unwrap();
             let mut numbers = std::collections::HashSet::new();
             for (key, place) in &entries {
-                assert!(index.may_hold(key));
+                assert_eq!(filters.candidates(prefix(key)), [PACK]);
                 let (number, found) = index.find(&file, key).unwrap().unwrap();
                 assert_eq!(found, *place);
                 assert!(numbers.insert(number) && number < count);
@@ -467,6 +429,68 @@ mod tests {
             let absent = *cid_of(RAW, b"absent").hash();
             assert_eq!(index.find(&file, &absent).unwrap(), None);
             assert!(index.is_whole(&file).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_look_up_reads_one_page_whatever_the_size_of_the_pack() {
+        for count in [1, 80, 81, 5_000, 100_000] {
+            let dir = tempfile::tempdir().unwrap();
+            let entries = entries(count);
+            let (index, _) = write(&FileSystem, dir.path(), PACK, 1 << 20, &entries).unwrap();
+            let file = File::open(PACK.index_path(dir.path())).unwrap();
+            for page in 0..index.pages.len() {
+                assert!(index.read_page(&file, page).unwrap().len() <= 4096);
+            }
+            let mut pages = entries
+                .iter()
+                .map(|(key, _)| index.pages_of(prefix(key)).count());
+            assert!(pages.all(|count| count == 1 || count == 2));
+            let pages = entries
+                .iter()
+                .map(|(key, _)| index.pages_of(prefix(key)).count());
+            // The first entry of a page may share its prefix with the last one of the page before.
+            assert!(pages.sum::<usize>() < entries.len() + index.pages.len());
+        }
+    }
+
+    #[test]
+    fn entries_with_one_prefix_on_many_pages_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let entries: Vec<_> = (0..300u16)
+            .map(|i| {
+                let digest = [&[7; 30][..], &i.to_be_bytes()].concat();
+                let place = Place {
+                    offset: u64::from(i),
+                    len: 1,
+                    crc: 0,
+                };
+                (Multihash::wrap(0x12, &digest).unwrap(), place)
+            })
+            .collect();
+        let (index, _) = write(&FileSystem, dir.path(), PACK, 1 << 20, &entries).unwrap();
+        let file = File::open(PACK.index_path(dir.path())).unwrap();
+        for (key, place) in &entries {
+            assert_eq!(index.find(&file, key).unwrap().unwrap().1, *place);
+        }
+    }
+
+    #[test]
+    fn an_index_of_another_format_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let written = encode(PACK, 1 << 20, &entries(3));
+        let path = PACK.index_path(dir.path());
+        for format in [1u32, 3] {
+            let mut other = written.clone();
+            other[8..12].copy_from_slice(&format.to_le_bytes());
+            let rest = other.len() - 3 * 51;
+            let crc = crc_of(&other[..HEADER_LEN - 4], &other[HEADER_LEN..rest]);
+            other[HEADER_LEN - 4..HEADER_LEN].copy_from_slice(&crc.to_le_bytes());
+            std::fs::write(&path, &other).unwrap();
+            assert!(matches!(
+                PackIndex::load(&path, PACK),
+                Err(LoadError::Damaged)
+            ));
         }
     }
 
@@ -482,7 +506,7 @@ mod tests {
             std::fs::write(&path, &bytes).unwrap();
             let noticed = match PackIndex::load(&path, PACK) {
                 Err(_) => true,
-                Ok(index) => !index.is_whole(&File::open(&path).unwrap()).unwrap(),
+                Ok((index, _)) => !index.is_whole(&File::open(&path).unwrap()).unwrap(),
             };
             assert!(noticed, "byte {at}");
         }

@@ -1,13 +1,16 @@
 //! Opening a store directory: sealed packs by their indexes, the others by their footers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 use super::append::Appender;
 use super::catalog::Catalog;
 use super::direct::open_direct;
+use super::filter::PackFilter;
 use super::index::{self, LoadError, PackIndex};
 use super::layout::PackId;
 use super::open::OpenPack;
@@ -15,11 +18,15 @@ use super::recover::{Found, Trust, recover};
 use super::{PackKind, Recovery, StoreError};
 use crate::disk::Disk;
 
+/// Index files that are read at a time: a cold disk reads many in the time of one.
+const LOADERS: usize = 8;
+
 /// The files of one pack.
 #[derive(Debug, Default)]
 struct PackFiles {
     pack_len: Option<u64>,
     has_index: bool,
+    has_damage: bool,
 }
 
 /// Opens all packs in `dir`, which exists, into `catalog`.
@@ -39,26 +46,18 @@ pub(super) fn open_dir(
         let mut newer = files.range(id..).skip(1);
         newer.any(|(other, files)| other.kind == id.kind && files.pack_len > Some(0))
     };
+    let indexed = load_indexes(dir, &files, catalog)?;
     for (&id, files) in &files {
         let Some(pack_len) = files.pack_len else {
-            tracing::error!(index = %id.index_path(dir).display(), "the pack of an index is gone");
+            if files.has_index {
+                tracing::error!(index = %id.index_path(dir).display(), "the pack of an index is gone");
+            }
             continue;
         };
-        let complete = files.has_index || is_complete(id);
-        if files.has_index {
-            let path = id.index_path(dir);
-            match PackIndex::load(&path, id) {
-                Ok(index) if index.pack_len <= pack_len => {
-                    load_damage(catalog, id, index.pack_len);
-                    catalog.seal(index);
-                    continue;
-                }
-                Ok(_) | Err(LoadError::Damaged) => {}
-                Err(LoadError::Io(source)) => {
-                    return Err(StoreError::io("reading", &path, source));
-                }
-            }
+        if indexed.contains(&id) {
+            continue;
         }
+        let complete = files.has_index || is_complete(id);
         let trust = if complete { Trust::All } else { Trust::Synced };
         let Some(found) = recover(&id.pack_path(dir), id, trust)? else {
             set_aside(disk, dir, id, pack_len)?;
@@ -86,6 +85,66 @@ pub(super) fn open_dir(
         recovery.rebuilt_indexes += usize::from(known_sealed);
     }
     Ok((appenders, recovery))
+}
+
+/// Takes over the packs whose index is good; none of them is read.
+fn load_indexes(
+    dir: &Path,
+    files: &BTreeMap<PackId, PackFiles>,
+    catalog: &Catalog,
+) -> Result<BTreeSet<PackId>, StoreError> {
+    let listed = files.iter().filter(|(_, files)| files.has_index);
+    let ids: Vec<PackId> = listed.map(|(id, _)| *id).collect();
+    let mut indexed = BTreeSet::new();
+    load_all(dir, &ids, |id, loaded| {
+        let files = &files[&id];
+        match loaded {
+            Ok((index, filter)) if Some(index.pack_len) <= files.pack_len => {
+                if files.has_damage {
+                    load_damage(catalog, id, index.pack_len);
+                }
+                catalog.seal((index, filter));
+                indexed.insert(id);
+                Ok(())
+            }
+            Ok(_) | Err(LoadError::Damaged) => Ok(()),
+            Err(LoadError::Io(source)) => {
+                Err(StoreError::io("reading", &id.index_path(dir), source))
+            }
+        }
+    })?;
+    Ok(indexed)
+}
+
+/// Loads indexes on some threads, and hands each to `take` until that fails.
+fn load_all(
+    dir: &Path,
+    ids: &[PackId],
+    mut take: impl FnMut(PackId, Result<(PackIndex, PackFilter), LoadError>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::sync_channel(LOADERS);
+    thread::scope(|scope| {
+        for _ in 0..LOADERS.min(ids.len()) {
+            let (sender, next) = (sender.clone(), &next);
+            let load = move || {
+                while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let loaded = PackIndex::load(&id.index_path(dir), *id);
+                    if sender.send((*id, loaded)).is_err() {
+                        return;
+                    }
+                }
+            };
+            thread::Builder::new()
+                .name("duka-indexes".to_owned())
+                .spawn_scoped(scope, load)
+                .map_err(|source| StoreError::io("starting a reader of", dir, source))?;
+        }
+        drop(sender);
+        receiver
+            .into_iter()
+            .try_for_each(|(id, loaded)| take(id, loaded))
+    })
 }
 
 fn open_pack(
@@ -181,6 +240,7 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<PackId, PackFiles>, Stor
                 files.entry(id).or_default().pack_len = Some(len);
             }
             "idx" => files.entry(id).or_default().has_index = true,
+            "bad" => files.entry(id).or_default().has_damage = true,
             "idx.tmp" => disk.remove(&entry.path()).map_err(failed)?,
             _ => {}
         }

@@ -4,6 +4,7 @@ mod check;
 mod collect;
 mod damage;
 mod evict;
+mod index;
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -278,7 +279,7 @@ fn damaged_footers_and_indexes_are_rebuilt_from_the_blocks() {
 }
 
 #[test]
-fn a_damaged_bucket_is_named_and_rebuilt_on_request() {
+fn a_damaged_page_is_named_and_rebuilt_on_request() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path(), &SMALL);
     let blocks: Vec<_> = (0..30).map(|i| block(i, 3_000)).collect();
@@ -291,7 +292,9 @@ fn a_damaged_bucket_is_named_and_rebuilt_on_request() {
         let got = store.get(block.cid());
         matches!(got, Err(StoreError::CorruptIndex { path }) if path == index)
     };
-    assert_eq!(blocks.iter().filter(damaged).count(), 1);
+    // A page has more entries than this pack; the others' are whole.
+    let damaged = blocks.iter().filter(damaged).count();
+    assert!((1..blocks.len()).contains(&damaged), "{damaged}");
     assert_eq!(store.rebuild_indexes().unwrap(), 1);
     assert_holds(&store, &blocks);
 }

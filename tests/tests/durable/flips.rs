@@ -87,7 +87,7 @@ fn flipped_bits_are_found_and_no_wrong_byte_is_given() {
 fn a_flipped_version_is_damage_and_not_a_newer_duka() {
     let all = blocks(0..30, 4_500);
     let (pack, index) = ("packs/kept-00000001.car", "packs/kept-00000001.idx");
-    for (file, at) in [(pack, 64), (index, 8)] {
+    for (file, at, version) in [(pack, 64, 1), (index, 8, 2)] {
         let dir = tempfile::tempdir_in(memory()).unwrap();
         let (store, _) = open(dir.path()).unwrap();
         store.put(PackKind::Kept, &all).unwrap();
@@ -95,7 +95,11 @@ fn a_flipped_version_is_damage_and_not_a_newer_duka() {
         drop(store);
         let path = dir.path().join(file);
         let mut bytes = std::fs::read(&path).unwrap();
-        assert_eq!(bytes[at..at + 4], [1, 0, 0, 0], "the version of {file}");
+        assert_eq!(
+            bytes[at..at + 4],
+            [version, 0, 0, 0],
+            "the version of {file}"
+        );
         bytes[at + 1] ^= 4;
         std::fs::write(path, bytes).unwrap();
         if file == pack {

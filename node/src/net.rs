@@ -104,6 +104,12 @@ pub enum NetError {
         /// Why.
         reason: String,
     },
+    /// An address to listen on is of a kind that this node does not speak.
+    #[error("cannot listen on {address}: there is no such transport here")]
+    NoTransport {
+        /// The address.
+        address: Multiaddr,
+    },
     /// Not a multiaddr, or one this node cannot dial.
     #[error("{address:?} is not a peer address: {reason}")]
     Address {
@@ -155,7 +161,8 @@ impl Network {
     ///
     /// # Errors
     /// [`NetError::Off`] when the configuration says offline, [`NetError::Address`] for an address
-    /// in it that is none, [`NetError::Listen`] when an address cannot be had.
+    /// in it that is none, [`NetError::Listen`] when an address cannot be had,
+    /// [`NetError::NoTransport`] when nothing could ever listen on it.
     pub async fn start(
         config: &NetworkConfig,
         peer_key: Keypair,

@@ -45,6 +45,7 @@ impl<E: Explain + std::error::Error> From<E> for Failure {
 const FREE_SPACE: Option<&str> = Some(
     "free some space, or lower `store.reserve` in the settings; what is stored is not affected",
 );
+const TRY_AGAIN: Option<&str> = Some("try again, or from another place: `duka get --gateway URL`");
 const RUN_FSCK: Option<&str> = Some("run `duka fsck` to see what is damaged");
 
 impl Explain for FetchError {
@@ -52,11 +53,11 @@ impl Explain for FetchError {
         match self {
             Self::NotFound { .. } => (
                 Code::NotFound,
-                Some("check the CID; `duka swarm connect ADDR` or --gateway URL add places to ask"),
+                Some(
+                    "check the CID; `duka swarm connect ADDR` and `duka get --gateway URL` add places to ask",
+                ),
             ),
-            Self::TimedOut { .. } | Self::Failed { .. } => {
-                (Code::Temporary, Some("try again, or add --gateway URL"))
-            }
+            Self::TimedOut { .. } | Self::Failed { .. } => (Code::Temporary, TRY_AGAIN),
             Self::Lied { .. } => (Code::Corrupt, Some("ask another gateway or peer")),
             Self::Busy { .. } => (Code::Limit, Some("try again in a moment")),
             Self::Block(_) => (Code::Corrupt, None),
@@ -222,9 +223,9 @@ impl Explain for NameError {
         match self {
             Self::NotFound { .. } => (
                 Code::NotFound,
-                Some("check the name; --gateway URL adds places to ask"),
+                Some("check the name; `duka get --gateway URL` adds places to ask"),
             ),
-            Self::Silent { .. } => (Code::Temporary, Some("try again, or add --gateway URL")),
+            Self::Silent { .. } => (Code::Temporary, TRY_AGAIN),
             Self::Record(error) => error.explain(),
             Self::Rollback { .. } => (Code::Signature, Some("get the newest record of the name")),
             Self::Loop { .. } => (Code::Limit, None),
@@ -245,6 +246,10 @@ impl Explain for NetError {
             Self::Listen { .. } => (
                 Code::Other,
                 Some("give --listen another address, or port 0"),
+            ),
+            Self::NoTransport { .. } => (
+                Code::Usage,
+                Some("give an address that ends in /tcp/…, /udp/…/quic-v1 or /ws"),
             ),
             Self::Address { .. } => (
                 Code::Usage,

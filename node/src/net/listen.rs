@@ -36,12 +36,15 @@ impl Listen {
         Ok(all.collect())
     }
 
-    /// What a failure means for the start.
-    fn failed(&self, reason: String) -> Result<(), NetError> {
-        let error = NetError::Listen {
+    fn error(&self, reason: impl ToString) -> NetError {
+        NetError::Listen {
             address: self.address.to_string(),
-            reason,
-        };
+            reason: reason.to_string(),
+        }
+    }
+
+    /// What a failure means for the start.
+    fn failed(&self, error: NetError) -> Result<(), NetError> {
         if self.required {
             return Err(error);
         }
@@ -60,7 +63,7 @@ pub(super) fn open(
     for one in listen {
         match check_port(&one.address) {
             Ok(()) => free.push(one),
-            Err(error) => one.failed(error.to_string())?,
+            Err(error) => one.failed(one.error(error))?,
         }
     }
     let mut listeners = HashMap::new();
@@ -69,10 +72,10 @@ pub(super) fn open(
             Ok(id) => {
                 listeners.insert(id, one);
             }
-            Err(TransportError::MultiaddrNotSupported(_)) => {
-                one.failed("no such transport here".to_owned())?;
+            Err(TransportError::MultiaddrNotSupported(address)) => {
+                one.failed(NetError::NoTransport { address })?;
             }
-            Err(TransportError::Other(error)) => one.failed(error.to_string())?,
+            Err(TransportError::Other(error)) => one.failed(one.error(error))?,
         }
     }
     Ok(listeners)
@@ -93,7 +96,7 @@ pub(super) async fn wait(
         };
         waiting.remove(&id);
         if let Some(listen) = listeners.get(&id) {
-            listen.failed(reason)?;
+            listen.failed(listen.error(reason))?;
         }
     }
 }

@@ -258,6 +258,20 @@ async fn a_port_that_is_taken_names_the_address() {
     }
 }
 
+#[tokio::test]
+async fn an_address_of_a_transport_that_is_not_spoken_here_is_told_apart() {
+    let sctp: Multiaddr = "/ip4/127.0.0.1/sctp/4101".parse().unwrap();
+    let config = NetworkConfig {
+        listen: vec![sctp.to_string()],
+        listen_is_chosen: true,
+        ..config()
+    };
+    match refused(&config).await {
+        NetError::NoTransport { address } => assert_eq!(address, sctp),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn only_ipv6_addresses_that_nobody_chose_may_be_missing() {
     let required = |config: &NetworkConfig| -> Vec<bool> {

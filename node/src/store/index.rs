@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use fixedbitset::FixedBitSet;
+use rustix::fs::Advice;
 
 use super::PackKind;
 use super::filter::PackFilter;
@@ -118,6 +119,8 @@ impl PackIndex {
     /// Reads the parts of the file at `path` that are held in memory.
     pub(super) fn load(path: &Path, id: PackId) -> Result<(Self, PackFilter), LoadError> {
         let file = File::open(path)?;
+        // The entries would be read ahead, and most are never asked for.
+        rustix::fs::fadvise(&file, 0, None, Advice::Random).map_err(io::Error::from)?;
         let mut header = [0; HEADER_LEN];
         if !read_full(&file, &mut header, 0)? {
             return Err(LoadError::Damaged);

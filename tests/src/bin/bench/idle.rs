@@ -9,7 +9,7 @@ use duka_tests::process::Process;
 use duka_tests::{duka, kubo};
 
 use crate::report::{Report, Row, Target};
-use crate::setup::{Setup, kubo_config};
+use crate::setup::{Setup, kubo_config, resident_mib};
 
 /// The targets.
 const MEMORY_MIB: Target = Target::AtMost(60.0);
@@ -43,7 +43,7 @@ pub(crate) fn run(setup: &Setup, seconds: u64) -> Result<Report> {
                 name,
                 (cpu_seconds(process)? - before?) / window.as_secs_f64() * 100.0,
             );
-            memory.push(name, resident_mib(process)?);
+            memory.push(name, resident_mib(process.pid().as_raw_nonzero())?);
         }
     }
     memory.absolute("duka", MEMORY_MIB);
@@ -57,15 +57,6 @@ pub(crate) fn run(setup: &Setup, seconds: u64) -> Result<Report> {
         notes: vec![],
         rows,
     })
-}
-
-fn resident_mib(process: &Process) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.pid().as_raw_nonzero()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line
-        .and_then(|line| line.split_whitespace().next())
-        .context("no VmRSS")?;
-    Ok(kib.parse::<f64>()? / 1024.0)
 }
 
 /// User and system time so far.

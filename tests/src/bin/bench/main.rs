@@ -1,6 +1,6 @@
 //! Measures duka against Kubo (and nginx) on the same input in the same run.
 //!
-//! `cargo run --release -p duka-tests --bin bench -- publish|small|bitswap|gateway|up|idle`
+//! `cargo run --release -p duka-tests --bin bench -- publish|small|bitswap|gateway|up|idle|index`
 //!
 //! Contenders take turns. Every repetition has fresh bytes and fresh repositories, root CIDs are
 //! compared, and the median counts: absolute figures move from machine to machine, ratios less.
@@ -14,6 +14,7 @@ mod bitswap;
 mod gateway;
 mod idle;
 mod import;
+mod index;
 mod report;
 mod setup;
 mod up;
@@ -100,10 +101,24 @@ enum Bench {
         #[arg(long, default_value_t = 20)]
         seconds: u64,
     },
+    /// Open stores of up to 10,000,000 blocks and look blocks up
+    Index,
+    /// What `index` measures, in a process of its own
+    #[command(hide = true)]
+    OpenStore {
+        /// Folder of the store
+        folder: std::path::PathBuf,
+        /// Blocks in it
+        blocks: u64,
+    },
 }
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
+    if let Bench::OpenStore { folder, blocks } = &args.bench {
+        println!("{}", index::open_store(folder, *blocks)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let setup = Setup::new(&args.folder, args.reps)?;
     let report: Report = match args.bench {
         Bench::Publish { size } => import::publish(&setup, size.as_u64()),
@@ -135,6 +150,8 @@ fn main() -> Result<ExitCode> {
         Bench::Gateway { seconds, size } => gateway::run(&setup, seconds, size.as_u64()),
         Bench::Up { size } => up::run(&setup, size.as_u64()),
         Bench::Idle { seconds } => idle::run(&setup, seconds),
+        Bench::Index => index::run(&setup),
+        Bench::OpenStore { .. } => unreachable!("done above"),
     }?;
     if !args.json {
         print!("{}", report.table());

@@ -10,7 +10,7 @@ use serde_json::Value;
 pub(crate) struct Report {
     pub(crate) bench: &'static str,
     pub(crate) repetitions: usize,
-    /// What Kubo was set to where it differs from a fresh repository.
+    /// What Kubo was set to where it differs from a fresh repository; null without Kubo.
     pub(crate) kubo: Value,
     /// Whatever else explains the figures.
     pub(crate) notes: Vec<String>,
@@ -143,7 +143,9 @@ fn write_table(text: &mut String, report: &Report) -> std::fmt::Result {
     for note in &report.notes {
         writeln!(text, "  {note}")?;
     }
-    writeln!(text, "  Kubo: {}", report.kubo)?;
+    if !report.kubo.is_null() {
+        writeln!(text, "  Kubo: {}", report.kubo)?;
+    }
     for row in &report.rows {
         writeln!(text, "\n{}", row.what)?;
         for Series {

@@ -1,5 +1,6 @@
 //! What all benches need: the release binary, a folder, fresh bytes.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
@@ -97,6 +98,16 @@ pub(crate) fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)
     let started = Instant::now();
     let value = work()?;
     Ok((value, started.elapsed()))
+}
+
+/// Memory that a process has resident; `"self"` is this one.
+pub(crate) fn resident_mib(pid: impl Display) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line
+        .and_then(|line| line.split_whitespace().next())
+        .context("no VmRSS")?;
+    Ok(kib.parse::<f64>()? / 1024.0)
 }
 
 /// Millions of bytes a second.

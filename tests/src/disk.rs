@@ -2,8 +2,10 @@
 //! before it is done and may let it fail, leave it out, or end the process.
 
 pub mod crash;
+pub mod cut;
 pub mod faulty;
 pub mod point;
+pub mod volatile;
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -8,23 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-/// SplitMix64: bytes that no compressor shortens, the same for the same seed on every machine and
-/// with every version of every crate, as golden values need.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for part in bytes.chunks_mut(8) {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut word = self.0;
-            word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            word ^= word >> 31;
-            part.copy_from_slice(&word.to_le_bytes()[..part.len()]);
-        }
-    }
-}
+use crate::random::Random;
 
 /// Bytes that no compressor shortens; the same for the same seed.
 pub fn random_bytes(seed: u64, length: usize) -> Vec<u8> {

@@ -19,6 +19,7 @@ pub mod locate;
 pub mod net;
 pub mod process;
 pub mod proxy;
+pub mod random;
 
 pub use duka::Duka;
 pub use kubo::Kubo;

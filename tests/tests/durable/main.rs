@@ -9,6 +9,7 @@
 
 mod flips;
 mod manifest;
+mod model;
 mod store;
 
 use std::path::Path;

@@ -1,7 +1,9 @@
-//! The block store: commits, seals, a collection that rewrites, reopening.
+//! The block store: commits, seals, a collection that rewrites, reopening; and an eviction that moves and
+//! rescues, and a pack that is written anew.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,20 +12,28 @@ use cid::Cid;
 use duka_node::block::{Block, RAW};
 use duka_node::disk::Disk;
 use duka_node::pace::Pace;
-use duka_node::store::{PackKind, Store, StoreError, StoreOptions};
+use duka_node::store::{CheckCursor, Depth, PackKind, Store, StoreError, StoreOptions};
 use duka_tests::disk::faulty::Fault;
 use duka_tests::disk::point::SyncKind;
 use duka_tests::disk::{Hook, Hooked, NoSync};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Events, Workload, cuts_lose_nothing_and_each_sync_is_needed, fail_everywhere};
+use crate::{
+    Events, Workload, cut_everywhere, cuts_lose_nothing_and_each_sync_is_needed, fail_everywhere,
+};
 
 pub(crate) const OPTIONS: StoreOptions = StoreOptions {
     pack_size: 48 << 10,
     reserve: 0,
     max_size: 0,
     cache_size: 0,
+};
+
+/// A cache pack takes one small block, and two pages.
+const WITH_CACHE: StoreOptions = StoreOptions {
+    cache_size: 40 << 10,
+    ..OPTIONS
 };
 
 #[test]
@@ -45,6 +55,24 @@ fn a_power_cut_at_any_operation_loses_no_acknowledged_block() {
     ]);
 }
 
+#[test]
+fn a_disk_that_fails_while_packs_are_evicted_or_written_anew_loses_no_acknowledged_block() {
+    fail_everywhere::<Replaced>();
+}
+
+#[test]
+fn a_power_cut_while_packs_are_evicted_or_written_anew_loses_no_acknowledged_block() {
+    let seen = cut_everywhere::<Replaced>(None);
+    assert_eq!(seen.losses, Vec::<String>::new());
+    assert!(seen.syncs[&SyncKind::Removal] >= 5, "{:?}", seen.syncs);
+    let seen = cut_everywhere::<Replaced>(Some(SyncKind::Removal));
+    assert!(
+        !seen.losses.is_empty(),
+        "what was evicted does not come back"
+    );
+}
+
+/// Commits, seals, a collection.
 #[derive(Default)]
 struct Blocks {
     promised: Mutex<Promised>,
@@ -74,6 +102,7 @@ impl Workload for Blocks {
             blocks: self,
             disk: Arc::clone(disk) as Arc<dyn Disk>,
             root,
+            options: OPTIONS,
             events,
             store: None,
         };
@@ -137,6 +166,31 @@ impl Workload for Blocks {
     }
 }
 
+/// Packs that others take the place of: an eviction, damaged framing.
+#[derive(Default)]
+struct Replaced(Blocks);
+
+impl Workload for Replaced {
+    fn run<H: Hook + 'static>(&self, disk: &Arc<Hooked<H>>, root: &Path, events: &dyn Events) {
+        let mut writer = Writer {
+            blocks: &self.0,
+            disk: Arc::clone(disk) as Arc<dyn Disk>,
+            root,
+            options: WITH_CACHE,
+            events,
+            store: None,
+        };
+        writer.publish(PackKind::Kept, &blocks(0..14, 4_500));
+        writer.evict(&blocks(3..4, 4_500));
+        writer.renew();
+        writer.publish(PackKind::Kept, &blocks(20..22, 3_000));
+    }
+
+    fn check(&self, root: &Path) -> Result<(), String> {
+        self.0.check(root)
+    }
+}
+
 impl Blocks {
     fn idle(&self, events: &dyn Events) {
         self.idle.store(true, Ordering::Relaxed);
@@ -150,6 +204,7 @@ struct Writer<'a> {
     blocks: &'a Blocks,
     disk: Arc<dyn Disk>,
     root: &'a Path,
+    options: StoreOptions,
     events: &'a dyn Events,
     store: Option<Store>,
 }
@@ -169,11 +224,44 @@ impl Writer<'_> {
         self.blocks.idle(self.events);
     }
 
+    /// Evicts, with the only whole copy of a kept block in the oldest cache pack.
+    fn evict(&mut self, rescued: &[Block]) {
+        self.forget(&|block| rescued.contains(block));
+        self.flip(&rescued[0].data()[..32]);
+        self.attempt(&|store| store.get_whole(rescued[0].cid()).map(drop));
+        self.publish(PackKind::Cache, rescued);
+
+        let cached = &blocks(100..107, 1_000);
+        self.publish(PackKind::Cache, cached);
+        self.forget(&|block| cached.contains(block));
+        self.attempt(&|store| {
+            store.get(cached[0].cid())?;
+            store.evict().map(drop)
+        });
+        self.note_gone(cached, 1);
+    }
+
+    /// Damages the first page of the first pack, and has the pack written anew.
+    fn renew(&mut self) {
+        self.flip(b"dukafoot");
+        self.attempt(&|store| {
+            let mut pace = Pace::new(0, CancellationToken::new());
+            let mut cursor = CheckCursor::default();
+            while let Some(pack) =
+                store.check_next(&mut cursor, Depth::Quick, &mut pace, &|_| {})?
+            {
+                if pack.bad_framing {
+                    assert!(store.renew_pack(pack.renewable(), &mut pace)?, "{pack:?}");
+                }
+            }
+            Ok(())
+        });
+        self.blocks.idle(self.events);
+    }
+
     fn collect(&mut self, live: &[Block]) {
-        let acknowledged = std::mem::take(&mut self.blocks.promised.lock().acknowledged);
-        let is_live = |block: &Block| live.contains(block);
-        let (live, dead): (Vec<_>, Vec<_>) = acknowledged.into_iter().partition(is_live);
-        self.blocks.promised.lock().acknowledged = live.clone();
+        let dead = self.forget(&|block| !live.contains(block));
+        let live = self.blocks.promised.lock().acknowledged.clone();
         // What a run before put or found is in use until the next generation but one.
         for _ in 0..3 {
             self.attempt(&|store| {
@@ -185,12 +273,39 @@ impl Writer<'_> {
                 collection.sweep(&mut pace).map(drop)
             });
         }
+        self.note_gone(&dead, 10);
+    }
+
+    /// From now on these blocks may be missing.
+    fn forget(&self, is_dead: &dyn Fn(&Block) -> bool) -> Vec<Block> {
+        let mut promised = self.blocks.promised.lock();
+        let acknowledged = std::mem::take(&mut promised.acknowledged);
+        let (dead, live) = acknowledged.into_iter().partition(is_dead);
+        promised.acknowledged = live;
+        dead
+    }
+
+    /// What was removed must stay away.
+    fn note_gone(&self, dead: &[Block], least: usize) {
         let store = self.store.as_ref().unwrap();
         let gone = dead.iter().map(|block| *block.cid());
-        let gone: HashSet<Cid> = gone.filter(|cid| !store.has(cid).unwrap()).collect();
-        assert!(gone.len() >= 10, "{} blocks were collected", gone.len());
-        self.blocks.promised.lock().gone = gone;
+        let gone: Vec<Cid> = gone.filter(|cid| !store.has(cid).unwrap()).collect();
+        assert!(gone.len() >= least, "{} blocks were removed", gone.len());
+        self.blocks.promised.lock().gone.extend(gone);
         self.blocks.idle(self.events);
+    }
+
+    /// Flips a bit of the first place in a kept pack that holds `bytes`.
+    fn flip(&self, bytes: &[u8]) {
+        let (path, at) = find(&self.root.join("blocks/packs"), bytes);
+        let flipped = [bytes[0] ^ 1];
+        let flip = || {
+            let file = self.disk.open(&path, OpenOptions::new().write(true))?;
+            self.disk.write_at(&file, &flipped, at)?;
+            self.disk.sync(&file)
+        };
+        // The disk fails once.
+        flip().or_else(|_: std::io::Error| flip()).unwrap();
     }
 
     /// Does something, once more after a failure, which must be clear.
@@ -211,7 +326,7 @@ impl Writer<'_> {
             return Ok(store.clone());
         }
         let disk = Arc::clone(&self.disk);
-        let (store, _) = Store::open_on(disk, &self.root.join("blocks"), OPTIONS)?;
+        let (store, _) = Store::open_on(disk, &self.root.join("blocks"), self.options.clone())?;
         Ok(self.store.insert(store).clone())
     }
 
@@ -228,4 +343,23 @@ impl Writer<'_> {
         }
         error
     }
+}
+
+/// The first place in the kept packs of a folder that holds `bytes`.
+fn find(packs: &Path, bytes: &[u8]) -> (PathBuf, u64) {
+    let entries = std::fs::read_dir(packs).unwrap();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with("kept-") && name.ends_with(".car")
+    });
+    paths.sort();
+    let found = paths.into_iter().find_map(|path| {
+        let pack = std::fs::read(&path).unwrap();
+        let at = pack
+            .windows(bytes.len())
+            .position(|window| window == bytes)?;
+        Some((path, at as u64))
+    });
+    found.expect("a pack holds them")
 }

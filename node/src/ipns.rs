@@ -2,6 +2,8 @@
 //!
 //! The V2 signature over the CBOR data is required; V1 fields, where present, must agree with it.
 
+pub(crate) mod fuzz;
+
 use std::time::Duration;
 
 use jiff::Timestamp;

@@ -21,6 +21,8 @@ pub mod dag;
 pub mod disk;
 pub mod fetch;
 pub mod fsck;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod gc;
 pub mod get;
 pub mod ids;

@@ -10,6 +10,7 @@ mod checkpoint;
 mod draft;
 mod files;
 mod frame;
+pub(crate) mod fuzz;
 mod index;
 mod journal;
 pub mod record;

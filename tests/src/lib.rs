@@ -13,6 +13,7 @@ pub mod curl;
 pub mod disk;
 pub mod duka;
 pub mod files;
+pub mod fuzz;
 pub mod http;
 pub mod kubo;
 pub mod locate;

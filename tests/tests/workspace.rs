@@ -7,7 +7,8 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crates from the top down; each may depend only on crates that come after it.
-const DIRECTION: [&str; 6] = [
+const DIRECTION: [&str; 7] = [
+    "duka-fuzz",
     "duka-tests",
     "duka",
     "duka-gateway",
@@ -16,8 +17,9 @@ const DIRECTION: [&str; 6] = [
     "duka-config",
 ];
 
-/// `CDLA-Permissive-2.0` is only for data: the root certificates.
-const LICENCES: [&str; 11] = [
+/// `CDLA-Permissive-2.0` is only for data: the root certificates. `NCSA` is that of libFuzzer, which only
+/// fuzzing uses.
+const LICENCES: [&str; 12] = [
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
     "BSD-2-Clause",
@@ -27,6 +29,7 @@ const LICENCES: [&str; 11] = [
     "MIT",
     "MIT-0",
     "MPL-2.0",
+    "NCSA",
     "Unicode-3.0",
     "Zlib",
 ];

@@ -32,6 +32,7 @@
 mod behaviour;
 mod client;
 mod engine;
+pub(crate) mod fuzz;
 mod ledger;
 mod message;
 mod metrics;

@@ -1,0 +1,104 @@
+//! What comes from the network.
+
+use bytes::Bytes;
+use cid::Cid;
+use duka_node::block::{Block, DAG_PB, RAW};
+use duka_node::dag::car::import_into;
+use duka_node::dag::import::Sink;
+use duka_node::dag::links::links;
+use duka_node::dag::unixfs::{decode, links_of};
+use duka_node::fuzz;
+
+/// The bytes are a CAR. It holds no more than it is long.
+pub(super) fn car(bytes: &[u8]) {
+    if let Ok(summary) = import_into(&Sink::Discard, &mut &*bytes) {
+        assert!(summary.bytes < bytes.len() as u64, "{summary:?}");
+        assert!(summary.blocks < bytes.len() as u64, "{summary:?}");
+    }
+}
+
+/// The bytes are a bitswap message.
+pub(super) fn bitswap(bytes: &[u8]) {
+    fuzz::decode_message(&Bytes::copy_from_slice(bytes));
+}
+
+/// [`bitswap`] with a bug: no example both takes wants back and has blocks.
+pub(super) fn planted(bytes: &[u8]) {
+    if let Some(counts) = fuzz::decode_message(&Bytes::copy_from_slice(bytes)) {
+        let is_rare = counts.cancels > 0 && counts.blocks > 0;
+        assert!(!is_rare, "the planted bug");
+    }
+}
+
+/// The bytes are an IPNS record or, behind a 1, its data, which are signed then. A record that is
+/// accepted leads to a path.
+pub(super) fn ipns(bytes: &[u8]) {
+    let record = match bytes {
+        [1, data @ ..] => fuzz::sign_data(data),
+        _ => bytes.to_vec(),
+    };
+    if let Ok(record) = fuzz::verify_record(&record) {
+        let starts = ["/ipfs/", "/ipns/"].map(|start| record.value.starts_with(start));
+        assert!(starts.contains(&true), "{record:?}");
+    }
+}
+
+/// The bytes are a dag-pb node.
+pub(super) fn unixfs(bytes: &[u8]) {
+    let block = Block::of(DAG_PB, Bytes::copy_from_slice(bytes));
+    let linked: Option<Vec<Cid>> = links(&block).ok();
+    let named = links_of(&block).map(|links| links.iter().map(|link| link.cid).collect());
+    assert_eq!(linked, named);
+    if decode(&block).is_ok() {
+        assert!(linked.is_some(), "UnixFS that is not dag-pb");
+    }
+}
+
+/// CARs with and without blocks.
+pub(super) fn cars() -> Vec<Vec<u8>> {
+    let empty = b"\x11\xa2\x65roots\x80\x67version\x01".to_vec();
+    let mut car = empty.clone();
+    for (codec, data) in [(RAW, "a block"), (DAG_PB, "\n\x02\x08\x01"), (RAW, "")] {
+        let block = Block::of(codec, Bytes::from(data));
+        let cid = block.cid().to_bytes();
+        let len = u8::try_from(cid.len() + data.len()).expect("short");
+        car.push(len);
+        car.extend_from_slice(&cid);
+        car.extend_from_slice(data.as_bytes());
+    }
+    vec![empty, car]
+}
+
+/// Messages with each kind of content.
+pub(super) fn bitswap_messages() -> Vec<Vec<u8>> {
+    let messages = fuzz::example_messages();
+    messages.iter().map(|message| message.to_vec()).collect()
+}
+
+/// A record, and its data.
+pub(super) fn ipns_records() -> Vec<Vec<u8>> {
+    let (record, data) = fuzz::example_record();
+    vec![record, [vec![1], data].concat()]
+}
+
+/// A file, a folder, a shard, a symbolic link.
+pub(super) fn unixfs_nodes() -> Vec<Vec<u8>> {
+    let data = |data: &[u8]| [&[0x0a, u8::try_from(data.len()).expect("short")], data].concat();
+    let child = Block::of(RAW, Bytes::from_static(b"child"))
+        .cid()
+        .to_bytes();
+    let mut link = vec![0x0a, u8::try_from(child.len()).expect("short")];
+    link.extend_from_slice(&child);
+    link.extend_from_slice(b"\x12\x06A0name\x18\x05");
+    let link = [&[0x12, u8::try_from(link.len()).expect("short")], &link[..]].concat();
+    vec![
+        [&link[..], &data(b"\x08\x02\x18\x05\x20\x05")].concat(),
+        [&link[..], &data(b"\x08\x01")].concat(),
+        [
+            &link[..],
+            &data(b"\x08\x05\x12\x01\x01\x28\x22\x30\x80\x02"),
+        ]
+        .concat(),
+        data(b"\x08\x04\x12\x06target"),
+    ]
+}

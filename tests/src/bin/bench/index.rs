@@ -22,8 +22,8 @@ use crate::report::{Report, Row, Target};
 use crate::setup::{Setup, resident_mib};
 
 /// The targets.
-const OPEN_MILLION_MS: Target = Target::AtMost(100.0);
-const OPEN_TEN_MILLION_MS: Target = Target::AtMost(1000.0);
+const OPEN_LARGE_BLOCKS_MS: Target = Target::AtMost(100.0);
+const OPEN_SMALL_BLOCKS_MS: Target = Target::AtMost(1000.0);
 const MEMORY_MIB: Target = Target::AtMost(120.0);
 
 /// Look-ups of each kind in a store that was opened.
@@ -48,19 +48,19 @@ const SHAPES: [Shape; 3] = [
         name: "1,000,000 blocks of 1 MiB",
         blocks: 1_000_000,
         per_pack: 500,
-        open: OPEN_MILLION_MS,
+        open: OPEN_LARGE_BLOCKS_MS,
     },
     Shape {
         name: "1,000,000 blocks of 4 KiB",
         blocks: 1_000_000,
         per_pack: 128_000,
-        open: OPEN_MILLION_MS,
+        open: OPEN_SMALL_BLOCKS_MS,
     },
     Shape {
         name: "10,000,000 blocks of 4 KiB",
         blocks: 10_000_000,
         per_pack: 128_000,
-        open: OPEN_TEN_MILLION_MS,
+        open: OPEN_SMALL_BLOCKS_MS,
     },
 ];
 

@@ -47,7 +47,7 @@ pub use self::collect::{Collected, Collection, Mark, Session};
 use self::commit::Commits;
 pub use self::error::StoreError;
 use self::index::Place;
-use self::read::{Access, Reader, Way};
+use self::read::{Access, Reader};
 use crate::block::{Block, IDENTITY, MAX_BLOCK_LEN};
 use crate::blocking::blocking;
 use crate::disk::{Disk, FileSystem};
@@ -547,8 +547,7 @@ impl Store {
                     catalog, reader, ..
                 } = &*self.inner.shared;
                 let path = located.pack.pack_path(catalog.dir());
-                let way = reader.way(cid.hash(), place.len, access);
-                let data = read_bytes(reader, catalog, &path, place, way)
+                let data = read_bytes(reader, catalog, &path, place, access)
                     .map_err(|source| StoreError::io("reading", &path, source))?;
                 if data.len() != place.len as usize || crc32fast::hash(&data) != place.crc {
                     catalog.damage.note(located.pack, place.offset);
@@ -578,9 +577,9 @@ fn read_bytes(
     catalog: &Catalog,
     path: &Path,
     place: Place,
-    way: Way,
+    access: Access,
 ) -> io::Result<Bytes> {
-    if way == Way::Direct
+    if access.is_direct(place.len)
         && let Some(file) = catalog.direct_file(path)?
     {
         match reader.direct(&file, place.offset, place.len) {

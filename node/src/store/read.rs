@@ -1,31 +1,22 @@
-//! Reading blocks: past the page cache, until they turn out to be asked for again.
+//! Reading blocks: what is asked for through the page cache, scans past it.
 //!
-//! Most blocks of a large store are read once in a long while. Through the page cache each costs a
-//! copy and pages that other files would have kept, 2 s of processor time for 1 GiB where this was
-//! measured; with direct I/O it is 0.3 s. A block that is read again and again goes through the
-//! page cache, so that what many ask for is read from memory.
+//! What one peer or buyer fetches another one often fetches next, so it is worth its place in memory. A scan
+//! reads everything once: through the page cache it would cost six times the processor time, and
+//! push out what others need.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 
 use super::layout::PAGE_LEN;
-use crate::block::Multihash;
 use crate::buffer::BufferPool;
 
 /// Shorter blocks go through the page cache, which reads ahead, into memory of their own.
 const MIN_DIRECT_LEN: usize = 64 << 10;
 /// Bytes of buffers that are kept for the next blocks.
 const MAX_FREE_BUFFERS: usize = 16 << 20;
-/// Blocks that are remembered as read: 64 GiB of 1 MiB, in 256 KiB of memory.
-const REMEMBERED: usize = 1 << 16;
-/// Direct reads of a block before it is worth its place in the page cache, at most 3.
-const DIRECT_READS: u32 = 3;
-/// Bits that count them.
-const COUNT: u32 = 3;
 
 /// Why a block is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,60 +27,24 @@ pub(super) enum Access {
     Scan,
 }
 
-/// Buffers for reading, and what was read lately.
+impl Access {
+    /// Whether a block of `len` bytes is read past the page cache.
+    pub(super) fn is_direct(self, len: u32) -> bool {
+        self == Self::Scan && len as usize >= MIN_DIRECT_LEN
+    }
+}
+
+/// Buffers for reading.
 #[derive(Debug)]
 pub(super) struct Reader {
     buffers: BufferPool,
-    /// Part of the hash of a block, and how often it was read, at the place that another part of the
-    /// hash chooses.
-    read: Box<[AtomicU32]>,
-}
-
-/// How to read a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
-    /// Past the page cache.
-    Direct,
-    /// Through the page cache.
-    Cached,
 }
 
 impl Reader {
     pub(super) fn new() -> Self {
         Self {
             buffers: BufferPool::new(MAX_FREE_BUFFERS),
-            read: (0..REMEMBERED).map(|_| AtomicU32::new(0)).collect(),
         }
-    }
-
-    /// How to read a block of `len` bytes now.
-    pub(super) fn way(&self, key: &Multihash, len: u32, access: Access) -> Way {
-        if (len as usize) < MIN_DIRECT_LEN {
-            return Way::Cached;
-        }
-        match access {
-            Access::Scan => Way::Direct,
-            Access::Wanted if self.count(key) < DIRECT_READS => Way::Direct,
-            Access::Wanted => Way::Cached,
-        }
-    }
-
-    /// How often the block was read lately; from now on once more.
-    fn count(&self, key: &Multihash) -> u32 {
-        let Some([a, b, c, d, e, f]) = key.digest().first_chunk() else {
-            return 0;
-        };
-        let place = &self.read[usize::from(u16::from_le_bytes([*a, *b]))];
-        let mark = u32::from_le_bytes([*c, *d, *e, *f]) & !COUNT;
-        let found = place.load(Ordering::Relaxed);
-        let count = if found & !COUNT == mark {
-            found & COUNT
-        } else {
-            0
-        };
-        // Of two readers at once one may not be counted.
-        place.store(mark | (count + 1).min(COUNT), Ordering::Relaxed);
-        count
     }
 
     /// Reads up to `len` bytes through the page cache; fewer where the file ends.
@@ -135,24 +90,6 @@ fn read_up_to(file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::{RAW, cid_of};
-
-    #[test]
-    fn a_block_goes_through_the_page_cache_when_it_is_read_again_and_again() {
-        let reader = Reader::new();
-        let [one, other] = [b"one", b"two"].map(|bytes| *cid_of(RAW, bytes).hash());
-        let way = |key, len, access| reader.way(key, len, access);
-        assert_eq!(way(&one, 1 << 20, Access::Scan), Way::Direct);
-        for _ in 0..DIRECT_READS {
-            assert_eq!(way(&one, 1 << 20, Access::Wanted), Way::Direct);
-        }
-        for _ in 0..3 {
-            assert_eq!(way(&one, 1 << 20, Access::Wanted), Way::Cached);
-        }
-        assert_eq!(way(&other, 1 << 20, Access::Wanted), Way::Direct);
-        assert_eq!(way(&one, 1 << 20, Access::Scan), Way::Direct);
-        assert_eq!(way(&one, 4096, Access::Scan), Way::Cached);
-    }
 
     #[test]
     fn any_range_is_read_as_it_is_in_the_file() {

@@ -147,6 +147,9 @@ pub(crate) enum Command {
     Stat(commands::stat::Stat),
     Fsck(commands::fsck::Fsck),
     Gc(commands::gc::Gc),
+    Backup(commands::backup::Backup),
+    Restore(commands::restore::Restore),
+    Rebuild(commands::rebuild::Rebuild),
     #[command(subcommand)]
     Config(commands::config::Config),
     Completion(commands::completion::Completion),

@@ -1,6 +1,7 @@
 //! One file per command: its arguments, whose doc is the help, then one function.
 
 pub(crate) mod add;
+pub(crate) mod backup;
 pub(crate) mod car;
 pub(crate) mod cat;
 pub(crate) mod completion;
@@ -14,9 +15,12 @@ pub(crate) mod init;
 pub(crate) mod listen;
 pub(crate) mod ls;
 pub(crate) mod name;
+mod passphrase;
 pub(crate) mod pin;
 pub(crate) mod product;
 pub(crate) mod publish;
+pub(crate) mod rebuild;
+pub(crate) mod restore;
 pub(crate) mod serve;
 mod serving;
 pub(crate) mod stat;
@@ -52,6 +56,9 @@ pub(crate) async fn run(command: Command, cx: &Context, ui: &mut Ui) -> Result<(
         Command::Verify(args) => verify::run(args, cx, ui).await,
         Command::Fsck(args) => fsck::run(args, cx, ui).await,
         Command::Stat(_) => stat::run(cx, ui).await,
+        Command::Backup(args) => backup::run(args, cx, ui).await,
+        Command::Rebuild(args) => rebuild::run(args, cx, ui).await,
+        Command::Restore(args) => restore::run(args, cx, ui).await,
         Command::Gc(args) => gc::run(&args, cx, ui).await,
         Command::Config(args) => config::run(args, cx, ui),
         Command::Completion(args) => completion::run(&args, ui),

@@ -27,6 +27,8 @@ use crate::ui::Ui;
 pub(crate) struct Context {
     /// Settings from all layers.
     pub(crate) settings: Loaded,
+    /// The file they come from, if there is one.
+    pub(crate) settings_file: Option<PathBuf>,
     /// The data directory.
     pub(crate) data_dir: PathBuf,
     /// Where sockets may be.
@@ -90,6 +92,7 @@ impl Context {
         }
         Ok(Self {
             settings,
+            settings_file: file,
             data_dir,
             runtime_dir: paths.ok().and_then(|paths| paths.runtime),
             timeout: global.timeout,

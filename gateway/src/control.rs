@@ -23,11 +23,15 @@ mod sink;
 mod socket;
 
 use std::io::Read;
+use std::path::PathBuf;
 
+use duka_config::Config;
 use duka_node::node::Node;
+use duka_node::restore::RestoreOptions;
 use futures::stream::{self, BoxStream, StreamExt};
 
-use event::Event;
+use event::{Event, Outcome};
+use failure::Failure;
 use request::Request;
 use sink::EventSink;
 
@@ -43,9 +47,32 @@ pub type Input = Box<dyn Read + Send>;
 /// Dropping the events cancels the operation; what that leaves behind is told by its function in
 /// [`ops`].
 pub fn run(node: Node, request: Request, input: Option<Input>) -> Events {
+    events_of(move |sink| async move { ops::execute(&node, request, input, &sink).await })
+}
+
+/// Restores a backup into a data directory that no node has, for there is none.
+///
+/// # Cancel safety
+/// Dropping the events ends it: nothing is restored.
+pub fn restore(data_dir: PathBuf, options: RestoreOptions) -> Events {
+    events_of(move |sink| async move { ops::restore(data_dir, options, &sink).await })
+}
+
+/// Makes anew what follows from journal and packs, in a data directory that no node has open.
+///
+/// # Cancel safety
+/// Dropping the events ends it; it can be begun anew.
+pub fn rebuild(data_dir: PathBuf, config: Config) -> Events {
+    events_of(move |sink| async move { ops::rebuild(data_dir, config, &sink).await })
+}
+
+fn events_of<W>(work: impl FnOnce(EventSink) -> W + Send + 'static) -> Events
+where
+    W: Future<Output = Result<Outcome, Failure>> + Send + 'static,
+{
     let (sink, mut events) = EventSink::new();
     let work = stream::once(async move {
-        let last = match ops::execute(&node, request, input, &sink).await {
+        let last = match work(sink.clone()).await {
             Ok(outcome) => Event::Result(outcome),
             Err(failure) => Event::Error(failure),
         };

@@ -1,4 +1,4 @@
-//! What store and manifest ask of the file system to write. A seam: only tests replace it, to let
+//! What store, manifest and backup ask of the file system to write. A seam: only tests replace it, to let
 //! operations fail and to see what was synced.
 
 use std::fmt;
@@ -23,6 +23,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn make_dir(&self, dir: &Path) -> io::Result<()>;
     /// Renames a file or directory.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Gives a file another name.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Bytes that may still be written below `dir`.
@@ -60,6 +62,10 @@ impl Disk for FileSystem {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::hard_link(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

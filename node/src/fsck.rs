@@ -15,7 +15,7 @@ use crate::node::Node;
 use crate::pace::Pace;
 use crate::repair;
 use crate::roots::{self, Root};
-use crate::store::{CheckCursor, Depth, PackKind, Store, StoreError};
+use crate::store::{CheckCursor, Depth, Indexes, PackKind, Store, StoreError};
 
 /// How a check runs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -120,6 +120,16 @@ pub async fn run(
     .await
 }
 
+/// Checks a store and a manifest that no node has open. Blocking.
+pub(crate) fn check(
+    store: &Store,
+    manifest: &Manifest,
+    pace: &mut Pace,
+) -> Result<Report, FsckError> {
+    let options = FsckOptions::default();
+    Ok(fsck(store, manifest, options, pace, &|_| {})?.report)
+}
+
 /// What a check found, and which promised trees lack something.
 #[derive(Debug)]
 struct Checked {
@@ -137,7 +147,7 @@ fn fsck(
 ) -> Result<Checked, FsckError> {
     let mut report = Report::default();
     if options.repair_index || options.repair {
-        report.rebuilt_indexes = store.rebuild_indexes()?;
+        report.rebuilt_indexes = store.rebuild_indexes(Indexes::Damaged, &|_| {})?;
     }
     check_packs(store, options, pace, progress, &mut report)?;
     let broken = check_roots(store, &roots::promised(manifest)?, &mut report)?;

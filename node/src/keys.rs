@@ -3,6 +3,7 @@
 //! Each is a file of mode 0600 with the libp2p protobuf encoding of an Ed25519 private key, the
 //! format that `ipfs key import --format=libp2p-protobuf-cleartext` reads.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -240,7 +241,38 @@ fn make_dir(dir: &Path) -> Result<(), KeyError> {
     dir.parent().map_or(Ok(()), sync_dir)
 }
 
+/// Reads the bytes of all key files of a shop, by the name of the file.
+pub(crate) fn read_files(dir: &Path) -> Result<BTreeMap<String, Zeroizing<Vec<u8>>>, KeyError> {
+    load_all(dir)?;
+    let read_one = |name: &str| Ok((name.to_owned(), read(&dir.join(name))?));
+    [SHOP, PUBLISHING, PEER].into_iter().map(read_one).collect()
+}
+
+/// Makes the key files of a shop in `dir`, which has none, durably.
+///
+/// # Errors
+/// [`KeyError::Missing`] and [`KeyError::Invalid`] when `files` is no set of keys.
+pub(crate) fn write_files(
+    dir: &Path,
+    files: &BTreeMap<String, Zeroizing<Vec<u8>>>,
+) -> Result<(), KeyError> {
+    make_dir(dir)?;
+    for name in [PEER, PUBLISHING, SHOP] {
+        let path = dir.join(name);
+        let Some(bytes) = files.get(name) else {
+            return Err(KeyError::Missing { path });
+        };
+        parse(bytes, &path)?;
+        write(&path, bytes)?;
+    }
+    Ok(())
+}
+
 fn load(path: &Path) -> Result<Keypair, KeyError> {
+    parse(&read(path)?, path)
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     let failed = |e| io_error("reading", path, e);
     let file = File::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
@@ -254,7 +286,11 @@ fn load(path: &Path) -> Result<Keypair, KeyError> {
     file.take(MAX_KEY_LEN)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
-    Keypair::from_protobuf_encoding(&bytes)
+    Ok(bytes)
+}
+
+fn parse(bytes: &[u8], path: &Path) -> Result<Keypair, KeyError> {
+    Keypair::from_protobuf_encoding(bytes)
         .ok()
         .filter(|key| key.key_type() == KeyType::Ed25519)
         .ok_or_else(|| KeyError::Invalid {
@@ -262,14 +298,20 @@ fn load(path: &Path) -> Result<Keypair, KeyError> {
         })
 }
 
-/// Makes a key and its file. The file has its name only when it is whole, and never replaces one.
+/// Makes a key and its file.
 fn make(path: &Path) -> Result<Keypair, KeyError> {
-    let failed = |e| io_error("writing", path, e);
     let key = Keypair::generate_ed25519();
     let bytes = key
         .to_protobuf_encoding()
         .map(Zeroizing::new)
         .expect("Ed25519 keys have an encoding");
+    write(path, &bytes)?;
+    Ok(key)
+}
+
+/// Writes a key file. It has its name only when it is whole, and never replaces one.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
+    let failed = |e| io_error("writing", path, e);
     let unfinished = path.with_extension("key.tmp");
     match fs::remove_file(&unfinished) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
@@ -281,13 +323,12 @@ fn make(path: &Path) -> Result<Keypair, KeyError> {
         .mode(0o600)
         .open(&unfinished)
         .map_err(failed)?;
-    file.write_all(&bytes)
+    file.write_all(bytes)
         .and_then(|()| file.sync_all())
         .map_err(failed)?;
     rustix::fs::renameat_with(CWD, &unfinished, CWD, path, RenameFlags::NOREPLACE)
         .map_err(|e| failed(e.into()))?;
-    path.parent().map_or(Ok(()), sync_dir)?;
-    Ok(key)
+    path.parent().map_or(Ok(()), sync_dir)
 }
 
 fn sync_dir(dir: &Path) -> Result<(), KeyError> {

@@ -13,6 +13,7 @@
 //! it, runs the workers and shuts them down.
 
 pub mod announce;
+pub mod backup;
 pub mod block;
 pub mod blocking;
 mod buffer;
@@ -35,7 +36,9 @@ pub mod node;
 pub mod pace;
 pub mod pin;
 pub mod publish;
+pub mod rebuild;
 mod repair;
+pub mod restore;
 mod room;
 mod roots;
 pub mod scrub;

@@ -15,6 +15,7 @@ mod index;
 mod journal;
 pub mod record;
 mod recover;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -33,6 +34,7 @@ use crate::ids::{ProductId, Version};
 use change::Change;
 use index::{Index, key};
 use record::{Counts, Head, Job, JobId, NameRecord, Pin, Product, Record, Release, ShopEntry};
+pub use sources::Loss;
 use writer::{Request, Writer};
 
 /// Changes that may wait for the writer; more callers wait outside.
@@ -173,6 +175,18 @@ pub enum ManifestError {
     Closed,
 }
 
+/// Why the index was not made anew.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RebuildError {
+    /// It does not follow from what is left.
+    #[error(transparent)]
+    Lost(#[from] Loss),
+    /// It cannot be removed or made.
+    #[error(transparent)]
+    Failed(#[from] ManifestError),
+}
+
 impl ManifestError {
     /// Whether the cause is a full disk.
     pub fn is_full(&self) -> bool {
@@ -229,6 +243,18 @@ impl Manifest {
         Ok((manifest, recovery))
     }
 
+    /// Makes the index anew from checkpoint and journal, and opens the manifest. Blocking.
+    ///
+    /// # Errors
+    /// [`RebuildError::Lost`] says what is not in them any more; the index is as it was then.
+    pub fn rebuild(dir: &Path) -> Result<Self, RebuildError> {
+        sources::check(dir)?;
+        let lock = files::lock(&FileSystem, dir)?;
+        sources::remove_index(dir)?;
+        drop(lock);
+        Ok(Self::open(dir)?.0)
+    }
+
     /// Checks the change's conditions, then makes all of it durable, or nothing. Changes that wait
     /// at the same time share one sync. Returns the sequence number of the journal entry.
     ///
@@ -256,6 +282,16 @@ impl Manifest {
         let (reply, answer) = oneshot::channel();
         self.request(Request::Close(reply)).await?;
         answer.await.map_err(|_| ManifestError::Closed)?
+    }
+
+    /// Writes a checkpoint of everything that was acknowledged to `path`, durably but for its name.
+    /// Returns the sequence number of the last entry in it. Changes wait meanwhile. Blocking.
+    pub(crate) fn export(&self, disk: Arc<dyn Disk>, path: PathBuf) -> Result<u64, ManifestError> {
+        futures::executor::block_on(async {
+            let (reply, answer) = oneshot::channel();
+            self.request(Request::Export(disk, path, reply)).await?;
+            answer.await.map_err(|_| ManifestError::Closed)?
+        })
     }
 
     async fn request(&self, request: Request) -> Result<(), ManifestError> {
@@ -386,6 +422,11 @@ impl Manifest {
             Ok((decode_key(key)?, R::decode(&value)?))
         })
     }
+}
+
+/// The name of the checkpoint that holds everything up to an entry, as [`Manifest::open`] looks for it.
+pub(crate) fn checkpoint_name(last: u64) -> String {
+    files::checkpoint_name(last)
 }
 
 fn io_error(action: &'static str, path: &Path, error: std::io::Error) -> ManifestError {

@@ -232,6 +232,14 @@ pub(crate) async fn refresh(node: &Node, name: &Name) -> Ended {
     Ok(answers.silent)
 }
 
+/// The same; whether anybody has a valid record.
+pub(crate) async fn hear(node: &Node, name: &Name) -> Result<bool, ManifestError> {
+    let answers = ask(node, name).await;
+    let heard = answers.best.is_some();
+    keep_if_newer(node, name, answers.best).await?;
+    Ok(heard)
+}
+
 /// What those who were asked say of a name.
 #[derive(Default)]
 struct Answers {

@@ -27,6 +27,7 @@ use crate::manifest::{self, Manifest, ManifestError, ManifestOptions};
 use crate::name::{self, Lookups, NameError, ResolvedName};
 use crate::net::provide::{self, Provider};
 use crate::net::{NetError, Network, republish};
+use crate::restore;
 use crate::room;
 use crate::scrub;
 use crate::source::trustless::TrustlessSource;
@@ -89,6 +90,12 @@ pub enum OpenError {
         /// The data directory.
         data_dir: PathBuf,
     },
+    /// A restore did not come to its end here.
+    #[error("the restore into {} was not finished", data_dir.display())]
+    HalfRestored {
+        /// The data directory.
+        data_dir: PathBuf,
+    },
     /// The data directory could not be made.
     #[error("cannot make the data directory {}", path.display())]
     Directory {
@@ -136,6 +143,7 @@ pub struct Initialised {
 /// [`OpenError::Lock`] while another process makes them; [`OpenError::Keys`] when there is a
 /// manifest already and a key is missing.
 pub fn init(data_dir: &Path) -> Result<Initialised, OpenError> {
+    restored_whole(data_dir)?;
     let keys_dir = keys_dir(data_dir);
     // Keys that are there never change, so that they may be read beside a running node.
     let _lock = match keys::are_complete(&keys_dir) {
@@ -165,6 +173,14 @@ pub fn is_initialised(data_dir: &Path) -> bool {
     has_manifest(data_dir) || keys::are_complete(&keys_dir(data_dir))
 }
 
+pub(crate) fn restored_whole(data_dir: &Path) -> Result<(), OpenError> {
+    if restore::is_unfinished(data_dir) {
+        let data_dir = data_dir.to_owned();
+        return Err(OpenError::HalfRestored { data_dir });
+    }
+    Ok(())
+}
+
 fn has_manifest(data_dir: &Path) -> bool {
     manifest_dir(data_dir).exists()
 }
@@ -175,7 +191,11 @@ fn new_shop_file(data_dir: &Path) -> PathBuf {
     data_dir.join("new-shop")
 }
 
-fn manifest_dir(data_dir: &Path) -> PathBuf {
+pub(crate) fn blocks_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("blocks")
+}
+
+pub(crate) fn manifest_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("manifest")
 }
 
@@ -437,14 +457,21 @@ impl Node {
         name.is_ok_and(|name| name == self.shop_name().to_string())
     }
 
+    /// Whether the data directory was restored from a backup and no head was signed since.
+    pub(crate) fn is_from_backup(&self) -> bool {
+        restore::mark_file(&self.inner.data_dir).exists()
+    }
+
     /// The shop has a head, and others may know it.
     pub(crate) fn shop_is_known(&self) {
-        let file = new_shop_file(&self.inner.data_dir);
-        match std::fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "cannot remove {}", file.display());
+        let data_dir = &self.inner.data_dir;
+        for file in [new_shop_file(data_dir), restore::mark_file(data_dir)] {
+            match std::fs::remove_file(&file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, "cannot remove {}", file.display());
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
 
@@ -502,25 +529,32 @@ struct Parts {
     recovery: Recovery,
 }
 
+pub(crate) fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
+        pack_size: config.store.pack_size.as_u64(),
+        reserve: config.store.reserve.as_u64(),
+        max_size: config.store.max_size.as_u64(),
+        cache_size: config.store.cache_size.as_u64(),
+    }
+}
+
 async fn open_parts(
     disk: Arc<dyn Disk>,
     data_dir: PathBuf,
     config: Config,
 ) -> Result<Parts, OpenError> {
     blocking(move || {
+        restored_whole(&data_dir)?;
         if !is_initialised(&data_dir) {
             return Err(OpenError::NotInitialised { data_dir });
         }
         let lock = DirectoryLock::take(&data_dir)?;
         let keys = keys::load_all(&keys_dir(&data_dir))?;
-        let options = StoreOptions {
-            pack_size: config.store.pack_size.as_u64(),
-            reserve: config.store.reserve.as_u64(),
-            max_size: config.store.max_size.as_u64(),
-            cache_size: config.store.cache_size.as_u64(),
-        };
-        let (store, store_recovery) =
-            Store::open_on(Arc::clone(&disk), &data_dir.join("blocks"), options)?;
+        let (store, store_recovery) = Store::open_on(
+            Arc::clone(&disk),
+            &blocks_dir(&data_dir),
+            store_options(&config),
+        )?;
         let (manifest, manifest_recovery) =
             Manifest::open_on(disk, &manifest_dir(&data_dir), ManifestOptions::default())?;
         let recovery = Recovery {

@@ -21,7 +21,7 @@ use crate::node::Node;
 use crate::pace::{Pace, left_of};
 use crate::repair;
 use crate::roots;
-use crate::store::{CheckCursor, CheckedPack, Depth, PackKind, StoreError};
+use crate::store::{CheckCursor, CheckedPack, Depth, Indexes, PackKind, StoreError};
 
 /// Where the manifest keeps the pass under way.
 const PASS: &str = "scrub/pass";
@@ -247,7 +247,7 @@ async fn rebuild_indexes(node: &Node) -> Result<u64, StoreError> {
     let store = node.store().clone();
     let rebuilt = node.blocking(move || {
         let _turn = turn;
-        store.rebuild_indexes()
+        store.rebuild_indexes(Indexes::Damaged, &|_| {})
     });
     let rebuilt = rebuilt.await?;
     tracing::warn!(rebuilt, "damaged index files were made anew");

@@ -24,6 +24,7 @@ mod open;
 mod open_dir;
 mod read;
 mod recover;
+mod sealed;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -42,12 +43,13 @@ use tokio::sync::Notify;
 
 use self::append::{Appender, Shared};
 use self::catalog::{Catalog, Located};
-pub use self::check::{CheckCursor, CheckedPack, Depth, Renewable};
+pub use self::check::{CheckCursor, CheckedPack, Depth, Indexes, Renewable};
 pub use self::collect::{Collected, Collection, Mark, Session};
 use self::commit::Commits;
 pub use self::error::StoreError;
 use self::index::Place;
 use self::read::{Access, Reader};
+pub use self::sealed::SealedPack;
 use crate::block::{Block, IDENTITY, MAX_BLOCK_LEN};
 use crate::blocking::blocking;
 use crate::disk::{Disk, FileSystem};

@@ -31,6 +31,8 @@ pub enum Op<'a> {
     MakeDir(&'a Path),
     /// A file or directory gets another name.
     Rename(&'a Path, &'a Path),
+    /// A file gets another name besides.
+    Link(&'a Path, &'a Path),
     /// A file is removed.
     Remove(&'a Path),
 }
@@ -108,6 +110,10 @@ impl<H: Hook + 'static> Disk for Hooked<H> {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.unless_left_out(Op::Rename(from, to), || FileSystem.rename(from, to))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.unless_left_out(Op::Link(from, to), || FileSystem.link(from, to))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -384,6 +384,63 @@ pub enum Outcome {
         /// Blocks that were damaged or missing and are here again.
         repaired_blocks: u64,
     },
+    /// What follows from journal and packs was made anew, and nothing is missing.
+    Rebuild {
+        /// Products.
+        products: u64,
+        /// Releases of all products.
+        releases: u64,
+        /// Pins.
+        pins: u64,
+        /// Packs.
+        packs: u64,
+        /// Blocks in them.
+        blocks: u64,
+        /// Index files made anew.
+        rebuilt_indexes: u64,
+    },
+    /// A backup was made.
+    Backup {
+        /// The folder.
+        dir: String,
+        /// The shop's name.
+        name: String,
+        /// Packs in it.
+        packs: u64,
+        /// Those that were not in the backup before.
+        new_packs: u64,
+        /// Those of them that are hard links to the store's.
+        linked_packs: u64,
+        /// Bytes of all its files.
+        bytes: u64,
+        /// Bytes of the new packs.
+        new_bytes: u64,
+        /// Files of the backup before that were removed.
+        removed_files: u64,
+        /// Whether the keys are in it, encrypted.
+        keys: bool,
+        /// Whether a settings file is in it.
+        settings: bool,
+    },
+    /// A backup was restored, or, in a dry run, verified.
+    Restore {
+        /// The data directory.
+        data_dir: String,
+        /// The shop's name.
+        name: String,
+        /// When the backup was made.
+        created: String,
+        /// Files verified.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// Whether the keys are there.
+        keys: bool,
+        /// Where the settings file of the backup is now.
+        settings: Option<String>,
+        /// Nothing was written.
+        dry_run: bool,
+    },
     /// Blocks that nothing refers to were removed.
     Gc {
         /// Blocks that something refers to.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use duka_node::backup::{BackupError, FileError, ListError, SecretError};
 use duka_node::dag::DagError;
 use duka_node::dag::car::CarError;
 use duka_node::dag::import::ImportError;
@@ -12,13 +13,15 @@ use duka_node::get::GetError;
 use duka_node::ids::IdError;
 use duka_node::ipns::RecordError;
 use duka_node::keys::KeyError;
-use duka_node::manifest::ManifestError;
 use duka_node::manifest::change::Conflict;
+use duka_node::manifest::{Loss, ManifestError};
 use duka_node::name::NameError;
 use duka_node::net::{DialErrorKind, NetError};
 use duka_node::node::{LockError, OpenError};
 use duka_node::pin::PinError;
 use duka_node::publish::PublishError;
+use duka_node::rebuild::RebuildError;
+use duka_node::restore::RestoreError;
 use duka_node::source::FetchError;
 use duka_node::store::StoreError;
 use duka_node::verify::VerifyError;
@@ -96,7 +99,7 @@ impl Explain for ManifestError {
             full if full.is_full() => (Code::NoSpace, FREE_SPACE),
             Self::Corrupt { .. } => (
                 Code::Corrupt,
-                Some("restore the data directory from a backup"),
+                Some("`duka restore` makes a new data directory from a backup"),
             ),
             Self::TooNew { .. } => (Code::Permanent, Some("use the newer duka")),
             Self::Io { source, .. } => (of_io(source), None),
@@ -335,6 +338,129 @@ impl Explain for FsckError {
     }
 }
 
+impl Explain for BackupError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::NotForBackups { .. } => (
+                Code::Usage,
+                Some("give an empty folder, or one that does not exist yet"),
+            ),
+            Self::OtherShop { .. } => (Code::Usage, Some("give each shop a folder of its own")),
+            Self::Inside { .. } => (
+                Code::Usage,
+                Some("give a folder elsewhere, best on another disk"),
+            ),
+            Self::InUse { .. } => (Code::Locked, Some("wait until it has ended")),
+            Self::List(ListError::Damaged { .. }) => (
+                Code::Corrupt,
+                Some(
+                    "make a backup in another folder; or remove that list, and what is whole of the \
+                     backup is used again",
+                ),
+            ),
+            Self::List(error) => error.explain(),
+            Self::File(error) => error.explain(),
+            Self::Keys(error) => error.explain(),
+            Self::Secret(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Manifest(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for RestoreError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::List(error) => error.explain(),
+            Self::NotEmpty { .. } => (
+                Code::Permanent,
+                Some("give an empty or new directory with --data-dir; nothing was changed"),
+            ),
+            Self::Missing { .. } | Self::Damaged { .. } => (
+                Code::Corrupt,
+                Some("nothing was restored: use another backup"),
+            ),
+            Self::NoKeys { .. } => (
+                Code::NotFound,
+                Some("add --without-keys, and put the files of keys/ back yourself"),
+            ),
+            Self::Secret(error) => error.explain(),
+            Self::Keys(error) => error.explain(),
+            Self::File(error) => error.explain(),
+            Self::Lock(LockError::Held { .. }) => (Code::Locked, Some("use another --data-dir")),
+            Self::Lock(LockError::Io { source, .. }) => (of_io(source), None),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for RebuildError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Open(OpenError::Lock(LockError::Held { .. })) => (
+                Code::Locked,
+                Some("stop it first; `duka fsck --repair-index` works beside a node"),
+            ),
+            Self::Open(error) => error.explain(),
+            Self::Lost(Loss::Unread(error)) | Self::Manifest(error) => error.explain(),
+            Self::Lost(_) => (
+                Code::Corrupt,
+                Some(
+                    "nothing was changed, and all blocks are there: `duka restore` makes a new data \
+                     directory from a backup",
+                ),
+            ),
+            Self::Store(error) => error.explain(),
+            Self::Fsck(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for ListError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Missing { .. } => (
+                Code::NotFound,
+                Some("give the folder that `duka backup` was given"),
+            ),
+            Self::Damaged { .. } => (Code::Corrupt, Some("use another backup")),
+            Self::TooNew { .. } => (Code::Permanent, Some("use the newer duka")),
+            Self::Io { source, .. } => (of_io(source), None),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for FileError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Io { source, .. } => (of_io(source), None),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for SecretError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Recipient { .. } => (Code::Usage, Some("a recipient looks like age1…")),
+            Self::Identity => (
+                Code::Usage,
+                Some("give a file with a line that begins with AGE-SECRET-KEY-1"),
+            ),
+            Self::NeedsIdentity => (Code::Usage, Some("give --identity FILE")),
+            Self::NeedsPassphrase => (Code::Usage, Some("give --passphrase-file FILE")),
+            Self::WrongPassphrase | Self::WrongIdentity => {
+                (Code::Permanent, Some("nothing was restored"))
+            }
+            Self::TooMuchWork { .. } | Self::Unreadable => (Code::Corrupt, None),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
 impl Explain for GcError {
     fn explain(&self) -> (Code, Option<&'static str>) {
         match self {
@@ -382,6 +508,7 @@ impl Explain for OpenError {
                 Code::NotFound,
                 Some("run `duka init` once, or `duka up FOLDER`, which does it all"),
             ),
+            Self::HalfRestored { .. } => (Code::Partial, Some("run `duka restore` again")),
             Self::Keys(error) => error.explain(),
             Self::Store(error) => error.explain(),
             Self::Manifest(error) => error.explain(),

@@ -1,6 +1,7 @@
 //! The operations, one file per group. Each is a thin shell around a flow of the node: it turns the
 //! request into the flow's arguments and the outcome into events.
 
+mod backup;
 mod car;
 mod content;
 mod fsck;
@@ -12,6 +13,7 @@ mod network;
 mod pin;
 mod product;
 mod publish;
+mod rebuild;
 mod stat;
 #[cfg(test)]
 mod tests;
@@ -28,6 +30,9 @@ use super::event::Outcome;
 use super::failure::{Code, Failure};
 use super::request::Request;
 use super::sink::EventSink;
+
+pub(super) use backup::restore;
+pub(super) use rebuild::rebuild;
 
 /// Runs one operation to its end.
 pub(super) async fn execute(
@@ -74,6 +79,11 @@ pub(super) async fn execute(
         Request::SwarmPeers => network::peers(node, sink).await,
         Request::SwarmConnect { address } => network::connect(node, &address).await,
         Request::Get(args) => get::get(node, args, sink).await,
+        Request::Backup {
+            dir,
+            keys,
+            settings,
+        } => backup::backup(node, dir, keys, settings, sink).await,
         Request::Gc { dry_run } => gc::gc(node, dry_run).await,
         Request::Stat => stat::stat(node).await,
         Request::Fsck {

@@ -141,6 +141,15 @@ pub enum Request {
         /// Make index files anew.
         repair_index: bool,
     },
+    /// Makes a backup, or brings one up to date.
+    Backup {
+        /// The folder.
+        dir: PathBuf,
+        /// The keys, encrypted by whoever asks; `None` leaves them out.
+        keys: Option<String>,
+        /// The file with the settings.
+        settings: Option<PathBuf>,
+    },
     /// Removes blocks that nothing refers to.
     Gc {
         /// Only say how much that is.

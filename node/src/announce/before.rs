@@ -1,7 +1,8 @@
 //! What the next head goes on from: the newest one that is known to be signed, here or elsewhere.
 //!
-//! A shop that was restored from its key has no head here, and the ones its followers know have
-//! higher sequence numbers than 1. So the network is asked before its first head.
+//! A shop that was restored from its key has no head here, and one that was restored from a backup
+//! has the head of that time: those that its followers know may have higher sequence numbers. So the
+//! network is asked before its first head.
 
 use std::time::Duration;
 
@@ -29,9 +30,10 @@ pub(super) struct Before {
 }
 
 /// Whether the network must be asked before the next head: it is the first one here of a shop whose
-/// key was not made here.
+/// key was not made here, or that was restored from a backup.
 pub(super) fn is_restored(node: &Node) -> Result<bool, ManifestError> {
-    Ok(node.manifest().head()?.is_none() && !node.is_new_shop())
+    let has_head = node.manifest().head()?.is_some();
+    Ok(node.is_from_backup() || !has_head && !node.is_new_shop())
 }
 
 /// The newest head before the next one; `None` for a new shop.
@@ -63,14 +65,13 @@ pub(super) async fn newest(node: &Node) -> Result<Option<Before>, AnnounceError>
     }
 }
 
-/// Asks for the records of the shop until there is a head; they are kept in the manifest.
+/// Asks for the records of the shop until somebody has a head; they are kept in the manifest.
 async fn ask(node: &Node) -> Result<(), ManifestError> {
     loop {
         name::refresh(node, &node.shop_name()).await?;
-        if let Some(publishing) = published_by(node)? {
-            name::refresh(node, &publishing).await?;
-        }
-        if signed(node)?.is_some() {
+        if let Some(publishing) = published_by(node)?
+            && name::hear(node, &publishing).await?
+        {
             return Ok(());
         }
         tokio::time::sleep(ASK_AGAIN).await;

@@ -24,11 +24,21 @@ pub(super) fn write(
 ) -> Result<(), ManifestError> {
     let path = files::checkpoint_path(dir, last);
     let temporary = files::temporary_path(&path);
-    write_file(disk, &temporary, index, last)
-        .and_then(|()| read(&temporary, |_| Ok(())).map(drop))
-        .inspect_err(|_| files::remove(disk, &temporary))?;
+    write_whole(disk, &temporary, index, last)?;
     disk.rename(&temporary, &path)
         .map_err(|e| io_error("renaming", &temporary, e))
+}
+
+/// Writes a checkpoint of everything up to `last` and reads it back; where that fails, removes it.
+pub(super) fn write_whole(
+    disk: &dyn Disk,
+    path: &Path,
+    index: &Index,
+    last: u64,
+) -> Result<(), ManifestError> {
+    write_file(disk, path, index, last)
+        .and_then(|()| read(path, |_| Ok(())).map(drop))
+        .inspect_err(|_| files::remove(disk, path))
 }
 
 /// Calls `apply` with the operations of each entry; returns the last sequence number contained.

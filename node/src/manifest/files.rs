@@ -20,7 +20,11 @@ pub(super) fn journal_path(dir: &Path, first: u64) -> PathBuf {
 
 /// The checkpoint that holds everything up to this sequence number.
 pub(super) fn checkpoint_path(dir: &Path, last: u64) -> PathBuf {
-    dir.join(format!("{CHECKPOINT}{last:020}{SUFFIX}"))
+    dir.join(checkpoint_name(last))
+}
+
+pub(super) fn checkpoint_name(last: u64) -> String {
+    format!("{CHECKPOINT}{last:020}{SUFFIX}")
 }
 
 /// The name that a file has until it is whole.

@@ -1,6 +1,6 @@
 //! The writer: one thread that owns the journal and is the only one to change the index.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -25,6 +25,8 @@ pub(super) type Reply = oneshot::Sender<Result<u64, ManifestError>>;
 #[derive(Debug)]
 pub(super) enum Request {
     Commit(Change, Reply),
+    /// A checkpoint besides, to a file.
+    Export(Arc<dyn Disk>, PathBuf, Reply),
     Close(oneshot::Sender<Result<(), ManifestError>>),
 }
 
@@ -77,6 +79,10 @@ impl Writer {
                         }
                         Err(error) => answer(reply, Err(error)),
                     },
+                    Request::Export(disk, path, reply) => {
+                        self.commit(std::mem::take(&mut group));
+                        answer(reply, self.export(disk.as_ref(), &path));
+                    }
                     Request::Close(reply) => close = Some(reply),
                 }
                 let full = group.len() >= MAX_GROUP || bytes >= journal::MAX_CHANGE_LEN;
@@ -191,6 +197,12 @@ impl Writer {
             files::remove(disk, &files::checkpoint_path(&self.dir, last));
         }
         Ok(())
+    }
+
+    fn export(&self, disk: &dyn Disk, path: &Path) -> Result<u64, ManifestError> {
+        let last = self.journal.next() - 1;
+        checkpoint::write_whole(disk, path, &self.index, last)?;
+        Ok(last)
     }
 
     /// Begins the journal that follows a checkpoint. The one before must not go on: whether the new

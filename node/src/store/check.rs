@@ -48,6 +48,15 @@ pub enum Depth {
     Deep,
 }
 
+/// Which index files are made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Indexes {
+    /// Those that are damaged.
+    Damaged,
+    /// All.
+    All,
+}
+
 /// What a check of one pack found.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -159,20 +168,32 @@ impl Store {
         Ok(true)
     }
 
-    /// Makes the index files that are damaged anew from their packs. Returns how many. Blocking; not
-    /// beside a collection.
-    pub fn rebuild_indexes(&self) -> Result<u64, StoreError> {
+    /// Makes index files anew from their packs: those that are damaged, or all. Returns how many.
+    /// Blocking; not beside a collection.
+    ///
+    /// A whole index stays where it knows more than what is left of the footers of its pack. `progress`
+    /// is called with the bytes of each pack that it comes to.
+    pub fn rebuild_indexes(
+        &self,
+        which: Indexes,
+        progress: &dyn Fn(u64),
+    ) -> Result<u64, StoreError> {
         let catalog = &self.inner.shared.catalog;
         let mut rebuilt = 0;
         for sealed in catalog.sealed_packs() {
+            progress(sealed.pack_len);
             let id = sealed.id;
-            if self.check_index(id).is_ok() {
+            let whole = self.check_index(id).is_ok();
+            if whole && which == Indexes::Damaged {
                 continue;
             }
             let Some(found) = recover(&id.pack_path(catalog.dir()), id, Trust::All)? else {
                 continue;
             };
             let places = index::places(&found.entries);
+            if whole && (places.len() as u64) < sealed.count {
+                continue;
+            }
             let index = index::write(catalog.disk(), catalog.dir(), id, found.end, &places)
                 .map_err(|source| {
                     StoreError::io("writing", &id.index_path(catalog.dir()), source)
@@ -256,7 +277,7 @@ impl Store {
         Ok(checked)
     }
 
-    fn check_index(&self, id: PackId) -> Result<(), StoreError> {
+    pub(super) fn check_index(&self, id: PackId) -> Result<(), StoreError> {
         let path = id.index_path(self.inner.shared.catalog.dir());
         let whole = PackIndex::load(&path, id).is_ok_and(|(index, _)| {
             File::open(&path).is_ok_and(|f| index.is_whole(&f).unwrap_or(false))

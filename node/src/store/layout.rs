@@ -3,6 +3,7 @@
 //! A footer is a CAR section like any other (a raw block under its SHA-256 CID), so every CAR reader
 //! takes it for a block. It ends on a 4 KiB boundary and lists the blocks of one commit.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -43,17 +44,23 @@ pub(super) struct PackId {
     pub(super) number: u64,
 }
 
+impl fmt::Display for PackId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:08}", self.kind.name(), self.number)
+    }
+}
+
 impl PackId {
     pub(super) fn pack_path(self, dir: &Path) -> PathBuf {
-        dir.join(format!("{}-{:08}.car", self.kind.name(), self.number))
+        dir.join(format!("{self}.car"))
     }
 
     pub(super) fn index_path(self, dir: &Path) -> PathBuf {
-        dir.join(format!("{}-{:08}.idx", self.kind.name(), self.number))
+        dir.join(format!("{self}.idx"))
     }
 
     pub(super) fn damage_path(self, dir: &Path) -> PathBuf {
-        dir.join(format!("{}-{:08}.bad", self.kind.name(), self.number))
+        dir.join(format!("{self}.bad"))
     }
 
     /// The id and extension of a file name, `None` for files that are not the store's.

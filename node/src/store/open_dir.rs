@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -25,6 +26,8 @@ const LOADERS: usize = 8;
 #[derive(Debug, Default)]
 struct PackFiles {
     pack_len: Option<u64>,
+    /// It has another name, too: that of a backup, which takes sealed packs only. It is not written to.
+    is_linked: bool,
     has_index: bool,
     has_damage: bool,
 }
@@ -57,7 +60,7 @@ pub(super) fn open_dir(
         if indexed.contains(&id) {
             continue;
         }
-        let complete = files.has_index || is_complete(id);
+        let complete = files.has_index || files.is_linked || is_complete(id);
         let trust = if complete { Trust::All } else { Trust::Synced };
         let Some(found) = recover(&id.pack_path(dir), id, trust)? else {
             set_aside(disk, dir, id, pack_len)?;
@@ -236,8 +239,10 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<PackId, PackFiles>, Stor
         };
         match extension {
             "car" => {
-                let len = entry.metadata().map_err(failed)?.len();
-                files.entry(id).or_default().pack_len = Some(len);
+                let metadata = entry.metadata().map_err(failed)?;
+                let files = files.entry(id).or_default();
+                files.pack_len = Some(metadata.len());
+                files.is_linked = metadata.nlink() > 1;
             }
             "idx" => files.entry(id).or_default().has_index = true,
             "bad" => files.entry(id).or_default().has_damage = true,

@@ -295,7 +295,7 @@ fn a_damaged_page_is_named_and_rebuilt_on_request() {
     // A page has more entries than this pack; the others' are whole.
     let damaged = blocks.iter().filter(damaged).count();
     assert!((1..blocks.len()).contains(&damaged), "{damaged}");
-    assert_eq!(store.rebuild_indexes().unwrap(), 1);
+    assert_eq!(store.rebuild_indexes(Indexes::Damaged, &|_| {}).unwrap(), 1);
     assert_holds(&store, &blocks);
 }
 
@@ -589,6 +589,10 @@ impl Disk for FaultyDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         FileSystem.rename(from, to)
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        FileSystem.link(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

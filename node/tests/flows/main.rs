@@ -2,8 +2,10 @@
 //! restart.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod backup;
 mod gc;
 mod pins;
+mod rebuild;
 mod schemas;
 
 use std::collections::BTreeMap;

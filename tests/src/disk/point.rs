@@ -40,11 +40,19 @@ pub enum SyncKind {
     JournalReopen,
     /// The bytes of a checkpoint.
     Checkpoint,
+    /// The bytes of a file of a backup.
+    BackupFile,
+    /// The names of files of a backup.
+    BackupFileName,
+    /// The bytes of the list of a backup.
+    BackupList,
+    /// The name of the list of a backup.
+    BackupListName,
 }
 
 impl SyncKind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::Commit,
         Self::Seal,
         Self::Reopen,
@@ -58,6 +66,10 @@ impl SyncKind {
         Self::JournalName,
         Self::JournalReopen,
         Self::Checkpoint,
+        Self::BackupFile,
+        Self::BackupFileName,
+        Self::BackupList,
+        Self::BackupListName,
     ];
 
     fn name(self) -> &'static str {
@@ -75,6 +87,10 @@ impl SyncKind {
             Self::JournalName => "journal-name",
             Self::JournalReopen => "journal-reopen",
             Self::Checkpoint => "checkpoint",
+            Self::BackupFile => "backup-file",
+            Self::BackupFileName => "backup-file-name",
+            Self::BackupList => "backup-list",
+            Self::BackupListName => "backup-list-name",
         }
     }
 }
@@ -143,12 +159,14 @@ impl Namer {
             }
             Op::Rename(_, to) => {
                 let kind = match extension(to) {
+                    "json" => SyncKind::BackupListName,
+                    _ if is_in_backup(to) => SyncKind::BackupFileName,
                     "idx" => SyncKind::IndexName,
                     _ => SyncKind::JournalName,
                 };
                 seen.names.insert(parent(to), kind);
             }
-            Op::Remove(path) if extension(path) == "car" => {
+            Op::Remove(path) if extension(path) == "car" && !is_in_backup(path) => {
                 seen.names.insert(parent(path), SyncKind::Removal);
             }
             Op::Sync(file) => {
@@ -166,7 +184,7 @@ impl Namer {
                     seen.files.remove(&metadata.ino());
                 }
             }
-            Op::MakeDir(_) | Op::Remove(_) => {}
+            Op::MakeDir(_) | Op::Remove(_) | Op::Link(..) => {}
         }
         None
     }
@@ -175,6 +193,8 @@ impl Namer {
 fn file_kind(path: &Path, change: Option<FileChange>) -> Option<SyncKind> {
     let name = path.file_name()?.to_str()?;
     Some(match change {
+        _ if name.ends_with(".json.tmp") => SyncKind::BackupList,
+        _ if is_in_backup(path) => SyncKind::BackupFile,
         _ if name.ends_with(".idx.tmp") => SyncKind::Index,
         _ if name.starts_with("checkpoint-") => SyncKind::Checkpoint,
         Some(FileChange::Made) if name.starts_with("journal-") => SyncKind::NewJournal,
@@ -201,6 +221,11 @@ pub fn path_of(file: &File) -> PathBuf {
 /// The inode of an open file.
 pub fn inode(file: &File) -> u64 {
     file.metadata().map_or(0, |metadata| metadata.ino())
+}
+
+/// Whether the path is that of a file in a folder `backup`.
+fn is_in_backup(path: &Path) -> bool {
+    path.ancestors().any(|above| above.ends_with("backup"))
 }
 
 fn extension(path: &Path) -> &str {

@@ -233,7 +233,7 @@ impl Volatile {
     /// Takes an operation that is about to be done.
     ///
     /// # Errors
-    /// When it is on a file that was not opened through the seam.
+    /// When it is on a file that was not opened through the seam, or gives a file a second name.
     pub fn apply(&mut self, op: Op<'_>) -> io::Result<()> {
         match op {
             Op::Open(_) => {}
@@ -267,6 +267,8 @@ impl Volatile {
                         .push(Change::Rename(from.to_owned(), to.to_owned(), file));
                 }
             }
+            // One file under two names is not simulated: it is copied then.
+            Op::Link(..) => return Err(rustix::io::Errno::XDEV.into()),
             Op::Remove(path) => {
                 if self.names.remove(path).is_some() {
                     self.pending.push(Change::Remove(path.to_owned()));

@@ -9,7 +9,7 @@ use duka_node::fuzz::{read_journal, write_journal};
 use duka_node::manifest::change::Op;
 use duka_node::manifest::record::{Job, Pin};
 use duka_node::pace::Pace;
-use duka_node::store::{CheckCursor, Depth, PackKind, Store, StoreError, StoreOptions};
+use duka_node::store::{CheckCursor, Depth, Indexes, PackKind, Store, StoreError, StoreOptions};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -131,7 +131,9 @@ fn goes_on(dir: &Path) {
     let mut pace = Pace::new(0, CancellationToken::new());
     let mut cursor = CheckCursor::default();
     while let Ok(Some(_)) = store.check_next(&mut cursor, Depth::Deep, &mut pace, &|_| {}) {}
-    store.rebuild_indexes().expect("indexes made anew");
+    store
+        .rebuild_indexes(Indexes::Damaged, &|_| {})
+        .expect("indexes made anew");
 
     let new = Block::of(RAW, Bytes::from_static(b"a new block"));
     store

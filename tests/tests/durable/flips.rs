@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use duka_node::block::Block;
 use duka_node::pace::Pace;
-use duka_node::store::{CheckCursor, Depth, PackKind, Recovery, Store, StoreError};
+use duka_node::store::{CheckCursor, Depth, Indexes, PackKind, Recovery, Store, StoreError};
 use duka_tests::disk::crash::memory;
 use duka_tests::disk::{Hooked, NoSync};
 use tokio_util::sync::CancellationToken;
@@ -132,7 +132,7 @@ fn is_found(dir: &Path, all: &[Block]) -> bool {
         ..
     } = recovery;
     let repaired = rebuilt_indexes + damaged_blocks + unlisted_blocks > 0 || truncated_bytes > 0;
-    let indexes = store.rebuild_indexes().unwrap();
+    let indexes = store.rebuild_indexes(Indexes::Damaged, &|_| {}).unwrap();
     repaired || indexes > 0 || is_damaged(&store)
 }
 

@@ -7,6 +7,7 @@
 //! and real processes, are the business of `powercut`.
 #![allow(clippy::unwrap_used, reason = "tests, and the helpers of tests")]
 
+mod backup;
 mod flips;
 mod manifest;
 mod model;

@@ -32,22 +32,27 @@ pub(super) async fn fsck(
             repaired_blocks: report.repaired_blocks,
         });
     }
-    let message = format!(
-        "of {} blocks {} are damaged, and {} that pins need are missing",
-        report.blocks,
-        report.damaged.len(),
-        report.missing.len()
-    );
     let hint = if options.repair {
         "nobody who was asked has them: publish the folder again, or `duka pin add` its root when a \
          peer that has it is there"
     } else {
         "`duka fsck --repair` fetches them from peers and gateways; or publish the folder again"
     };
-    Err(Failure::new(Code::Corrupt, message).hint(hint))
+    Err(not_whole(&report).hint(hint))
 }
 
-async fn tell_problems(report: &Report, sink: &EventSink) {
+/// What a check found to be damaged or missing.
+pub(super) fn not_whole(report: &Report) -> Failure {
+    let message = format!(
+        "of {} blocks {} are damaged, and {} that pins need are missing",
+        report.blocks,
+        report.damaged.len(),
+        report.missing.len()
+    );
+    Failure::new(Code::Corrupt, message)
+}
+
+pub(super) async fn tell_problems(report: &Report, sink: &EventSink) {
     for pack in &report.bad_packs {
         let message = format!(
             "in {} what lies between the blocks is damaged: they can be read, but without its index the \

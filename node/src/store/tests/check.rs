@@ -293,7 +293,7 @@ fn the_index_of_a_pack_in_use_is_made_anew() {
     let len = index.metadata().unwrap().len();
     flip(&index, len - 10);
     assert!(finds_something(&check_all(&store, Depth::Quick)));
-    assert_eq!(store.rebuild_indexes().unwrap(), 1);
+    assert_eq!(store.rebuild_indexes(Indexes::Damaged, &|_| {}).unwrap(), 1);
     assert!(!finds_something(&check_all(&store, Depth::Deep)));
     assert_holds(&store, &blocks);
 }

@@ -86,8 +86,8 @@ pub(crate) fn run(setup: &Setup, seconds: u64, large: u64) -> Result<Report> {
     }
     let notes = vec![format!(
         "wrk -t1 -d{seconds}s; curl for one client; nginx: 2 workers, sendfile; the files of \
-         Kubo and nginx are in the page cache from the first download on, duka's packs are read \
-         from the disk three times before they are"
+         Kubo and nginx are in the page cache since they were written, duka's packs, which are \
+         written past it, since they were first read"
     )];
     Ok(Report {
         bench: "gateway",

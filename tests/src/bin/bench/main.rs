@@ -1,6 +1,6 @@
 //! Measures duka against Kubo (and nginx) on the same input in the same run.
 //!
-//! `cargo run --release -p duka-tests --bin bench -- publish|small|bitswap|gateway|up|idle|index`
+//! `cargo run --release -p duka-tests --bin bench -- NAME`; `--help` lists the names.
 //!
 //! Contenders take turns. Every repetition has fresh bytes and fresh repositories, root CIDs are
 //! compared, and the median counts: absolute figures move from machine to machine, ratios less.
@@ -12,10 +12,16 @@
 
 mod bitswap;
 mod gateway;
+mod gc;
 mod idle;
 mod import;
 mod index;
+mod machine;
+mod memory;
+mod pins;
+mod read;
 mod report;
+mod republish;
 mod setup;
 mod up;
 
@@ -61,6 +67,42 @@ enum Bench {
         /// Size of each
         #[arg(long, default_value = "4KiB")]
         size: ByteSize,
+    },
+    /// Publish a file again of which a hundredth changed, node running
+    Republish {
+        /// Size of the file
+        #[arg(long, default_value = "1GiB")]
+        size: ByteSize,
+    },
+    /// Read random blocks of a cold store
+    Read {
+        /// Size of the store
+        #[arg(long, default_value = "2GiB")]
+        size: ByteSize,
+        /// Threads that read [default: one per core]
+        #[arg(long)]
+        threads: Option<usize>,
+    },
+    /// Publish while garbage is collected
+    Gc {
+        /// Publishes of 1 MiB each
+        #[arg(long, default_value_t = 200)]
+        publishes: usize,
+        /// Size of the store that is collected
+        #[arg(long, default_value = "3GiB")]
+        size: ByteSize,
+    },
+    /// Memory of a publish from standard input
+    Memory {
+        /// Bytes to publish
+        #[arg(long, default_value = "10GiB")]
+        size: ByteSize,
+    },
+    /// List pins
+    Pins {
+        /// How many
+        #[arg(long, default_value_t = 100_000)]
+        count: u64,
     },
     /// Fetch from a peer: all four pairs of Kubo and duka
     Bitswap {
@@ -123,6 +165,14 @@ fn main() -> Result<ExitCode> {
     let report: Report = match args.bench {
         Bench::Publish { size } => import::publish(&setup, size.as_u64()),
         Bench::Small { count, size } => import::small(&setup, count, size.as_u64()),
+        Bench::Republish { size } => republish::run(&setup, size.as_u64()),
+        Bench::Read { size, threads } => {
+            let threads = threads.unwrap_or_else(machine::cores);
+            read::run(&setup, size.as_u64(), threads)
+        }
+        Bench::Gc { publishes, size } => gc::run(&setup, publishes, size.as_u64()),
+        Bench::Memory { size } => memory::run(&setup, size.as_u64()),
+        Bench::Pins { count } => pins::run(&setup, count),
         Bench::Bitswap {
             size,
             delay,

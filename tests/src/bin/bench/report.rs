@@ -90,7 +90,7 @@ impl Row {
         found.map_or(f64::NAN, |series| series.median)
     }
 
-    /// Compares the medians of two contenders as a ratio of rates (bigger is better).
+    /// Compares the medians of two contenders.
     pub(crate) fn ratio(&mut self, ours: &str, base: &str, target: Option<Target>) {
         let value = self.median(ours) / self.median(base);
         self.check(format!("{ours} ÷ {base}"), value, target);
@@ -105,14 +105,15 @@ impl Row {
         );
     }
 
-    fn check(&mut self, what: String, value: f64, target: Option<Target>) {
+    /// Adds a figure that follows from medians.
+    pub(crate) fn check(&mut self, what: impl Into<String>, value: f64, target: Option<Target>) {
         let pass = match target {
             Some(Target::AtLeast(least)) => value >= least,
             Some(Target::AtMost(most)) => value <= most,
             None => true,
         };
         self.checks.push(Check {
-            what,
+            what: what.into(),
             value,
             target,
             pass,
@@ -169,7 +170,7 @@ fn write_table(text: &mut String, report: &Report) -> std::fmt::Result {
             pass,
         } in &row.checks
         {
-            write!(text, "  {what:<34} {value:>8.2}")?;
+            write!(text, "  {what:<36} {value:>8.2}")?;
             let verdict = if *pass { "pass" } else { "MISS" };
             match target {
                 Some(Target::AtLeast(least)) => writeln!(text, "   target ≥ {least}: {verdict}")?,

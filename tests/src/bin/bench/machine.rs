@@ -19,7 +19,7 @@ const CHUNK_LEN: u64 = 1 << 20;
 /// Bytes that are written at once.
 const WRITE_LEN: usize = 4 << 20;
 /// What direct I/O wants addresses, offsets and lengths to be multiples of.
-const ALIGN: usize = 4096;
+pub(crate) const ALIGN: usize = 4096;
 
 pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)

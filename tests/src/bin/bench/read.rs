@@ -16,7 +16,7 @@ use duka_tests::random::Random;
 use rustix::fs::{Advice, OFlags, fadvise};
 use serde_json::Value;
 
-use crate::machine::on_threads;
+use crate::machine::{ALIGN, on_threads};
 use crate::report::{Report, Row, Target};
 use crate::setup::{Setup, megabytes, timed, turns};
 
@@ -24,9 +24,6 @@ use crate::setup::{Setup, megabytes, timed, turns};
 const READ: Target = Target::AtLeast(0.8);
 
 const BLOCK_LEN: usize = 256 << 10;
-/// What direct I/O wants addresses, offsets and lengths to be multiples of.
-const ALIGN: u64 = 4096;
-
 /// Where the bytes of a block lie.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -80,15 +77,15 @@ pub(crate) fn run(setup: &Setup, size: u64, threads: usize) -> Result<Report> {
                     })
                 }),
                 _ => on_threads(threads, || {
-                    let mut memory = vec![0; BLOCK_LEN + 3 * ALIGN as usize];
-                    let start = memory.as_ptr().align_offset(ALIGN as usize);
+                    let mut memory = vec![0; BLOCK_LEN + 3 * ALIGN];
+                    let start = memory.as_ptr().align_offset(ALIGN);
                     each(&mut |at| {
                         let Place { pack, offset } = offsets[at];
                         let (first, len) = if contender == "pread" {
                             (offset, BLOCK_LEN)
                         } else {
-                            let first = offset - offset % ALIGN;
-                            let end = (offset + BLOCK_LEN as u64).next_multiple_of(ALIGN);
+                            let first = offset - offset % ALIGN as u64;
+                            let end = (offset + BLOCK_LEN as u64).next_multiple_of(ALIGN as u64);
                             (first, usize::try_from(end - first)?)
                         };
                         Ok(files[pack].read_exact_at(&mut memory[start..start + len], first)?)

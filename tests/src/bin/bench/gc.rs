@@ -10,11 +10,12 @@ use bytesize::ByteSize;
 use duka_config::Config;
 use duka_node::block::{Block, RAW};
 use duka_node::gc::{self, GcOptions};
+use duka_node::manifest::Manifest;
 use duka_node::manifest::change::{Change, Op};
 use duka_node::manifest::record::Pin;
 use duka_node::node::{self, Node};
 use duka_node::publish::{PublishOptions, Source, publish};
-use duka_node::store::PackKind;
+use duka_node::store::{PackKind, Store, StoreOptions};
 use duka_tests::files;
 use serde_json::Value;
 
@@ -70,6 +71,8 @@ async fn measure(
     size: u64,
 ) -> Result<[(&'static str, Vec<f64>); 2]> {
     node::init(dir)?;
+    // What was stored since a node started counts as in use, so it starts after this.
+    fill(dir, seed, size)?;
     let mut config = Config::default();
     config.network.offline = true;
     let options = GcOptions {
@@ -78,7 +81,6 @@ async fn measure(
         bytes_per_second: config.store.gc_rate.as_u64(),
     };
     let node = Node::open(dir, &config).await?;
-    fill(&node, seed, size).await?;
     publish_all(&node, seed ^ 1 << 62, publishes / 10).await?;
     let idle = publish_all(&node, seed ^ 2 << 62, publishes).await?;
     let collected = node.clone();
@@ -94,7 +96,9 @@ async fn measure(
 }
 
 /// Stores blocks, every other one pinned, in sealed packs.
-async fn fill(node: &Node, seed: u64, size: u64) -> Result<()> {
+fn fill(dir: &Path, seed: u64, size: u64) -> Result<()> {
+    let (store, _) = Store::open(&dir.join("blocks"), StoreOptions::default())?;
+    let (manifest, _) = Manifest::open(&dir.join("manifest"))?;
     let blocks = size / BLOCK_LEN as u64;
     for first in (0..blocks).step_by(usize::try_from(BATCH)?) {
         let batch: Vec<Block> = (first..first + BATCH)
@@ -103,7 +107,7 @@ async fn fill(node: &Node, seed: u64, size: u64) -> Result<()> {
                 Block::of(RAW, Bytes::from(bytes))
             })
             .collect();
-        node.store().put(PackKind::Kept, &batch)?;
+        store.put(PackKind::Kept, &batch)?;
         let created = "2026-01-01T00:00:00Z".parse()?;
         let pin = |block: &Block| {
             let pin = Pin {
@@ -113,15 +117,13 @@ async fn fill(node: &Node, seed: u64, size: u64) -> Result<()> {
             };
             Op::PutPin(*block.cid(), pin)
         };
-        node.manifest()
-            .commit(Change {
-                expect: Vec::new(),
-                ops: batch.iter().step_by(2).map(pin).collect(),
-            })
-            .await?;
+        manifest.commit_blocking(Change {
+            expect: Vec::new(),
+            ops: batch.iter().step_by(2).map(pin).collect(),
+        })?;
     }
-    node.store().seal()?;
-    node.store().commit()?;
+    store.seal()?;
+    store.commit()?;
     Ok(())
 }
 

@@ -78,6 +78,14 @@ impl Disk for FileSystem {
     }
 }
 
+/// What removing something came to: gone is gone, whoever did it.
+pub(crate) fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Whether an error means that there is no room: worth trying again later.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(

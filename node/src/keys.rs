@@ -17,6 +17,7 @@ use rustix::fs::{CWD, RenameFlags};
 use zeroize::Zeroizing;
 
 use crate::block::{LIBP2P_KEY, Multihash};
+use crate::disk;
 
 const SHOP: &str = "shop.key";
 const PUBLISHING: &str = "publishing.key";
@@ -313,10 +314,7 @@ fn make(path: &Path) -> Result<Keypair, KeyError> {
 fn write(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
     let failed = |e| io_error("writing", path, e);
     let unfinished = path.with_extension("key.tmp");
-    match fs::remove_file(&unfinished) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
-        _ => {}
-    }
+    disk::gone(fs::remove_file(&unfinished)).map_err(failed)?;
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)

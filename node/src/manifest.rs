@@ -32,6 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::disk::{Disk, FileSystem};
 use crate::ids::{ProductId, Version};
 use change::Change;
+pub(crate) use files::checkpoint_name;
 use index::{Index, key};
 use record::{Counts, Head, Job, JobId, NameRecord, Pin, Product, Record, Release, ShopEntry};
 pub use sources::Loss;
@@ -422,11 +423,6 @@ impl Manifest {
             Ok((decode_key(key)?, R::decode(&value)?))
         })
     }
-}
-
-/// The name of the checkpoint that holds everything up to an entry, as [`Manifest::open`] looks for it.
-pub(crate) fn checkpoint_name(last: u64) -> String {
-    files::checkpoint_name(last)
 }
 
 fn io_error(action: &'static str, path: &Path, error: std::io::Error) -> ManifestError {

@@ -217,7 +217,7 @@ fn look_up(node: &Node, name: &Name) -> watch::Receiver<Option<Ended>> {
     if let Some(sender) = sender {
         let (node, name) = (node.clone(), name.clone());
         node.clone().spawn(async move {
-            let ended = refresh(&node, &name).await;
+            let ended = refresh(&node, &name).await.map(|asked| asked.silent);
             node.lookups().ended(&name);
             sender.send_replace(Some(ended));
         });
@@ -225,19 +225,20 @@ fn look_up(node: &Node, name: &Name) -> watch::Receiver<Option<Ended>> {
     found
 }
 
-/// Asks everyone, and keeps what is newer than the known record.
-pub(crate) async fn refresh(node: &Node, name: &Name) -> Ended {
-    let answers = ask(node, name).await;
-    keep_if_newer(node, name, answers.best).await?;
-    Ok(answers.silent)
+/// What came of asking everyone.
+pub(crate) struct Asked {
+    /// Whether anybody has a valid record.
+    pub(crate) is_heard: bool,
+    /// One who did not answer.
+    silent: Option<(Url, Silence)>,
 }
 
-/// The same; whether anybody has a valid record.
-pub(crate) async fn hear(node: &Node, name: &Name) -> Result<bool, ManifestError> {
-    let answers = ask(node, name).await;
-    let heard = answers.best.is_some();
-    keep_if_newer(node, name, answers.best).await?;
-    Ok(heard)
+/// Asks everyone, and keeps what is newer than the known record.
+pub(crate) async fn refresh(node: &Node, name: &Name) -> Result<Asked, ManifestError> {
+    let Answers { best, silent } = ask(node, name).await;
+    let is_heard = best.is_some();
+    keep_if_newer(node, name, best).await?;
+    Ok(Asked { is_heard, silent })
 }
 
 /// What those who were asked say of a name.

@@ -17,7 +17,7 @@ use url::Url;
 
 use crate::announce;
 use crate::blocking::{blocking, joined};
-use crate::disk::{Disk, FileSystem};
+use crate::disk::{self, Disk, FileSystem};
 use crate::fetch::{FetchOptions, Fetcher, Outside};
 use crate::gc;
 use crate::ipns::Record;
@@ -173,7 +173,17 @@ pub fn is_initialised(data_dir: &Path) -> bool {
     has_manifest(data_dir) || keys::are_complete(&keys_dir(data_dir))
 }
 
-pub(crate) fn restored_whole(data_dir: &Path) -> Result<(), OpenError> {
+/// Whether there is a shop to be opened.
+pub(crate) fn check_initialised(data_dir: &Path) -> Result<(), OpenError> {
+    restored_whole(data_dir)?;
+    if !is_initialised(data_dir) {
+        let data_dir = data_dir.to_owned();
+        return Err(OpenError::NotInitialised { data_dir });
+    }
+    Ok(())
+}
+
+fn restored_whole(data_dir: &Path) -> Result<(), OpenError> {
     if restore::is_unfinished(data_dir) {
         let data_dir = data_dir.to_owned();
         return Err(OpenError::HalfRestored { data_dir });
@@ -466,11 +476,8 @@ impl Node {
     pub(crate) fn shop_is_known(&self) {
         let data_dir = &self.inner.data_dir;
         for file in [new_shop_file(data_dir), restore::mark_file(data_dir)] {
-            match std::fs::remove_file(&file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, "cannot remove {}", file.display());
-                }
-                _ => {}
+            if let Err(error) = disk::gone(std::fs::remove_file(&file)) {
+                tracing::warn!(%error, "cannot remove {}", file.display());
             }
         }
     }
@@ -544,10 +551,7 @@ async fn open_parts(
     config: Config,
 ) -> Result<Parts, OpenError> {
     blocking(move || {
-        restored_whole(&data_dir)?;
-        if !is_initialised(&data_dir) {
-            return Err(OpenError::NotInitialised { data_dir });
-        }
+        check_initialised(&data_dir)?;
         let lock = DirectoryLock::take(&data_dir)?;
         let keys = keys::load_all(&keys_dir(&data_dir))?;
         let (store, store_recovery) = Store::open_on(

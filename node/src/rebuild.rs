@@ -76,11 +76,7 @@ pub fn run(
     stop: &CancellationToken,
     progress: &Progress<'_>,
 ) -> Result<Report, RebuildError> {
-    node::restored_whole(data_dir)?;
-    if !node::is_initialised(data_dir) {
-        let data_dir = data_dir.to_owned();
-        return Err(OpenError::NotInitialised { data_dir }.into());
-    }
+    node::check_initialised(data_dir)?;
     let _lock = DirectoryLock::take(data_dir)?;
     let manifest = Manifest::rebuild(&node::manifest_dir(data_dir))?;
     let options = node::store_options(config);

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backup::{
     self, FileError, List, ListError, Listed, Meter, Opener, Progress, SecretError,
 };
-use crate::disk::{Disk, FileSystem};
+use crate::disk::{self, Disk, FileSystem};
 use crate::keys::{self, KeyError};
 use crate::node::{DirectoryLock, LockError, keys_dir};
 
@@ -258,10 +258,7 @@ fn remove_parts(data_dir: &Path) -> io::Result<()> {
         } else {
             fs::remove_file(&path)
         };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        disk::gone(removed)?;
     }
     Ok(())
 }

@@ -22,17 +22,26 @@ pub fn random_bytes(seed: u64, length: usize) -> Vec<u8> {
 /// # Errors
 /// If it cannot be written.
 pub fn write_random(path: &Path, seed: u64, length: u64) -> Result<()> {
-    let mut random = Random(seed);
     let mut file = BufWriter::new(File::create(path).context("a file for the test")?);
+    pour_random(&mut file, seed, length)?;
+    file.flush()?;
+    Ok(())
+}
+
+/// Writes the same bytes to anything.
+///
+/// # Errors
+/// If it takes no more.
+pub fn pour_random(to: &mut impl Write, seed: u64, length: u64) -> Result<()> {
+    let mut random = Random(seed);
     let mut chunk = vec![0; 1 << 20];
     let mut left = length;
     while left > 0 {
         let part = usize::try_from(left.min(chunk.len() as u64))?;
         random.fill(&mut chunk[..part]);
-        file.write_all(&chunk[..part])?;
+        to.write_all(&chunk[..part])?;
         left -= part as u64;
     }
-    file.flush()?;
     Ok(())
 }
 

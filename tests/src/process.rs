@@ -184,7 +184,8 @@ impl Drop for Process {
     }
 }
 
-fn pid_of(child: &Child) -> Pid {
+/// The id of a child.
+pub fn pid_of(child: &Child) -> Pid {
     i32::try_from(child.id())
         .ok()
         .and_then(Pid::from_raw)

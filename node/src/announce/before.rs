@@ -70,7 +70,7 @@ async fn ask(node: &Node) -> Result<(), ManifestError> {
     loop {
         name::refresh(node, &node.shop_name()).await?;
         if let Some(publishing) = published_by(node)?
-            && name::hear(node, &publishing).await?
+            && name::refresh(node, &publishing).await?.is_heard
         {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use crate::disk::{self, Disk, Sequential};
+use crate::disk::{Disk, Sequential};
 
 /// Bytes read and written at once.
 const CHUNK: usize = 1 << 20;
@@ -41,11 +41,6 @@ impl FileError {
             path,
             source,
         }
-    }
-
-    /// Whether the cause is a full disk.
-    pub fn is_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if disk::is_full(source))
     }
 }
 

@@ -13,12 +13,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use cid::Cid;
+use parking_lot::{RwLock, RwLockReadGuard};
 use rustix::fs::{CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::leaf::matching;
-use parking_lot::RwLock;
-
 use super::lock::TargetLock;
 use super::{Finish, GetError};
 use crate::dag::unixfs::Metadata;
@@ -145,12 +144,16 @@ impl Part {
         Ok(Some(len))
     }
 
+    /// Held while something is written; `None` once the part is discarded.
+    fn writing(&self) -> Option<RwLockReadGuard<'_, bool>> {
+        Some(self.discarded.read()).filter(|discarded| !**discarded)
+    }
+
     /// Makes the file at `path`, `size` bytes long, beginning with `data`.
     pub(super) fn begin_file(&self, path: &Path, size: u64, data: &[u8]) -> Result<(), GetError> {
-        let discarded = self.discarded.read();
-        if *discarded {
+        let Some(_writing) = self.writing() else {
             return Ok(());
-        }
+        };
         let at = below(&self.part, path);
         if kind_of(&at)?.is_some_and(|kind| kind != Kind::File) {
             remove(&at)?;
@@ -164,10 +167,9 @@ impl Part {
 
     /// Makes the directory at `path`.
     pub(super) fn begin_dir(&self, path: &Path) -> Result<(), GetError> {
-        let discarded = self.discarded.read();
-        if *discarded {
+        let Some(_writing) = self.writing() else {
             return Ok(());
-        }
+        };
         let at = below(&self.part, path);
         match kind_of(&at)? {
             Some(Kind::Dir) => return Ok(()),
@@ -179,10 +181,9 @@ impl Part {
 
     /// Writes a piece of a file that [`Part::begin_file`] made.
     pub(super) fn write(&self, path: &Path, offset: u64, data: &[u8]) -> Result<(), GetError> {
-        let discarded = self.discarded.read();
-        if *discarded {
+        let Some(_writing) = self.writing() else {
             return Ok(());
-        }
+        };
         let at = below(&self.part, path);
         let written = open_for_write(&at, false).and_then(|file| file.write_all_at(data, offset));
         written.map_err(|source| self.write_failed(&at, data.len() as u64, source))

@@ -23,7 +23,8 @@ pub(super) fn checkpoint_path(dir: &Path, last: u64) -> PathBuf {
     dir.join(checkpoint_name(last))
 }
 
-pub(super) fn checkpoint_name(last: u64) -> String {
+/// The name of that checkpoint, as the next open looks for it.
+pub(crate) fn checkpoint_name(last: u64) -> String {
     format!("{CHECKPOINT}{last:020}{SUFFIX}")
 }
 

@@ -8,7 +8,6 @@
 //! counts as live.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io;
 use std::sync::Arc;
 
 use cid::Cid;
@@ -21,6 +20,7 @@ use super::read::Access;
 use super::recover::{Trust, recover};
 use super::{PackKind, Store, StoreError};
 use crate::block::IDENTITY;
+use crate::disk::gone;
 use crate::pace::Pace;
 
 /// A pack is rewritten when more than one part in this many of it is dead.
@@ -344,12 +344,7 @@ pub(super) fn remove_files(store: &Store, id: PackId) -> Result<(), StoreError> 
     let catalog = &store.inner.shared.catalog;
     let (disk, dir) = (catalog.disk(), catalog.dir());
     for path in [id.index_path(dir), id.damage_path(dir), id.pack_path(dir)] {
-        match disk.remove(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(StoreError::io("removing", &path, source));
-            }
-            _ => {}
-        }
+        gone(disk.remove(&path)).map_err(|source| StoreError::io("removing", &path, source))?;
     }
     disk.sync_dir(dir)
         .map_err(|source| StoreError::io("syncing", dir, source))

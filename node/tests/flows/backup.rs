@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use duka_node::backup::{self, BackupError, BackupOptions, List, Lock, Opener, Report};
-use duka_node::fsck::{self, FsckOptions};
 use duka_node::gc::{self, GcOptions};
 use duka_node::restore::{self, RestoreError, RestoreOptions, Restored};
 use tempfile::TempDir;
@@ -114,16 +113,6 @@ impl Place {
             .map(|placed| (placed.to, self.folder().join(placed.source.file)))
             .collect()
     }
-}
-
-async fn assert_whole(node: &Node) {
-    let options = FsckOptions {
-        deep: true,
-        ..FsckOptions::default()
-    };
-    let report = fsck::run(node, options, |_| {}).await.unwrap();
-    assert!(report.is_whole(), "{report:?}");
-    assert!(report.bad_packs.is_empty(), "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,6 @@
 
 use cid::Cid;
 use duka_node::block::{Block, DAG_CBOR};
-use duka_node::fsck::{self, FsckOptions};
 use duka_node::gc::{self, GcError, GcOptions, Report};
 use duka_node::manifest::record::Pin;
 use duka_node::pin;
@@ -18,15 +17,6 @@ const FULL_SPEED: GcOptions = GcOptions {
 
 async fn collect(node: &Node) -> Report {
     gc::collect(node, FULL_SPEED).await.unwrap()
-}
-
-async fn assert_whole(node: &Node) {
-    let options = FsckOptions {
-        deep: true,
-        ..FsckOptions::default()
-    };
-    let report = fsck::run(node, options, |_| {}).await.unwrap();
-    assert!(report.is_whole(), "{report:?}");
 }
 
 fn raw(seed: u8, len: usize) -> Block {

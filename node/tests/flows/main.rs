@@ -20,6 +20,7 @@ use duka_node::block::{Block, RAW};
 use duka_node::dag::import::Profile;
 use duka_node::dag::path::{ContentPath, Root};
 use duka_node::fetch::FetchOptions;
+use duka_node::fsck::{self, FsckOptions};
 use duka_node::ids::{ProductId, Version};
 use duka_node::keys::Name;
 use duka_node::manifest::ManifestError;
@@ -37,6 +38,17 @@ fn offline_config() -> Config {
     config.network.offline = true;
     config.store.reserve = bytesize::ByteSize::mib(1);
     config
+}
+
+/// Every block is whole and here, and so is what lies between the blocks.
+async fn assert_whole(node: &Node) {
+    let options = FsckOptions {
+        deep: true,
+        ..FsckOptions::default()
+    };
+    let report = fsck::run(node, options, |_| {}).await.unwrap();
+    assert!(report.is_whole(), "{report:?}");
+    assert!(report.bad_packs.is_empty(), "{report:?}");
 }
 
 async fn open(dir: &Path) -> Node {

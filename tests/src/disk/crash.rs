@@ -202,11 +202,7 @@ impl Hook for Crash {
         if kind.is_none() || kind != self.left_out {
             state.volatile.apply(op)?;
         }
-        // Only the simulated disk needs them.
-        Ok(match op {
-            Op::Sync(_) | Op::SyncDir(_) => Verdict::LeaveOut,
-            _ => Verdict::Do,
-        })
+        Ok(Verdict::simulated(op))
     }
 
     fn opened(&self, path: &Path, file: &File, made: bool) {

@@ -105,11 +105,7 @@ impl Hook for Cut {
             return Err(rustix::io::Errno::IO.into());
         }
         state.volatile.apply(op)?;
-        // Only the simulated disk needs them.
-        Ok(match op {
-            Op::Sync(_) | Op::SyncDir(_) => Verdict::LeaveOut,
-            _ => Verdict::Do,
-        })
+        Ok(Verdict::simulated(op))
     }
 
     fn opened(&self, path: &Path, file: &File, made: bool) {

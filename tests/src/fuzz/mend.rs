@@ -34,35 +34,36 @@ pub(super) fn pack(bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The buckets and the head of an index.
+/// The pages and the head of an index.
 pub(super) fn index(bytes: &[u8]) -> Vec<u8> {
-    const TABLE: usize = 128;
-    const BUCKETS: usize = 256;
+    const HEADER_LEN: usize = 128;
+    const FENCE_LEN: usize = 12;
     let mut bytes = bytes.to_vec();
-    let fields = (u32_at(&bytes, 48), u32_at(&bytes, 52));
-    let (true, (Some(key_len), Some(fingerprints))) = (is_mended(&bytes), fields) else {
+    let fields = (u64_at(&bytes, 32), u32_at(&bytes, 48));
+    let (true, (Some(count), Some(key_len))) = (is_mended(&bytes), fields) else {
         return bytes;
     };
-    let head = (fingerprints as usize).saturating_mul(2);
-    let head = head.saturating_add(TABLE + BUCKETS * 8);
     let stride = (key_len as usize).saturating_add(17);
-    let mut first = 0;
-    for bucket in 0..BUCKETS {
-        let at = TABLE + bucket * 8;
-        let end = u32_at(&bytes, at).unwrap_or_default() as usize;
-        let place = |entry: usize| head.saturating_add(entry.saturating_mul(stride));
-        if let Some(entries) = bytes.get(place(first)..place(end)) {
-            let crc = crc32fast::hash(entries);
-            put_u32(&mut bytes, at + 4, crc);
-        }
-        first = end;
+    let entries_len = usize::try_from(count).unwrap_or(usize::MAX);
+    let entries_len = entries_len.saturating_mul(stride);
+    let entries_at = bytes.len().checked_sub(entries_len);
+    let (Some(entries_at), page_len @ 1..) = (entries_at, PAGE / stride * stride) else {
+        return bytes;
+    };
+    let pages: Vec<u32> = bytes[entries_at..]
+        .chunks(page_len)
+        .map(crc32fast::hash)
+        .collect();
+    if HEADER_LEN + pages.len() * FENCE_LEN > entries_at {
+        return bytes;
     }
-    if let Some(rest) = bytes.get(TABLE..head) {
-        let mut crc = crc32fast::Hasher::new();
-        crc.update(&bytes[..TABLE - 4]);
-        crc.update(rest);
-        put_u32(&mut bytes, TABLE - 4, crc.finalize());
+    for (page, crc) in pages.into_iter().enumerate() {
+        put_u32(&mut bytes, HEADER_LEN + page * FENCE_LEN + 8, crc);
     }
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&bytes[..HEADER_LEN - 4]);
+    crc.update(&bytes[HEADER_LEN..entries_at]);
+    put_u32(&mut bytes, HEADER_LEN - 4, crc.finalize());
     bytes
 }
 
@@ -102,4 +103,20 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 
 fn put_u32(bytes: &mut [u8], at: usize, number: u32) {
     bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stored;
+
+    #[test]
+    fn a_mended_index_is_as_duka_writes_it() {
+        for whole in stored::indexes() {
+            let mut broken = whole.clone();
+            for checksum in [124, 128 + 8] {
+                broken[checksum] ^= 1;
+            }
+            assert_eq!(super::index(&broken), whole);
+        }
+    }
 }

@@ -114,7 +114,7 @@ fn sealed() -> (Vec<u8>, Vec<u8>) {
 
 fn blocks() -> Vec<Block> {
     let block = |number: u8| Block::of(RAW, Bytes::from(vec![number; 40 * usize::from(number)]));
-    (1..12).map(block).collect()
+    (1..13).map(block).collect()
 }
 
 /// Opens a store, reads and checks everything; what is put then can be read, also after it was opened

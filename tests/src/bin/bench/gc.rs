@@ -11,8 +11,6 @@ use duka_config::Config;
 use duka_node::block::{Block, RAW};
 use duka_node::gc::{self, GcOptions};
 use duka_node::manifest::Manifest;
-use duka_node::manifest::change::{Change, Op};
-use duka_node::manifest::record::Pin;
 use duka_node::node::{self, Node};
 use duka_node::publish::{PublishOptions, Source, publish};
 use duka_node::store::{PackKind, Store, StoreOptions};
@@ -20,9 +18,9 @@ use duka_tests::files;
 use serde_json::Value;
 
 use crate::report::{Report, Row, Target};
-use crate::setup::Setup;
+use crate::setup::{Setup, pin};
 
-/// The target.
+/// Target.
 const WHILE_COLLECTING: Target = Target::AtMost(2.0);
 
 /// Bytes of a block that is collected, or copied.
@@ -108,19 +106,7 @@ fn fill(dir: &Path, seed: u64, size: u64) -> Result<()> {
             })
             .collect();
         store.put(PackKind::Kept, &batch)?;
-        let created = "2026-01-01T00:00:00Z".parse()?;
-        let pin = |block: &Block| {
-            let pin = Pin {
-                recursive: true,
-                name: None,
-                created,
-            };
-            Op::PutPin(*block.cid(), pin)
-        };
-        manifest.commit_blocking(Change {
-            expect: Vec::new(),
-            ops: batch.iter().step_by(2).map(pin).collect(),
-        })?;
+        pin(&manifest, batch.iter().step_by(2))?;
     }
     store.seal()?;
     store.commit()?;

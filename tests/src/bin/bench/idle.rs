@@ -11,7 +11,7 @@ use duka_tests::{duka, kubo};
 use crate::report::{Report, Row, Target};
 use crate::setup::{Setup, kubo_config, resident_mib};
 
-/// The targets.
+/// Targets.
 const MEMORY_MIB: Target = Target::AtMost(60.0);
 const CPU_PERCENT: Target = Target::AtMost(1.0);
 

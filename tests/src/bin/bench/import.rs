@@ -12,7 +12,7 @@ use crate::machine;
 use crate::report::{Report, Row, Target};
 use crate::setup::{Setup, kubo_config, megabytes, timed, turns};
 
-/// The targets.
+/// Targets.
 const PUBLISH: Target = Target::AtLeast(3.0);
 const SMALL: Target = Target::AtLeast(5.0);
 

@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::report::{Report, Row, Target};
 use crate::setup::{Setup, resident_mib};
 
-/// The targets.
+/// Targets.
 const OPEN_LARGE_BLOCKS_MS: Target = Target::AtMost(100.0);
 const OPEN_SMALL_BLOCKS_MS: Target = Target::AtMost(1000.0);
 const MEMORY_MIB: Target = Target::AtMost(120.0);

@@ -1,20 +1,18 @@
 //! `memory`: the most memory that a publish from standard input takes.
 
-use std::io::{Read, Write};
-use std::process::{Child, ChildStdin, Stdio};
+use std::io::Read;
+use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use duka_tests::duka;
-use duka_tests::process::peak_memory;
-use duka_tests::random::Random;
-use rustix::process::Pid;
+use duka_tests::process::{peak_memory, pid_of};
+use duka_tests::{duka, files};
 use serde_json::Value;
 
 use crate::report::{Report, Row, Target};
 use crate::setup::{Setup, megabytes};
 
-/// The target.
+/// Target.
 const MEMORY_MIB: Target = Target::AtMost(200.0);
 
 pub(crate) fn run(setup: &Setup, size: u64) -> Result<Report> {
@@ -32,8 +30,8 @@ pub(crate) fn run(setup: &Setup, size: u64) -> Result<Report> {
             .stderr(Stdio::piped())
             .spawn()?;
         let mut input = publish.stdin.take().context("stdin is piped")?;
-        generate(&mut input, setup.seed(repetition), size)?;
-        memory.push("command", mib(peak_memory(pid_of(&publish)?)?));
+        files::pour_random(&mut input, setup.seed(repetition), size)?;
+        memory.push("command", mib(peak_memory(pid_of(&publish))?));
         drop(input);
         succeed(publish)?;
         rate.push("duka", megabytes(size, started.elapsed()));
@@ -51,29 +49,12 @@ pub(crate) fn run(setup: &Setup, size: u64) -> Result<Report> {
     })
 }
 
-fn generate(to: &mut ChildStdin, seed: u64, size: u64) -> Result<()> {
-    let mut random = Random(seed);
-    let mut chunk = vec![0; 1 << 20];
-    let mut left = size;
-    while left > 0 {
-        let part = usize::try_from(left.min(chunk.len() as u64))?;
-        random.fill(&mut chunk[..part]);
-        to.write_all(&chunk[..part])?;
-        left -= part as u64;
-    }
-    Ok(())
-}
-
 fn succeed(mut publish: Child) -> Result<()> {
     let mut complaint = String::new();
     let mut stderr = publish.stderr.take().context("stderr is piped")?;
     stderr.read_to_string(&mut complaint)?;
     ensure!(publish.wait()?.success(), "duka publish: {complaint}");
     Ok(())
-}
-
-fn pid_of(child: &Child) -> Result<Pid> {
-    Pid::from_raw(i32::try_from(child.id())?).context("a process has an id")
 }
 
 fn mib(bytes: u64) -> f64 {

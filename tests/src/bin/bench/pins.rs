@@ -4,16 +4,14 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use duka_node::block::{Block, RAW};
 use duka_node::manifest::Manifest;
-use duka_node::manifest::change::{Change, Op};
-use duka_node::manifest::record::Pin;
 use duka_node::store::{PackKind, Store, StoreOptions};
 use duka_tests::duka::{self, Duka};
 use serde_json::Value;
 
 use crate::report::{Report, Row, Target};
-use crate::setup::{Setup, timed, turns};
+use crate::setup::{Setup, pin, timed, turns};
 
-/// The target, in seconds.
+/// Target, in seconds.
 const LIST: Target = Target::AtMost(1.0);
 
 /// Pins that are made with one change of the manifest.
@@ -58,19 +56,7 @@ fn fill(duka: &Duka, pins: u64) -> Result<()> {
         let of = |number: &u64| Block::of(RAW, Bytes::copy_from_slice(&number.to_le_bytes()));
         let blocks: Vec<Block> = batch.iter().map(of).collect();
         store.put(PackKind::Kept, &blocks)?;
-        let created = "2026-01-01T00:00:00Z".parse()?;
-        let pin = |block: &Block| {
-            let pin = Pin {
-                recursive: true,
-                name: None,
-                created,
-            };
-            Op::PutPin(*block.cid(), pin)
-        };
-        manifest.commit_blocking(Change {
-            expect: Vec::new(),
-            ops: blocks.iter().map(pin).collect(),
-        })?;
+        pin(&manifest, blocks.iter())?;
     }
     store.commit()?;
     Ok(())

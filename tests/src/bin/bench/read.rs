@@ -20,7 +20,7 @@ use crate::machine::{ALIGN, on_threads};
 use crate::report::{Report, Row, Target};
 use crate::setup::{Setup, megabytes, timed, turns};
 
-/// The target.
+/// Target.
 const READ: Target = Target::AtLeast(0.8);
 
 const BLOCK_LEN: usize = 256 << 10;

@@ -13,7 +13,7 @@ use crate::machine;
 use crate::report::{Report, Row, Target};
 use crate::setup::{Setup, timed, turns};
 
-/// The target.
+/// Target.
 const REPUBLISH: Target = Target::AtMost(1.3);
 
 /// A chunk of the default profile.

@@ -6,6 +6,10 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use duka_node::block::Block;
+use duka_node::manifest::Manifest;
+use duka_node::manifest::change::{Change, Op};
+use duka_node::manifest::record::Pin;
 use duka_tests::duka::{self, Duka, Serving};
 use duka_tests::kubo::{self, Kubo};
 use duka_tests::locate;
@@ -131,4 +135,20 @@ pub(crate) fn kubo_config(kubo: &Kubo) -> Result<Value> {
         "Datastore": config["Datastore"]["Spec"],
         "HashOnRead": config["Datastore"]["HashOnRead"],
     }))
+}
+
+/// Pins blocks with one change of the manifest.
+pub(crate) fn pin<'a>(manifest: &Manifest, blocks: impl Iterator<Item = &'a Block>) -> Result<()> {
+    let pin = Pin {
+        recursive: true,
+        name: None,
+        created: "2026-01-01T00:00:00Z".parse()?,
+    };
+    manifest.commit_blocking(Change {
+        expect: Vec::new(),
+        ops: blocks
+            .map(|block| Op::PutPin(*block.cid(), pin.clone()))
+            .collect(),
+    })?;
+    Ok(())
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::report::{Report, Row, Target};
 use crate::setup::{Setup, kubo_config, turns};
 
-/// The target, in seconds.
+/// Target, in seconds.
 const LINKS_ANSWER: Target = Target::AtMost(3.0);
 
 /// Files of the folder.

@@ -63,6 +63,8 @@ pub struct Report {
     pub new_bytes: u64,
     /// Files that were removed, for only the backup before named them.
     pub removed_files: u64,
+    /// Blocks that are not in it, but in files that were added in place.
+    pub in_place_blocks: u64,
 }
 
 /// Why no backup was made. The one before is whole.
@@ -188,6 +190,7 @@ fn back_up(
         bytes: 0,
         new_bytes: 0,
         removed_files: 0,
+        in_place_blocks: node.store().in_place_blocks()?,
     };
     meter.total = meter.done + new_bytes(&packs, &folder);
     for pack in &packs {

@@ -91,8 +91,9 @@ impl Fetcher {
         }
         match self.stored(cid).await {
             // Others may have what is damaged here.
-            Ok(None) | Err(StoreError::Corrupt { .. }) => {}
+            Ok(None) => {}
             Ok(Some(obtained)) => return Ok(obtained),
+            Err(error) if error.is_damage() => {}
             Err(error) => return Err(error.into()),
         }
         match self.obtain_outside(cid).await {

@@ -45,6 +45,8 @@ pub struct Report {
     /// Packs in which what lies between the blocks is damaged: their blocks can be read, but their index
     /// could not be made anew. A power cut may leave such a pack.
     pub bad_packs: Vec<std::path::PathBuf>,
+    /// Files that blocks were added from in place, and that changed since.
+    pub changed_files: BTreeSet<std::path::PathBuf>,
     /// Index files made anew.
     pub rebuilt_indexes: u64,
     /// Blocks that were damaged or missing and are here again.
@@ -182,6 +184,7 @@ fn check_packs(
             }
         }
         damaged.extend(pack.damaged);
+        report.changed_files.extend(pack.changed);
     }
     for cid in damaged {
         // Another copy may be whole.
@@ -224,7 +227,7 @@ pub(crate) fn check_roots(
                         report.missing.push((root.cid, cid));
                     }
                 }
-                Err(StoreError::Corrupt { .. }) => {
+                Err(error) if error.is_damage() => {
                     broken.insert(root.cid);
                     if named.insert(cid) {
                         report.damaged.push(cid);

@@ -80,6 +80,8 @@ pub struct PublishOptions {
     pub preserve_mode: bool,
     /// Keep mtimes in the tree.
     pub preserve_mtime: bool,
+    /// Leave the bytes of the files where they are.
+    pub in_place: bool,
     /// Import profile.
     pub profile: Profile,
 }
@@ -101,6 +103,7 @@ impl PublishOptions {
             dry_run: false,
             preserve_mode: false,
             preserve_mtime: false,
+            in_place: false,
             profile: Profile::default(),
         }
     }
@@ -112,6 +115,7 @@ impl PublishOptions {
             hidden: self.hidden,
             preserve_mode: self.preserve_mode,
             preserve_mtime: self.preserve_mtime,
+            in_place: self.in_place,
         }
     }
 }

@@ -229,6 +229,10 @@ async fn count(node: &Node, so_far: &mut Summary, checked: CheckedPack) -> Resul
         // What matters is absent now, and fetched when somebody asks for it.
         return Ok(());
     }
+    for path in checked.changed.iter().take(MOST_NAMED) {
+        let path = path.display();
+        tracing::warn!(%path, "a file changed since it was added in place: add it again");
+    }
     let left = repair::blocks(node, checked.damaged.clone()).await?.len() as u64;
     count_repaired(so_far, found.saturating_sub(left));
     if checked.bad_framing {

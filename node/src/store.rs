@@ -17,11 +17,13 @@ mod direct;
 mod error;
 mod evict;
 mod filter;
+mod in_place;
 mod in_use;
 mod index;
 mod layout;
 mod open;
 mod open_dir;
+mod place;
 mod read;
 mod recover;
 mod sealed;
@@ -41,13 +43,15 @@ use cid::Cid;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use self::append::{Appender, Shared};
+use self::append::{Appender, Content, New, Shared};
 use self::catalog::{Catalog, Located};
 pub use self::check::{CheckCursor, CheckedPack, Depth, Indexes, Renewable};
 pub use self::collect::{Collected, Collection, Mark, Session};
 use self::commit::Commits;
 pub use self::error::StoreError;
-use self::index::Place;
+pub use self::in_place::{Origin, SourceFile};
+use self::in_place::{Record, Unread};
+use self::place::Place;
 use self::read::{Access, Reader};
 pub use self::sealed::SealedPack;
 use crate::block::{Block, IDENTITY, MAX_BLOCK_LEN};
@@ -300,10 +304,11 @@ impl Store {
         Ok(self.locate_whole(cid)?.map(|located| located.place.len))
     }
 
-    /// Reads a block and checks its CRC. Blocking.
+    /// Reads a block and checks its CRC, or its hash where it was added in place. Blocking.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when no copy of it is whole. From then on it counts as absent.
+    /// [`StoreError::Corrupt`] or [`StoreError::Changed`] when no copy of it is whole. From then on it
+    /// counts as absent.
     pub fn get(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
         if let Ok(Some(inlined)) = Block::inlined(cid) {
             return Ok(Some(inlined));
@@ -321,7 +326,7 @@ impl Store {
             }
             match self.load(cid, located, Access::Wanted) {
                 // It is known as damaged now: another copy may be whole.
-                Err(error @ StoreError::Corrupt { .. }) => corrupt = Some(error),
+                Err(error) if error.is_damage() => corrupt = Some(error),
                 // Its pack was retired since: there may be a copy.
                 Err(_) if !self.inner.shared.catalog.has_pack(pack) => {}
                 loaded => return loaded.map(Some),
@@ -333,7 +338,7 @@ impl Store {
     /// [`Store::get`], with a damaged block taken for an absent one. Blocking.
     pub fn get_whole(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
         match self.get(cid) {
-            Err(StoreError::Corrupt { .. }) => Ok(None),
+            Err(error) if error.is_damage() => Ok(None),
             got => got,
         }
     }
@@ -354,16 +359,40 @@ impl Store {
     /// After [`StoreError::Full`] the blocks before the one that found no room stay; the store
     /// takes more as soon as there is room.
     pub fn put(&self, kind: PackKind, blocks: &[Block]) -> Result<u64, StoreError> {
+        self.put_all(kind, blocks.iter().map(|block| (block, None)))
+    }
+
+    /// [`Store::put`], but of the blocks with an origin only a record is written that says where their
+    /// bytes are: they stay there, and each read hashes what it finds.
+    ///
+    /// A block that is here already is not in need of its origin; one whose own origin changed is.
+    pub fn put_from(
+        &self,
+        kind: PackKind,
+        blocks: &[(Block, Option<Origin>)],
+    ) -> Result<u64, StoreError> {
+        let blocks = blocks.iter();
+        self.put_all(kind, blocks.map(|(block, origin)| (block, origin.as_ref())))
+    }
+
+    fn put_all<'a>(
+        &self,
+        kind: PackKind,
+        blocks: impl Iterator<Item = (&'a Block, Option<&'a Origin>)>,
+    ) -> Result<u64, StoreError> {
         let mut missing = Vec::new();
-        for block in blocks {
+        let mut new_blocks = Vec::new();
+        for (block, origin) in blocks {
             if block.data().len() > MAX_BLOCK_LEN {
                 return Err(StoreError::TooLarge {
                     cid: *block.cid(),
                     len: block.data().len(),
                 });
             }
-            if !self.holds(kind, block.cid())? {
-                missing.push(block);
+            let new = New::of(block, origin);
+            if !self.holds_content(kind, &new)? {
+                missing.push(new);
+                new_blocks.push(block);
             }
         }
         if missing.is_empty() {
@@ -390,15 +419,15 @@ impl Store {
         if let Some(OnPut(listener)) = self.inner.on_put.get()
             && stored > 0
         {
-            listener(&missing[..stored]);
+            listener(&new_blocks[..stored]);
         }
         result.map(|()| new)
     }
 
     /// Appends blocks if there is room for all of them.
-    fn append_within_limits(&self, kind: PackKind, blocks: &[&Block]) -> Appended {
+    fn append_within_limits(&self, kind: PackKind, blocks: &[New<'_>]) -> Appended {
         let mut appender = self.inner.appenders[kind.slot()].lock();
-        let bytes = blocks.iter().map(|block| block.data().len() as u64);
+        let bytes = blocks.iter().map(New::stored);
         let bytes = bytes.sum::<u64>() + evict::overhead(blocks.len());
         if let Err(error) = self.check_room(bytes) {
             return Appended {
@@ -411,17 +440,17 @@ impl Store {
     }
 
     /// Appends blocks whatever the limits are: what they replace goes at once.
-    fn append(&self, kind: PackKind, blocks: &[&Block]) -> Appended {
+    fn append(&self, kind: PackKind, blocks: &[New<'_>]) -> Appended {
         self.append_to(&mut self.inner.appenders[kind.slot()].lock(), blocks)
     }
 
     /// Appends blocks up to the first that fails.
-    fn append_to(&self, appender: &mut Appender, blocks: &[&Block]) -> Appended {
+    fn append_to(&self, appender: &mut Appender, blocks: &[New<'_>]) -> Appended {
         let shared = &self.inner.shared;
         let mut bytes = 0;
         for (at, block) in blocks.iter().enumerate() {
             // Another caller, or the same batch, may have put it since.
-            if appender.contains(shared, block.cid().hash()) {
+            if appender.contains(shared, block) {
                 continue;
             }
             let appended = shared.queue.admit();
@@ -432,7 +461,7 @@ impl Store {
                     result: Err(error),
                 };
             }
-            bytes += block.data().len() as u64;
+            bytes += block.len();
         }
         Appended {
             blocks: blocks.len(),
@@ -523,6 +552,26 @@ impl Store {
         }
     }
 
+    /// Whether a `put` may leave the block out, given what would be put.
+    fn holds_content(&self, kind: PackKind, new: &New<'_>) -> Result<bool, StoreError> {
+        if kind == PackKind::Kept && new.cid.hash().code() != IDENTITY {
+            let located = self.inner.shared.catalog.locate(kind, new.cid.hash())?;
+            let located = located.filter(|located| !located.damaged);
+            if let Some(located) = located.filter(|located| located.place.is_in_place()) {
+                // Bytes that are here are better than those in a file that may change.
+                let Content::InPlace { .. } = new.content else {
+                    return Ok(false);
+                };
+                let found = self.record(new.cid, &located);
+                if !found.is_ok_and(|found| found.origin.file.seems_unchanged()) {
+                    let damage = &self.inner.shared.catalog.damage;
+                    damage.note_gone(located.pack, located.place.offset);
+                }
+            }
+        }
+        self.holds(kind, new.cid)
+    }
+
     /// The copy to read: one that is known to be damaged only when there is no other.
     fn locate(&self, cid: &Cid) -> Result<Option<Located>, StoreError> {
         let mut damaged = None;
@@ -542,8 +591,65 @@ impl Store {
 
     fn load(&self, cid: &Cid, located: Located, access: Access) -> Result<Block, StoreError> {
         let place = located.place;
-        let data = match located.data {
-            Some(data) => data,
+        let data = self.stored(cid, &located, access)?;
+        if place.is_in_place() {
+            return self.load_in_place(cid, &located, &data);
+        }
+        // It was found that its bytes are not those of its CID; a CRC made of them matches all the same.
+        if located.damaged && Block::new(*cid, data.clone()).is_err() {
+            return Err(self.corrupt(cid, &located));
+        }
+        Ok(Block::trusted(*cid, data))
+    }
+
+    /// Reads a block where it was added from.
+    fn load_in_place(
+        &self,
+        cid: &Cid,
+        located: &Located,
+        record: &[u8],
+    ) -> Result<Block, StoreError> {
+        let Shared {
+            catalog, reader, ..
+        } = &*self.inner.shared;
+        let record = Record::decode(record).ok_or_else(|| self.corrupt(cid, located))?;
+        let (pack, offset) = (located.pack, located.place.offset);
+        match record.read(cid, reader) {
+            Ok(block) => {
+                catalog.damage.note_found(pack, offset);
+                Ok(block)
+            }
+            Err(Unread::Changed(source)) => {
+                catalog.damage.note_gone(pack, offset);
+                Err(StoreError::Changed {
+                    cid: *cid,
+                    path: record.path().to_owned(),
+                    source: source.map(Arc::new),
+                })
+            }
+            Err(Unread::Failed(source)) => Err(StoreError::io("reading", record.path(), source)),
+        }
+    }
+
+    /// What says where a block that was added in place is.
+    fn record(&self, cid: &Cid, located: &Located) -> Result<Record, StoreError> {
+        let record = self.stored(cid, located, Access::Scan)?;
+        Record::decode(&record).ok_or_else(|| self.corrupt(cid, located))
+    }
+
+    fn corrupt(&self, cid: &Cid, located: &Located) -> StoreError {
+        StoreError::Corrupt {
+            cid: *cid,
+            pack: located.pack.pack_path(self.inner.shared.catalog.dir()),
+            offset: located.place.offset,
+        }
+    }
+
+    /// What lies in the pack, under its CRC.
+    fn stored(&self, cid: &Cid, located: &Located, access: Access) -> Result<Bytes, StoreError> {
+        let place = located.place;
+        match &located.data {
+            Some(data) => Ok(data.clone()),
             None => {
                 let Shared {
                     catalog, reader, ..
@@ -551,26 +657,13 @@ impl Store {
                 let path = located.pack.pack_path(catalog.dir());
                 let data = read_bytes(reader, catalog, &path, place, access)
                     .map_err(|source| StoreError::io("reading", &path, source))?;
-                if data.len() != place.len as usize || crc32fast::hash(&data) != place.crc {
+                if data.len() != place.stored() as usize || crc32fast::hash(&data) != place.crc {
                     catalog.damage.note(located.pack, place.offset);
-                    return Err(StoreError::Corrupt {
-                        cid: *cid,
-                        pack: path,
-                        offset: place.offset,
-                    });
+                    return Err(self.corrupt(cid, located));
                 }
-                data
+                Ok(data)
             }
-        };
-        // It was found that its bytes are not those of its CID; a CRC made of them matches all the same.
-        if located.damaged && Block::new(*cid, data.clone()).is_err() {
-            return Err(StoreError::Corrupt {
-                cid: *cid,
-                pack: located.pack.pack_path(self.inner.shared.catalog.dir()),
-                offset: place.offset,
-            });
         }
-        Ok(Block::trusted(*cid, data))
     }
 }
 
@@ -581,13 +674,13 @@ fn read_bytes(
     place: Place,
     access: Access,
 ) -> io::Result<Bytes> {
-    if access.is_direct(place.len)
+    if access.is_direct(place.stored())
         && let Some(file) = catalog.direct_file(path)?
     {
-        match reader.direct(&file, place.offset, place.len) {
+        match reader.direct(&file, place.offset, place.stored()) {
             Err(error) if direct::refuses_direct(&error) => {}
             read => return read,
         }
     }
-    reader.cached(&*catalog.file(path)?, place.offset, place.len)
+    reader.cached(&*catalog.file(path)?, place.offset, place.stored())
 }

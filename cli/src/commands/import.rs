@@ -27,6 +27,10 @@ pub(crate) struct ImportArgs {
     #[arg(long)]
     preserve_mtime: bool,
 
+    /// Leave the files' bytes where they are; they must stay there unchanged
+    #[arg(long)]
+    in_place: bool,
+
     /// Import profile: unixfs-v1-2025 or unixfs-v0-2015
     #[arg(long, value_name = "PROFILE", default_value = "unixfs-v1-2025")]
     profile: String,
@@ -39,6 +43,7 @@ impl ImportArgs {
             hidden: self.hidden,
             preserve_mode: self.preserve_mode,
             preserve_mtime: self.preserve_mtime,
+            in_place: self.in_place,
             profile: self.profile,
         }
     }

@@ -82,6 +82,7 @@ impl Explain for StoreError {
                 ),
             ),
             Self::Corrupt { .. } => (Code::Corrupt, RUN_FSCK),
+            Self::Changed { .. } => (Code::Corrupt, None),
             Self::CorruptIndex { .. } => (
                 Code::Corrupt,
                 Some("`duka fsck --repair-index` makes it anew from its pack"),
@@ -161,6 +162,7 @@ impl Explain for ImportError {
                 Some("rename it, or leave it out with --ignore"),
             ),
             Self::Special { .. } => (Code::Permanent, Some("leave it out with --ignore")),
+            Self::NotInPlace { .. } => (Code::Usage, Some("leave --in-place out")),
             Self::Store(error) => error.explain(),
             _ => (Code::Other, None),
         }

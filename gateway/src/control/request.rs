@@ -178,6 +178,8 @@ pub struct Import {
     pub preserve_mode: bool,
     /// Keep modification times.
     pub preserve_mtime: bool,
+    /// Leave the bytes of the files where they are.
+    pub in_place: bool,
     /// Name of the import profile; empty for the default.
     pub profile: String,
 }

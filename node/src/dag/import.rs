@@ -43,6 +43,8 @@ pub struct ImportOptions {
     pub preserve_mode: bool,
     /// Store mtimes, as Kubo's `--preserve-mtime`.
     pub preserve_mtime: bool,
+    /// Leave the bytes of files where they are: only where that is goes into the store.
+    pub in_place: bool,
 }
 
 /// One regular file of an import.
@@ -131,6 +133,12 @@ pub enum ImportError {
         #[source]
         source: DirectoryError,
     },
+    /// The bytes cannot be left where they are.
+    #[error("cannot add in place: {reason}")]
+    NotInPlace {
+        /// Why not.
+        reason: &'static str,
+    },
     /// The store refused.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -152,6 +160,11 @@ pub fn import_path(
     options: &ImportOptions,
     progress: &OnProgress,
 ) -> Result<Imported, ImportError> {
+    if options.in_place && !options.raw_leaves() {
+        return Err(ImportError::NotInPlace {
+            reason: "this profile, a mode or an mtime is stored together with the bytes of the files",
+        });
+    }
     let plan = Plan::of(path, options)?;
     let workers = workers();
     let batch_bytes = BATCHES_BYTES / workers;
@@ -210,6 +223,11 @@ pub fn import_reader(
     options: &ImportOptions,
     progress: &OnProgress,
 ) -> Result<Imported, ImportError> {
+    if options.in_place {
+        return Err(ImportError::NotInPlace {
+            reason: "a stream has no place; add a file or a folder",
+        });
+    }
     let options = ImportOptions {
         preserve_mode: false,
         preserve_mtime: false,

@@ -193,7 +193,8 @@ impl Builder<'_> {
     ) -> Result<Option<Entry>, ShopError> {
         match self.stored(name.clone(), cid) {
             Err(
-                error @ (ShopError::Missing { .. } | ShopError::Store(StoreError::Corrupt { .. })),
+                error @ (ShopError::Missing { .. }
+                | ShopError::Store(StoreError::Corrupt { .. } | StoreError::Changed { .. })),
             ) => {
                 tracing::warn!(%error, "{product} has no {name} in the new head; put it back by another publish");
                 self.left_out = true;

@@ -3,18 +3,21 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use cid::Cid;
 use tokio::sync::Notify;
 
 use super::buffer::Buffer;
 use super::catalog::Catalog;
 use super::direct::open_direct;
-use super::index::Place;
+use super::in_place::{Origin, Record};
 use super::layout::{ALIGN, Entry, Footer, MAX_ENTRIES, PackId, first_page, section_header};
 use super::open::OpenPack;
+use super::place::Place;
 use super::read::Reader;
 use super::writer::{Job, Queue};
 use super::{PackKind, StoreError, StoreOptions};
-use crate::block::{Block, Multihash};
+use crate::block::{Block, RAW, cid_of};
 use crate::disk;
 
 /// A commit of more bytes gets a footer in between, so that recovery never looks far for one.
@@ -29,6 +32,54 @@ pub(super) struct Shared {
     /// Somebody found that room gets scarce.
     pub(super) pressure: Notify,
     pub(super) reader: Reader,
+}
+
+/// A block to be appended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct New<'a> {
+    pub(super) cid: &'a Cid,
+    pub(super) content: Content<'a>,
+}
+
+/// What is written of a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Content<'a> {
+    Bytes(&'a Bytes),
+    /// Its bytes stay where they are. A record of them must not be too long.
+    InPlace {
+        origin: &'a Origin,
+        len: u32,
+    },
+}
+
+impl<'a> New<'a> {
+    /// A block whose bytes are copied; or stay where they are, when a record can say so.
+    pub(super) fn of(block: &'a Block, origin: Option<&'a Origin>) -> Self {
+        let cid = block.cid();
+        let len = u32::try_from(block.data().len()).unwrap_or(u32::MAX);
+        let origin = origin.filter(|origin| origin.record_len(cid).is_some());
+        let content = match origin {
+            Some(origin) => Content::InPlace { origin, len },
+            None => Content::Bytes(block.data()),
+        };
+        Self { cid, content }
+    }
+
+    /// Length of the block.
+    pub(super) fn len(&self) -> u64 {
+        match self.content {
+            Content::Bytes(data) => data.len() as u64,
+            Content::InPlace { len, .. } => len.into(),
+        }
+    }
+
+    /// Bytes that it takes in a pack.
+    pub(super) fn stored(&self) -> u64 {
+        match self.content {
+            Content::Bytes(data) => data.len() as u64,
+            Content::InPlace { origin, .. } => origin.record_len(self.cid).unwrap_or(0) as u64,
+        }
+    }
 }
 
 /// The writing end of one kind of packs.
@@ -82,22 +133,30 @@ impl Appender {
         });
     }
 
-    /// Whether the newest pack has the block, not known to be damaged.
-    pub(super) fn contains(&self, shared: &Shared, key: &Multihash) -> bool {
+    /// Whether the newest pack has the block, not known to be damaged. That its bytes are in another
+    /// file is not enough when they are to be here.
+    pub(super) fn contains(&self, shared: &Shared, new: &New<'_>) -> bool {
         let damage = &shared.catalog.damage;
+        let suffices = |place: &Place| {
+            !place.is_in_place()
+                || self.kind == PackKind::Cache
+                || matches!(new.content, Content::InPlace { .. })
+        };
         self.tail.as_ref().is_some_and(|tail| {
-            let found = tail.pack.find(key);
-            found.is_some_and(|(place, _)| !damage.contains(tail.pack.id, place.offset))
+            let found = tail.pack.find(new.cid.hash());
+            found.is_some_and(|(place, _)| {
+                suffices(&place) && !damage.contains(tail.pack.id, place.offset)
+            })
         })
     }
 
     /// Appends a block, which can be read at once.
-    pub(super) fn append(&mut self, shared: &Shared, block: &Block) -> Result<(), StoreError> {
+    pub(super) fn append(&mut self, shared: &Shared, new: &New<'_>) -> Result<(), StoreError> {
         let tail = match &mut self.tail {
             Some(tail) => tail,
             none => none.insert(Tail::begin(shared, self.kind, &mut self.next_number)?),
         };
-        tail.append(shared, block);
+        tail.append(shared, new);
         if tail.position() >= shared.options.pack_size_of(self.kind) {
             tail.seal(shared);
             self.tail = None;
@@ -179,23 +238,29 @@ impl Tail {
         self.base + self.buffer.as_ref().map_or(0, |b| b.len() as u64)
     }
 
-    fn append(&mut self, shared: &Shared, block: &Block) {
-        let data = block.data();
-        let header = section_header(block.cid(), data.len());
-        let place = Place {
-            offset: self.position() + header.len() as u64,
-            len: u32::try_from(data.len()).expect("`put` refuses blocks over 2 MiB"),
-            crc: crc32fast::hash(data),
+    fn append(&mut self, shared: &Shared, new: &New<'_>) {
+        let section = self.position();
+        let cid = *new.cid;
+        let (written_cid, data, record) = match new.content {
+            Content::Bytes(data) => (cid, data.clone(), 0),
+            Content::InPlace { origin, len } => {
+                let origin = origin.clone();
+                let record = Record { cid, len, origin }.encode(self.pack.salt, section);
+                let len = u16::try_from(record.len()).expect("at most MAX_RECORD");
+                (cid_of(RAW, &record), Bytes::from(record), len)
+            }
         };
-        self.pack.insert(*block.cid().hash(), place, data.clone());
-        self.entries.push(Entry {
-            cid: *block.cid(),
-            offset: place.offset,
-            len: place.len,
-            crc: place.crc,
-        });
+        let header = section_header(&written_cid, data.len());
+        let place = Place {
+            offset: section + header.len() as u64,
+            len: u32::try_from(new.len()).expect("`put` refuses blocks over 2 MiB"),
+            crc: crc32fast::hash(&data),
+            record,
+        };
+        self.pack.insert(*cid.hash(), place, data.clone());
+        self.entries.push(Entry { cid, place });
         self.write(shared, &header);
-        self.write(shared, data);
+        self.write(shared, &data);
         if self.entries.len() == MAX_ENTRIES || self.position() - self.start >= MAX_COMMIT_BYTES {
             self.footer(shared, false);
         }

@@ -5,6 +5,7 @@
 //! between the blocks (lengths, CIDs, footers) is needed by other tools and to make an index anew: where
 //! that is damaged, [`Store::renew_pack`] copies the blocks to a new pack.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -19,10 +20,12 @@ use serde::{Deserialize, Serialize};
 
 use super::buffer::{BUFFER_LEN, Buffer};
 use super::catalog::Located;
-use super::index::{self, PackIndex, Place};
+use super::in_place::{Record, SourceFile, Unread};
+use super::index::{self, PackIndex};
 use super::layout::{ALIGN, CAR_HEADER, Entry, Footer, PackId, parse_section};
 use super::open::OpenPack;
-use super::read::Access;
+use super::place::Place;
+use super::read::{self, Access};
 use super::recover::{self, Trust, recover};
 use super::{PackKind, Store, StoreError, collect, direct};
 use crate::block::{Block, Multihash, RAW};
@@ -71,6 +74,8 @@ pub struct CheckedPack {
     pub bytes: u64,
     /// Blocks whose bytes do not match, except those that were known and have another copy.
     pub damaged: Vec<Cid>,
+    /// Files that blocks were added from in place, and that changed since.
+    pub changed: BTreeSet<PathBuf>,
     /// What lies between the blocks is damaged.
     pub bad_framing: bool,
     /// The pace said to stop; the cursor says where.
@@ -150,11 +155,11 @@ impl Store {
         let mut copied = FixedBitSet::new();
         let mut whole = true;
         for (number, cid, located) in self.entries(&index)? {
-            if !pace.take(u64::from(located.place.len)) {
+            if !pace.take(u64::from(located.place.stored())) {
                 return Ok(false);
             }
-            match self.load(&cid, located, Access::Scan) {
-                Ok(block) => self.append(PackKind::Kept, &[&block]).result?,
+            match self.append_copy(&cid, located) {
+                Ok(()) => {}
                 Err(StoreError::Corrupt { .. }) => whole &= self.holds(PackKind::Kept, &cid)?,
                 Err(error) => return Err(error),
             }
@@ -204,6 +209,25 @@ impl Store {
         Ok(rebuilt)
     }
 
+    /// Kept blocks whose bytes are not here, but in the files that they were added from in place.
+    /// Blocking; not beside a collection.
+    pub fn in_place_blocks(&self) -> Result<u64, StoreError> {
+        let mut packs = self.packs();
+        packs.retain(|id| id.kind == PackKind::Kept);
+        let mut blocks = 0;
+        for id in packs {
+            let Some((places, _)) = self.places(id)? else {
+                continue;
+            };
+            let listed = places.in_order().map_err(|source| {
+                let path = id.index_path(self.inner.shared.catalog.dir());
+                StoreError::io("reading", &path, source)
+            })?;
+            blocks += listed.iter().filter(|place| place.is_in_place()).count() as u64;
+        }
+        Ok(blocks)
+    }
+
     fn packs(&self) -> Vec<PackId> {
         let catalog = &self.inner.shared.catalog;
         let open = catalog.open_packs().into_iter().map(|pack| pack.id);
@@ -230,6 +254,7 @@ impl Store {
             blocks: 0,
             bytes: 0,
             damaged: Vec::new(),
+            changed: BTreeSet::new(),
             bad_framing: false,
             stopped: false,
             id,
@@ -244,6 +269,8 @@ impl Store {
         checked.bad_framing = !recover::footers_are_whole(&path, id, end).map_err(failed)?;
         if depth == Depth::Quick {
             (checked.blocks, checked.bytes) = places.totals();
+            let bad = self.changed_since(id, &places, end)?;
+            self.name_damaged(&places, bad, &mut checked)?;
             return Ok(checked);
         }
         let mut walk = Walk {
@@ -252,18 +279,18 @@ impl Store {
             reader: Reader::open(&path).map_err(failed)?,
             commit: Vec::new(),
             bad_framing: false,
-            bad_blocks: Vec::new(),
+            bad: BadBlocks::default(),
         };
         for place in places.in_order().map_err(failed)? {
-            let block_end = place.offset + u64::from(place.len);
-            if block_end <= cursor.offset || block_end > end {
+            if place.end() <= cursor.offset || place.end() > end {
                 continue;
             }
             if !pace.take(u64::from(place.len)) {
                 checked.stopped = true;
                 break;
             }
-            walk.block(place, &places).map_err(failed)?;
+            walk.block(place, &places, &self.inner.shared.reader)
+                .map_err(failed)?;
             checked.blocks += 1;
             checked.bytes += u64::from(place.len);
             progress(u64::from(place.len));
@@ -273,7 +300,7 @@ impl Store {
             walk.sections_to(end).map_err(failed)?;
         }
         checked.bad_framing |= walk.bad_framing;
-        checked.damaged = self.name_damaged(id, &places, &walk.bad_blocks)?;
+        self.name_damaged(&places, walk.bad, &mut checked)?;
         Ok(checked)
     }
 
@@ -307,31 +334,77 @@ impl Store {
         }))
     }
 
-    /// Notes damaged blocks and names them.
-    fn name_damaged(
+    /// The blocks in other files that are not there any more. A file is read only where it does not seem to
+    /// be what it was.
+    fn changed_since(
         &self,
         id: PackId,
         places: &Places,
-        bad: &[Place],
-    ) -> Result<Vec<Cid>, StoreError> {
-        if bad.is_empty() {
-            return Ok(Vec::new());
+        end: u64,
+    ) -> Result<BadBlocks, StoreError> {
+        let failed = |source| {
+            let path = id.index_path(self.inner.shared.catalog.dir());
+            StoreError::io("reading", &path, source)
+        };
+        let mut in_place = places.in_order().map_err(failed)?;
+        in_place.retain(|place| place.is_in_place() && place.end() <= end);
+        let mut seen: Option<Arc<SourceFile>> = None;
+        let mut bad = BadBlocks::default();
+        let mut in_place = places.keys_of(&in_place).map_err(failed)?;
+        in_place.sort_unstable_by_key(|(_, place)| place.offset);
+        for (key, place) in in_place {
+            let cid = Cid::new_v1(RAW, key);
+            let record = match self.record(&cid, &located(id, place)) {
+                // The deep check is for this.
+                Err(StoreError::Corrupt { .. }) => continue,
+                record => record?,
+            };
+            let file = &record.origin.file;
+            if seen.as_ref() == Some(file) || file.seems_unchanged() {
+                seen = Some(Arc::clone(file));
+                continue;
+            }
+            match self.load(&cid, located(id, place), Access::Scan) {
+                Ok(_) => {}
+                Err(StoreError::Changed { path, .. }) => bad.put_changed(place, path),
+                Err(error) => return Err(error),
+            }
         }
+        Ok(bad)
+    }
+
+    /// Notes damaged blocks, and names them with the files that changed.
+    fn name_damaged(
+        &self,
+        places: &Places,
+        mut bad: BadBlocks,
+        checked: &mut CheckedPack,
+    ) -> Result<(), StoreError> {
+        if bad.places.is_empty() {
+            return Ok(());
+        }
+        let id = checked.id;
         let damage = &self.inner.shared.catalog.damage;
         let cids = self.cids(id)?;
-        let mut named = Vec::new();
         for (key, place) in places
-            .keys_of(bad)
+            .keys_of(&bad.places)
             .map_err(|source| StoreError::io("reading", &id.index_path(damage.dir()), source))?
         {
             let known = damage.contains(id, place.offset);
-            damage.note(id, place.offset);
-            let cid = cid_at(&cids, place.offset, key);
-            if !known || !self.has(&cid)? {
-                named.push(cid);
+            let changed = bad.changed.remove(&place.offset);
+            if changed.is_some() {
+                damage.note_gone(id, place.offset);
+            } else {
+                damage.note(id, place.offset);
             }
+            let cid = cid_at(&cids, place.offset, key);
+            let is_here = self.has(&cid)?;
+            if !known || !is_here {
+                checked.damaged.push(cid);
+            }
+            checked.changed.extend(changed.filter(|_| !is_here));
         }
-        Ok(named)
+        Ok(())
     }
 
     /// The entries of a sealed pack.
@@ -358,7 +431,7 @@ impl Store {
         let path = id.pack_path(self.inner.shared.catalog.dir());
         let found = recover(&path, id, Trust::All)?;
         let mut entries = found.map_or_else(Vec::new, |found| found.entries);
-        entries.sort_unstable_by_key(|entry| entry.offset);
+        entries.sort_unstable_by_key(|entry| entry.place.offset);
         Ok(entries)
     }
 }
@@ -366,7 +439,7 @@ impl Store {
 /// The CID of the block at `offset`; where its footer is damaged, that of a raw block: it is looked up by
 /// its multihash in any case.
 fn cid_at(entries: &[Entry], offset: u64, key: Multihash) -> Cid {
-    let found = entries.binary_search_by_key(&offset, |entry| entry.offset);
+    let found = entries.binary_search_by_key(&offset, |entry| entry.place.offset);
     let listed = found.ok().map(|at| entries[at].cid);
     listed
         .filter(|cid| *cid.hash() == key)
@@ -463,6 +536,22 @@ impl Places {
     }
 }
 
+/// Blocks that do not match.
+#[derive(Debug, Default)]
+struct BadBlocks {
+    /// In the order of the file.
+    places: Vec<Place>,
+    /// Of these, by their offset, those that are in other files, which changed.
+    changed: BTreeMap<u64, PathBuf>,
+}
+
+impl BadBlocks {
+    fn put_changed(&mut self, place: Place, path: PathBuf) {
+        self.places.push(place);
+        self.changed.insert(place.offset, path);
+    }
+}
+
 /// A walk over the bytes of a pack, from block to block.
 struct Walk {
     id: PackId,
@@ -472,34 +561,59 @@ struct Walk {
     /// Blocks since the last footer, to compare with the next.
     commit: Vec<(u64, Cid)>,
     bad_framing: bool,
-    /// In the order of the file.
-    bad_blocks: Vec<Place>,
+    bad: BadBlocks,
 }
 
 impl Walk {
     /// Walks over the sections before a block, then over the block.
-    fn block(&mut self, place: Place, places: &Places) -> io::Result<()> {
+    fn block(&mut self, place: Place, places: &Places, files: &read::Reader) -> io::Result<()> {
         let header = self.sections_before(place)?;
-        let len = place.len as usize;
+        let len = place.stored() as usize;
         let data = self.reader.bytes(place.offset, len)?;
         let crc_matches = data.len() == len && crc32fast::hash(data) == place.crc;
         if !crc_matches {
-            self.bad_blocks.push(place);
+            self.bad.places.push(place);
         } else if let Some(cid) = header {
             let data = Bytes::copy_from_slice(data);
-            if Block::new(cid, data).is_ok() {
-                self.commit.push((place.offset, cid));
+            if Block::new(cid, data.clone()).is_ok() {
+                let listed = if place.is_in_place() {
+                    self.in_place(place, &data, files)?
+                } else {
+                    Some(cid)
+                };
+                self.commit.extend(listed.map(|cid| (place.offset, cid)));
             } else if places.has_at(cid.hash(), place)? {
                 // Its bytes were wrong before their CRC was made.
-                self.bad_blocks.push(place);
+                self.bad.places.push(place);
             } else {
                 self.bad_framing = true;
             }
         } else {
             self.bad_framing = true;
         }
-        self.at = place.offset + u64::from(place.len);
+        self.at = place.end();
         Ok(())
+    }
+
+    /// Reads a block that is in another file: its CID, where the record of it can be read.
+    fn in_place(
+        &mut self,
+        place: Place,
+        record: &[u8],
+        files: &read::Reader,
+    ) -> io::Result<Option<Cid>> {
+        let Some(record) = Record::decode(record) else {
+            self.bad.places.push(place);
+            return Ok(None);
+        };
+        match record.read(&record.cid, files) {
+            Ok(_) => {}
+            Err(Unread::Changed(_)) => {
+                self.bad.put_changed(place, record.path().to_owned());
+            }
+            Err(Unread::Failed(error)) => return Err(error),
+        }
+        Ok(Some(record.cid))
     }
 
     /// Walks to the bytes of a block; the CID before them, where that can be read.
@@ -514,7 +628,7 @@ impl Walk {
             };
             let (start, end) = (self.at + data.start as u64, self.at + data.end as u64);
             if start == place.offset {
-                return Ok((data.len() == place.len as usize).then_some(cid));
+                return Ok((data.len() == place.stored() as usize).then_some(cid));
             }
             if end > place.offset || !self.section(cid, start, end)? {
                 return Ok(None);
@@ -564,7 +678,9 @@ impl Walk {
             let data = Bytes::copy_from_slice(data);
             self.bad_framing |= Block::new(cid, data).is_err();
             let listed = |(offset, cid): &(u64, Cid)| {
-                let found = footer.entries.binary_search_by_key(offset, |e| e.offset);
+                let found = footer
+                    .entries
+                    .binary_search_by_key(offset, |e| e.place.offset);
                 found.is_ok_and(|at| footer.entries[at].cid == *cid)
             };
             // The first footer after a restart lists blocks that were walked over before it.

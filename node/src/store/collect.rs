@@ -13,8 +13,9 @@ use std::sync::Arc;
 use cid::Cid;
 use fixedbitset::FixedBitSet;
 
+use super::append::{Content, New};
 use super::catalog::Located;
-use super::index::{PackIndex, Place};
+use super::index::PackIndex;
 use super::layout::{Entry, PackId};
 use super::read::Access;
 use super::recover::{Trust, recover};
@@ -289,27 +290,23 @@ impl Store {
             if !self.is_entry(index, entry, wanted)? {
                 continue;
             }
-            if !pace.take(u64::from(entry.len)) {
+            let stored = u64::from(entry.place.stored());
+            if !pace.take(stored) {
                 return Ok(Copied::Stopped);
             }
             let located = Located {
                 pack: index.id,
-                place: Place {
-                    offset: entry.offset,
-                    len: entry.len,
-                    crc: entry.crc,
-                },
+                place: entry.place,
                 entry: None,
                 data: None,
                 damaged: false,
             };
-            let block = match self.load(&entry.cid, located, Access::Scan) {
+            match self.append_copy(&entry.cid, located) {
                 Err(StoreError::Corrupt { .. }) => return Ok(Copied::Damaged),
-                loaded => loaded?,
-            };
-            self.append(PackKind::Kept, &[&block]).result?;
-            bytes += u64::from(entry.len);
-            uncommitted += u64::from(entry.len);
+                appended => appended?,
+            }
+            bytes += stored;
+            uncommitted += stored;
             if uncommitted >= COMMIT_BYTES {
                 self.commit()?;
                 uncommitted = 0;
@@ -317,6 +314,21 @@ impl Store {
         }
         self.commit()?;
         Ok(Copied::All(bytes))
+    }
+
+    /// Appends a located block to the newest kept pack. Of one in another file only what says where it
+    /// is: the file is not read.
+    pub(super) fn append_copy(&self, cid: &Cid, located: Located) -> Result<(), StoreError> {
+        if located.place.is_in_place() {
+            let record = self.record(cid, &located)?;
+            let content = Content::InPlace {
+                origin: &record.origin,
+                len: record.len,
+            };
+            return self.append(PackKind::Kept, &[New { cid, content }]).result;
+        }
+        let block = self.load(cid, located, Access::Scan)?;
+        self.append(PackKind::Kept, &[New::of(&block, None)]).result
     }
 
     /// Whether `entry`, from the pack's footers, is one of the `wanted` entries of its index.
@@ -334,7 +346,7 @@ impl Store {
             .map_err(|source| StoreError::io("reading", &path, source))?;
         // An older copy in the same pack is not in the index.
         Ok(found.is_some_and(|(number, place)| {
-            place.offset == entry.offset && wanted.contains(number as usize)
+            place.offset == entry.place.offset && wanted.contains(number as usize)
         }))
     }
 }

@@ -26,6 +26,9 @@ pub(super) struct Damage {
     disk: Arc<dyn Disk>,
     /// Pack, and offset of the block's bytes in it.
     places: RwLock<BTreeSet<(PackId, u64)>>,
+    /// Blocks in other files that were not there when they were last read. Not noted beside the pack:
+    /// a file may come back, as that of a disk that was away.
+    gone: RwLock<BTreeSet<(PackId, u64)>>,
 }
 
 impl Damage {
@@ -34,6 +37,7 @@ impl Damage {
             dir: dir.to_owned(),
             disk,
             places: RwLock::default(),
+            gone: RwLock::default(),
         }
     }
 
@@ -43,11 +47,23 @@ impl Damage {
 
     /// Whether any block of the packs of `kind` is damaged.
     pub(super) fn any(&self, kind: PackKind) -> bool {
-        self.places.read().iter().any(|(pack, _)| pack.kind == kind)
+        let is_of_kind = |(pack, _): &(PackId, u64)| pack.kind == kind;
+        self.places.read().iter().any(is_of_kind) || self.gone.read().iter().any(is_of_kind)
     }
 
     pub(super) fn contains(&self, pack: PackId, offset: u64) -> bool {
-        self.places.read().contains(&(pack, offset))
+        let place = (pack, offset);
+        self.places.read().contains(&place) || self.gone.read().contains(&place)
+    }
+
+    /// Notes that a block in another file is not there.
+    pub(super) fn note_gone(&self, pack: PackId, offset: u64) {
+        self.gone.write().insert((pack, offset));
+    }
+
+    /// Notes that it is.
+    pub(super) fn note_found(&self, pack: PackId, offset: u64) {
+        self.gone.write().remove(&(pack, offset));
     }
 
     /// Notes that the block at `offset` of `pack` does not match its checksum.

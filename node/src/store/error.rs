@@ -44,6 +44,17 @@ pub enum StoreError {
         /// Where, in bytes from the start of the file.
         offset: u64,
     },
+    /// A block was added in place, and its file is another one now, or gone.
+    #[error("{} changed since it was added in place: add it again", path.display())]
+    Changed {
+        /// The block.
+        cid: Cid,
+        /// The file.
+        path: PathBuf,
+        /// Why it cannot be read.
+        #[source]
+        source: Option<Arc<io::Error>>,
+    },
     /// An index file is damaged; a check makes it anew from its pack.
     #[error("the index {} is damaged", path.display())]
     CorruptIndex {
@@ -82,6 +93,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether a block is here, and its bytes are not: others may have them.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Corrupt { .. } | Self::Changed { .. })
+    }
+
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io {
             action,

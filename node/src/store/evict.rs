@@ -7,6 +7,7 @@
 
 use bytesize::ByteSize;
 
+use super::append::New;
 use super::collect::remove_files;
 use super::index::PackIndex;
 use super::layout::ALIGN;
@@ -218,10 +219,10 @@ impl Store {
                 continue;
             }
             let block = match self.load(&cid, located, Access::Scan) {
-                Err(StoreError::Corrupt { .. }) => continue,
+                Err(error) if error.is_damage() => continue,
                 loaded => loaded?,
             };
-            let appended = self.append(PackKind::Cache, &[&block]);
+            let appended = self.append(PackKind::Cache, &[New::of(&block, None)]);
             moved += appended.bytes;
             match appended.result {
                 // It is only a cache.
@@ -244,7 +245,8 @@ impl Store {
             if kept.is_some_and(|kept| kept.damaged)
                 && let Ok(block) = self.load(&cid, located, Access::Scan)
             {
-                self.append(PackKind::Kept, &[&block]).result?;
+                self.append(PackKind::Kept, &[New::of(&block, None)])
+                    .result?;
                 rescued = true;
             }
         }

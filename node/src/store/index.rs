@@ -15,29 +15,22 @@ use rustix::fs::Advice;
 use super::PackKind;
 use super::filter::PackFilter;
 use super::layout::{Entry, Fields, PackId, read_full};
+use super::place::Place;
 use crate::block::Multihash;
 use crate::disk::Disk;
 
 /// The index format known here.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const MAGIC: [u8; 8] = *b"dukaidx\n";
 const HEADER_LEN: usize = 128;
 /// Most bytes of entries in a page.
 const PAGE_LEN: usize = 4096;
 /// First key of a page, CRC32 of its entries.
 const FENCE_LEN: usize = 12;
-/// Offset, length and CRC32 of a block, length of its multihash.
-const FIXED_ENTRY_LEN: usize = 17;
+/// Place of a block, length of its multihash.
+const FIXED_ENTRY_LEN: usize = Place::LEN + 1;
 /// Longest multihash: code and length of up to 9 bytes each, 64 bytes of digest.
 const MAX_KEY_LEN: usize = 82;
-
-/// Where a block of a sealed pack lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) offset: u64,
-    pub(super) len: u32,
-    pub(super) crc: u32,
-}
 
 /// The part of an index file that is held in memory, but for the filter.
 #[derive(Debug)]
@@ -47,7 +40,7 @@ pub(super) struct PackIndex {
     pub(super) pack_len: u64,
     /// Blocks.
     pub(super) count: u64,
-    /// Bytes of all blocks.
+    /// Bytes that the blocks take in it.
     pub(super) bytes: u64,
     shape: Shape,
     pages: Box<[Fence]>,
@@ -169,12 +162,12 @@ impl PackIndex {
         (first.saturating_sub(1)..end).rev()
     }
 
-    /// Bytes of the blocks of these entries.
+    /// Bytes that the blocks of these entries take in the pack.
     pub(super) fn bytes_of(&self, file: &File, entries: &FixedBitSet) -> io::Result<u64> {
         let mut bytes = 0;
         self.for_each(file, &mut |entry, _, place| {
             if entries.contains(entry as usize) {
-                bytes += u64::from(place.len);
+                bytes += u64::from(place.stored());
             }
         })?;
         Ok(bytes)
@@ -266,12 +259,7 @@ pub(super) fn write(
 pub(super) fn places(entries: &[Entry]) -> Vec<(Multihash, Place)> {
     let mut newest = HashMap::with_capacity(entries.len());
     for entry in entries {
-        let place = Place {
-            offset: entry.offset,
-            len: entry.len,
-            crc: entry.crc,
-        };
-        newest.insert(*entry.cid.hash(), place);
+        newest.insert(*entry.cid.hash(), entry.place);
     }
     newest.into_iter().collect()
 }
@@ -284,7 +272,7 @@ fn encode(id: PackId, pack_len: u64, entries: &[(Multihash, Place)]) -> Vec<u8> 
     sorted.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
     let keys = sorted.iter().map(|(_, key, _)| key.len());
     let key_len = keys.max().unwrap_or(0);
-    let data_len: u64 = sorted.iter().map(|(_, _, p)| u64::from(p.len)).sum();
+    let data_len: u64 = sorted.iter().map(|(_, _, p)| u64::from(p.stored())).sum();
     let shape = Shape::new(sorted.len() as u64, key_len).expect("a pack has less than 2^32 blocks");
 
     let mut fences = Vec::with_capacity(shape.entries_at - HEADER_LEN);
@@ -292,9 +280,7 @@ fn encode(id: PackId, pack_len: u64, entries: &[(Multihash, Place)]) -> Vec<u8> 
     for page in sorted.chunks(shape.per_page) {
         let start = body.len();
         for (_, key, place) in page {
-            body.extend_from_slice(&place.offset.to_le_bytes());
-            body.extend_from_slice(&place.len.to_le_bytes());
-            body.extend_from_slice(&place.crc.to_le_bytes());
+            place.encode_to(&mut body);
             body.push(u8::try_from(key.len()).expect("a multihash has at most 82 bytes"));
             body.extend_from_slice(key);
             body.resize(body.len() + key_len - key.len(), 0);
@@ -378,11 +364,7 @@ pub(super) fn prefix(key: &Multihash) -> u64 {
 
 fn parse_entry(entry: &[u8]) -> Option<(&[u8], Place)> {
     let mut fields = Fields(entry);
-    let place = Place {
-        offset: fields.u64()?,
-        len: fields.u32()?,
-        crc: fields.u32()?,
-    };
+    let place = Place::decode(&mut fields)?;
     let key_len = usize::from(*fields.take(1)?.first()?);
     Some((fields.take(key_len)?, place))
 }
@@ -407,6 +389,7 @@ mod tests {
                     offset: u64::from(i) * 100,
                     len: i,
                     crc: !i,
+                    record: 0,
                 };
                 (key, place)
             })
@@ -467,6 +450,7 @@ mod tests {
                     offset: u64::from(i),
                     len: 1,
                     crc: 0,
+                    record: 0,
                 };
                 (Multihash::wrap(0x12, &digest).unwrap(), place)
             })
@@ -483,7 +467,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let written = encode(PACK, 1 << 20, &entries(3));
         let path = PACK.index_path(dir.path());
-        for format in [1u32, 3] {
+        for format in [FORMAT - 1, FORMAT + 1] {
             let mut other = written.clone();
             other[8..12].copy_from_slice(&format.to_le_bytes());
             let rest = other.len() - 3 * 51;

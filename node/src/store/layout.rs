@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use cid::Cid;
 
 use super::PackKind;
+use super::place::Place;
 use crate::block::{self, RAW};
 
 /// Packs are written in multiples of this, at multiples of this.
@@ -19,7 +20,7 @@ pub(super) const ALIGN: u64 = PAGE_LEN as u64;
 /// [`ALIGN`] as the length of a buffer.
 pub(super) const PAGE_LEN: usize = 4096;
 /// Newest pack format known here.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 /// `{"roots": [], "version": 1}` in DAG-CBOR, with its length before it.
 pub(super) const CAR_HEADER: [u8; 18] = *b"\x11\xa2\x65roots\x80\x67version\x01";
 /// A commit of more blocks gets a footer in between: keeps a footer under 1 MiB, which CAR readers
@@ -73,14 +74,11 @@ impl PackId {
     }
 }
 
-/// Where a block lies in its pack.
+/// A block, and where it lies in its pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) cid: Cid,
-    /// Of the block's bytes, from the start of the file.
-    pub(super) offset: u64,
-    pub(super) len: u32,
-    pub(super) crc: u32,
+    pub(super) place: Place,
 }
 
 /// The end of one commit.
@@ -119,9 +117,7 @@ impl Footer {
         body.extend_from_slice(&count.to_le_bytes());
         body.extend_from_slice(&[0; 4]);
         for entry in &self.entries {
-            body.extend_from_slice(&entry.offset.to_le_bytes());
-            body.extend_from_slice(&entry.len.to_le_bytes());
-            body.extend_from_slice(&entry.crc.to_le_bytes());
+            entry.place.encode_to(&mut body);
             let cid = entry.cid.to_bytes();
             body.push(u8::try_from(cid.len()).expect("a CID has less than 100 bytes"));
             body.extend_from_slice(&cid);
@@ -168,18 +164,11 @@ impl Footer {
         }
         let entries = (0..count)
             .map(|_| {
-                let offset = fields.u64()?;
-                let len = fields.u32()?;
-                let crc = fields.u32()?;
+                let place = Place::decode(&mut fields)?;
                 let cid_len = usize::from(*fields.take(1)?.first()?);
                 let cid = Cid::try_from(fields.take(cid_len)?).ok()?;
-                let end = offset.checked_add(u64::from(len))?;
-                (offset >= start && end <= section).then_some(Entry {
-                    cid,
-                    offset,
-                    len,
-                    crc,
-                })
+                let is_inside = place.offset >= start && place.end() <= section;
+                is_inside.then_some(Entry { cid, place })
             })
             .collect::<Option<_>>()?;
         Some(Self {
@@ -417,9 +406,12 @@ mod tests {
                 entries: (0..count)
                     .map(|i| Entry {
                         cid: block::cid_of(RAW, &i.to_le_bytes()),
-                        offset: section / 2,
-                        len: 0,
-                        crc: 17,
+                        place: Place {
+                            offset: section / 2,
+                            len: 0,
+                            crc: 17,
+                            record: 0,
+                        },
                     })
                     .collect(),
             };

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::direct::open_buffered;
-use super::index::Place;
 use super::layout::{Entry, PackId};
+use super::place::Place;
 use crate::block::Multihash;
 use crate::disk::Disk;
 
@@ -52,7 +52,7 @@ impl OpenPack {
     ) -> Self {
         let mut blocks = Blocks::default();
         for (key, place) in super::index::places(entries) {
-            blocks.bytes += u64::from(place.len);
+            blocks.bytes += u64::from(place.stored());
             blocks.places.insert(key, place);
         }
         Self {
@@ -77,16 +77,15 @@ impl OpenPack {
         Ok(file)
     }
 
-    /// Makes a block visible; its bytes are served from memory until [`OpenPack::written`].
+    /// Makes a block visible; what is stored of it is served from memory until [`OpenPack::written`].
     pub(super) fn insert(&self, key: Multihash, place: Place, data: Bytes) {
         let mut blocks = self.blocks.write();
-        blocks.bytes += u64::from(place.len);
-        if let Some(damaged) = blocks.places.insert(key, place) {
-            blocks.bytes -= u64::from(damaged.len);
+        blocks.bytes += u64::from(place.stored());
+        if let Some(replaced) = blocks.places.insert(key, place) {
+            blocks.bytes -= u64::from(replaced.stored());
         }
         blocks.pending.insert(key, data);
-        let end = place.offset + u64::from(place.len);
-        blocks.order.push_back((end, key));
+        blocks.order.push_back((place.end(), key));
     }
 
     /// Everything before `end` can be read back from the file.
@@ -96,7 +95,14 @@ impl OpenPack {
             .order
             .pop_front_if(|(block_end, _)| *block_end <= end)
         {
-            blocks.pending.remove(&key);
+            // A newer copy may have come after it.
+            if blocks
+                .places
+                .get(&key)
+                .is_none_or(|place| place.end() <= end)
+            {
+                blocks.pending.remove(&key);
+            }
         }
     }
 
@@ -113,7 +119,7 @@ impl OpenPack {
         blocks.places.iter().map(|(k, p)| (*k, *p)).collect()
     }
 
-    /// Number of blocks and their bytes.
+    /// Number of blocks and the bytes that they take.
     pub(super) fn totals(&self) -> (u64, u64) {
         let blocks = self.blocks.read();
         (blocks.places.len() as u64, blocks.bytes)

@@ -3,15 +3,19 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use bytes::Bytes;
+use cid::Cid;
 
 use super::StoreError;
+use super::in_place::Record;
 use super::layout::{
     ALIGN, CAR_HEADER, Entry, Footer, Header, PAGE_LEN, PackId, back_pointer, parse_section,
     read_first_page, read_full,
 };
+use super::place::Place;
 use crate::block::Block;
 
 /// What was found in a pack file.
@@ -67,6 +71,10 @@ fn recover_known(file: &File, first: &Footer, len: u64, trust: Trust) -> io::Res
         Trust::Synced => chain.last().map_or(0, |(footer, _)| footer.durable_to),
         Trust::All => u64::MAX,
     };
+    let of_pack = OfPack {
+        id: first.pack,
+        salt: Some(first.salt),
+    };
     let mut found = Found {
         salt: first.salt,
         entries: Vec::new(),
@@ -81,13 +89,8 @@ fn recover_known(file: &File, first: &Footer, len: u64, trust: Trust) -> io::Res
     for (footer, end) in chain {
         if footer.start != found.end {
             // The footers in between are damaged: their blocks are found by their hashes.
-            scan(
-                file,
-                footer.pack,
-                found.end,
-                footer.start,
-                &mut found.entries,
-            )?;
+            let between = found.end..footer.start;
+            scan(file, &of_pack, between, &mut found.entries)?;
         }
         if end > durable_to && !footer.entries.is_empty() {
             // Whether its sync was acknowledged is not known: a block that does not match may have
@@ -101,14 +104,14 @@ fn recover_known(file: &File, first: &Footer, len: u64, trust: Trust) -> io::Res
         found.sealed = footer.sealed;
     }
     let listed = found.entries.len();
-    scan(file, first.pack, found.end, len, &mut found.entries)?;
+    scan(file, &of_pack, found.end..len, &mut found.entries)?;
     if trust == Trust::All {
         found.end = found.end.max(len);
     } else if let Some(last) = found.entries.get(listed..).and_then(<[Entry]>::last) {
         // They may have been acknowledged by a footer that is damaged now. The next commit could not
         // start at a page without writing one of theirs again, so the pack ends here.
         found.unlisted = found.entries.len() - listed;
-        found.end = last.offset + u64::from(last.len);
+        found.end = last.place.end();
         found.sealed = true;
     }
     found.torn = len - found.end.min(len);
@@ -185,10 +188,10 @@ fn belongs(footer: &Footer, first: &Footer) -> bool {
 
 fn check(file: &File, entries: &[Entry], damaged: &mut Vec<u64>) -> io::Result<()> {
     let mut buffer = Vec::new();
-    for entry in entries {
-        buffer.resize(entry.len as usize, 0);
-        if !read_full(file, &mut buffer, entry.offset)? || crc32fast::hash(&buffer) != entry.crc {
-            damaged.push(entry.offset);
+    for Entry { place, .. } in entries {
+        buffer.resize(place.stored() as usize, 0);
+        if !read_full(file, &mut buffer, place.offset)? || crc32fast::hash(&buffer) != place.crc {
+            damaged.push(place.offset);
         }
     }
     Ok(())
@@ -208,7 +211,9 @@ fn salvage(file: &File, id: PackId, len: u64) -> io::Result<Option<Found>> {
         sealed: true,
         torn: 0,
     };
-    scan(file, id, CAR_HEADER.len() as u64, len, &mut found.entries)?;
+    let of_pack = OfPack { id, salt: None };
+    let all = CAR_HEADER.len() as u64..len;
+    scan(file, &of_pack, all, &mut found.entries)?;
     Ok((!found.entries.is_empty()).then_some(found))
 }
 
@@ -220,14 +225,24 @@ enum Section {
     Damaged,
 }
 
-/// Reads the sections from `from` to `to`, keeping the blocks whose hash is right. Where no section
+/// How footers and records are told from blocks.
+struct OfPack {
+    id: PackId,
+    /// Not known where the first page is damaged.
+    salt: Option<[u8; 16]>,
+}
+
+/// Reads the sections in `range`, keeping the blocks whose hash is right. Where no section
 /// can be read it goes on at the next page: a commit may start there.
-fn scan(file: &File, id: PackId, from: u64, to: u64, entries: &mut Vec<Entry>) -> io::Result<()> {
-    let mut at = from;
+fn scan(file: &File, pack: &OfPack, range: Range<u64>, entries: &mut Vec<Entry>) -> io::Result<()> {
+    let Range {
+        start: mut at,
+        end: to,
+    } = range;
     // Behind a whole section the length of a damaged one is believed; anywhere else it may be noise.
     let mut in_step = true;
     while at < to {
-        match read_section(file, id, at, to)? {
+        match read_section(file, pack, at, to)? {
             Some((section, end)) if in_step || !matches!(section, Section::Damaged) => {
                 if let Section::Block(entry) = section {
                     entries.push(entry);
@@ -245,7 +260,12 @@ fn scan(file: &File, id: PackId, from: u64, to: u64, entries: &mut Vec<Entry>) -
 }
 
 /// The section that starts at `at`, and its end; `None` where there is none that ends by `to`.
-fn read_section(file: &File, id: PackId, at: u64, to: u64) -> io::Result<Option<(Section, u64)>> {
+fn read_section(
+    file: &File,
+    pack: &OfPack,
+    at: u64,
+    to: u64,
+) -> io::Result<Option<(Section, u64)>> {
     const MOST_HEADER: u64 = 128;
     let mut head = vec![0; usize::try_from(MOST_HEADER.min(to - at)).unwrap_or(0)];
     if !read_full(file, &mut head, at)? {
@@ -263,19 +283,30 @@ fn read_section(file: &File, id: PackId, at: u64, to: u64) -> io::Result<Option<
     if !read_full(file, &mut bytes, offset)? {
         return Ok(None);
     }
-    let crc = crc32fast::hash(&bytes);
-    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    let section = if Footer::is_footer(id, at, &bytes) {
-        Section::Footer
-    } else if Block::new(cid, Bytes::from(bytes)).is_ok() {
-        Section::Block(Entry {
-            cid,
+    Ok(Some((of_bytes(pack, at, cid, offset, bytes.into()), end)))
+}
+
+/// What the block of the section at `at` is, whose bytes start at `offset`.
+fn of_bytes(pack: &OfPack, at: u64, cid: Cid, offset: u64, bytes: Bytes) -> Section {
+    if Footer::is_footer(pack.id, at, &bytes) {
+        return Section::Footer;
+    }
+    let Ok(block) = Block::new(cid, bytes) else {
+        return Section::Damaged;
+    };
+    let stored = u32::try_from(block.data().len()).unwrap_or(u32::MAX);
+    let record = Record::of_section(pack.salt, at, block.data());
+    let (cid, len, record) = match record {
+        Some(record) => (record.cid, record.len, u16::try_from(stored).unwrap_or(0)),
+        None => (cid, stored, 0),
+    };
+    Section::Block(Entry {
+        cid,
+        place: Place {
             offset,
             len,
-            crc,
-        })
-    } else {
-        Section::Damaged
-    };
-    Ok(Some((section, end)))
+            crc: crc32fast::hash(block.data()),
+            record,
+        },
+    })
 }

@@ -4,6 +4,7 @@
 
 mod backup;
 mod gc;
+mod in_place;
 mod pins;
 mod rebuild;
 mod schemas;

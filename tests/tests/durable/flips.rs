@@ -87,7 +87,7 @@ fn flipped_bits_are_found_and_no_wrong_byte_is_given() {
 fn a_flipped_version_is_damage_and_not_a_newer_duka() {
     let all = blocks(0..30, 4_500);
     let (pack, index) = ("packs/kept-00000001.car", "packs/kept-00000001.idx");
-    for (file, at, version) in [(pack, 64, 1), (index, 8, 2)] {
+    for (file, at, version) in [(pack, 64, 2), (index, 8, 3)] {
         let dir = tempfile::tempdir_in(memory()).unwrap();
         let (store, _) = open(dir.path()).unwrap();
         store.put(PackKind::Kept, &all).unwrap();

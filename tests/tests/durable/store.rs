@@ -4,19 +4,22 @@
 use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use cid::Cid;
 use duka_node::block::{Block, RAW};
 use duka_node::disk::Disk;
 use duka_node::pace::Pace;
-use duka_node::store::{CheckCursor, Depth, PackKind, Store, StoreError, StoreOptions};
+use duka_node::store::{
+    CheckCursor, Depth, Origin, PackKind, SourceFile, Store, StoreError, StoreOptions,
+};
 use duka_tests::disk::faulty::Fault;
 use duka_tests::disk::point::SyncKind;
 use duka_tests::disk::{Hook, Hooked, NoSync};
 use parking_lot::Mutex;
+use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -77,6 +80,8 @@ fn a_power_cut_while_packs_are_evicted_or_written_anew_loses_no_acknowledged_blo
 struct Blocks {
     promised: Mutex<Promised>,
     idle: AtomicBool,
+    /// What was added in place.
+    source: OnceLock<NamedTempFile>,
 }
 
 #[derive(Default)]
@@ -113,12 +118,20 @@ impl Workload for Blocks {
         writer.publish(PackKind::Cache, &blocks(100..104, 2_000));
         writer.store = None;
         writer.publish(PackKind::Kept, &blocks(200..204, 7_000));
+        writer.publish_in_place(&blocks(250..253, 7_000));
 
         // Killed between the write of a commit and its sync; the next run finds the blocks.
         events.fail_next(SyncKind::Commit);
         writer.publish(PackKind::Kept, &blocks(300..302, 3_000));
 
-        writer.collect(&[blocks(0..2, 3_000), blocks(12..18, 4_500)].concat());
+        writer.collect(
+            &[
+                blocks(0..2, 3_000),
+                blocks(12..18, 4_500),
+                blocks(250..251, 7_000),
+            ]
+            .concat(),
+        );
         writer.attempt(&|store| store.seal());
         self.idle(events);
         writer.publish(PackKind::Kept, &blocks(400..402, 500));
@@ -211,9 +224,36 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn publish(&mut self, kind: PackKind, new: &[Block]) {
+        self.publish_with(new, &|store| store.put(kind, new));
+    }
+
+    /// Publishes the parts of a file that stay there.
+    fn publish_in_place(&mut self, new: &[Block]) {
+        let file = self
+            .blocks
+            .source
+            .get_or_init(|| NamedTempFile::new().unwrap());
+        let parts: Vec<_> = new.iter().map(|block| block.data().clone()).collect();
+        std::fs::write(file.path(), parts.concat()).unwrap();
+        let stat = file.path().metadata().unwrap();
+        let file = Arc::new(SourceFile::new(file.path(), &stat).unwrap());
+        let mut offset = 0;
+        let located = new.iter().map(|block| {
+            let origin = Origin {
+                file: Arc::clone(&file),
+                offset,
+            };
+            offset += block.data().len() as u64;
+            (block.clone(), Some(origin))
+        });
+        let located: Vec<_> = located.collect();
+        self.publish_with(new, &|store| store.put_from(PackKind::Kept, &located));
+    }
+
+    fn publish_with(&mut self, new: &[Block], put: &dyn Fn(&Store) -> Result<u64, StoreError>) {
         self.blocks.promised.lock().tried.extend_from_slice(new);
         self.attempt(&|store| {
-            store.put(kind, new)?;
+            put(store)?;
             store.commit()
         });
         self.blocks

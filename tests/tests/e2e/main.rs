@@ -7,6 +7,7 @@ mod bad_input;
 mod connectivity;
 mod gateway;
 mod get;
+mod in_place;
 mod kept;
 mod killed;
 mod memory;

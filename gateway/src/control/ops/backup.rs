@@ -8,7 +8,7 @@ use duka_node::node::Node;
 use duka_node::restore::{self, RestoreOptions};
 use tokio_util::sync::CancellationToken;
 
-use crate::control::event::{Outcome, Progress};
+use crate::control::event::{Event, Outcome, Progress};
 use crate::control::failure::Failure;
 use crate::control::sink::EventSink;
 
@@ -26,6 +26,13 @@ pub(super) async fn backup(
         settings,
     };
     let report = backup::run(node, options, progress(sink)).await?;
+    if report.in_place_blocks > 0 {
+        let message = format!(
+            "{} blocks are not in the backup, for their files were added in place: back these files up, too",
+            report.in_place_blocks
+        );
+        sink.send(Event::Warning { message }).await;
+    }
     Ok(Outcome::Backup {
         dir: dir.display().to_string(),
         name: report.shop,

@@ -61,6 +61,13 @@ pub(super) async fn tell_problems(report: &Report, sink: &EventSink) {
         );
         sink.send(Event::Warning { message }).await;
     }
+    for file in &report.changed_files {
+        let message = format!(
+            "{} changed since it was added in place: add it again",
+            file.display()
+        );
+        sink.send(Event::Warning { message }).await;
+    }
     for cid in &report.damaged {
         sink.item(Item::Problem {
             problem: "damaged".to_owned(),

@@ -36,6 +36,7 @@ pub(super) fn options(import: &Import) -> Result<ImportOptions, Failure> {
         hidden: import.hidden,
         preserve_mode: import.preserve_mode,
         preserve_mtime: import.preserve_mtime,
+        in_place: import.in_place,
     })
 }
 

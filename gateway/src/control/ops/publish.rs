@@ -30,6 +30,7 @@ pub(super) async fn publish(
         dry_run: args.dry_run,
         preserve_mode: import.preserve_mode,
         preserve_mtime: import.preserve_mtime,
+        in_place: import.in_place,
         profile: import.profile,
         ..PublishOptions::new(args.product)
     };

@@ -2,6 +2,7 @@
 
 use super::{ImportError, Sink};
 use crate::block::Block;
+use crate::store::Origin;
 
 /// Blocks per batch: 4 KiB files reach this before the batch is full of bytes.
 const MAX_BLOCKS: usize = 1024;
@@ -11,7 +12,8 @@ const MAX_BLOCKS: usize = 1024;
 pub(super) struct Batch<'a> {
     sink: &'a Sink,
     limit: usize,
-    waiting: Vec<Block>,
+    /// With where they are, when they are to stay there.
+    waiting: Vec<(Block, Option<Origin>)>,
     waiting_bytes: usize,
     /// Blocks taken in.
     pub(super) blocks: u64,
@@ -32,12 +34,21 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) fn add(&mut self, block: Block) -> Result<(), ImportError> {
+        self.add_from(block, None)
+    }
+
+    /// Adds a block that stays where it is, if it has an origin.
+    pub(super) fn add_from(
+        &mut self,
+        block: Block,
+        origin: Option<Origin>,
+    ) -> Result<(), ImportError> {
         self.blocks += 1;
         if matches!(self.sink, Sink::Discard) {
             return Ok(());
         }
         self.waiting_bytes += block.data().len();
-        self.waiting.push(block);
+        self.waiting.push((block, origin));
         if self.waiting_bytes >= self.limit || self.waiting.len() >= MAX_BLOCKS {
             self.flush()?;
         }
@@ -53,9 +64,9 @@ impl<'a> Batch<'a> {
     pub(super) fn flush(&mut self) -> Result<(), ImportError> {
         match self.sink {
             _ if self.waiting.is_empty() => {}
-            Sink::Store(store, kind) => self.new_bytes += store.put(*kind, &self.waiting)?,
+            Sink::Store(store, kind) => self.new_bytes += store.put_from(*kind, &self.waiting)?,
             Sink::Compare(store, kind) => {
-                for block in &self.waiting {
+                for (block, _) in &self.waiting {
                     if !store.holds(*kind, block.cid())? {
                         self.new_bytes += block.data().len() as u64;
                     }

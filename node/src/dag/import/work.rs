@@ -22,9 +22,13 @@ use super::plan::{Plan, kept, read_error, special};
 use super::{ImportError, ImportOptions, OnProgress, Profile};
 use crate::block::{Block, RAW};
 use crate::dag::unixfs::{self, Metadata};
+use crate::store::{Origin, SourceFile};
 
 /// Files that a worker takes at once: enough that the queue's lock does not matter.
 const FILES_AT_ONCE: usize = 16;
+/// Shorter files are copied even when they are added in place: each read of one that is not costs opening
+/// it, and a record of it a good part of its length.
+const IN_PLACE_FROM: u64 = 64 << 10;
 /// From this length in bytes a chunk is read into a shared buffer.
 const BUFFER_FROM: u64 = 128 << 10;
 
@@ -61,6 +65,8 @@ struct Large {
     path: PathBuf,
     file: File,
     stat: Stat,
+    /// Where its bytes stay, if they do.
+    source: Option<Arc<SourceFile>>,
     chunks: u64,
     layout: Mutex<Layout>,
 }
@@ -154,6 +160,7 @@ impl<'a> Work<'a> {
                 path,
             });
         }
+        let source = self.source(&path, &stat)?;
         let chunk_len = self.options.profile.chunk_len() as u64;
         if stat.len() > chunk_len {
             let large = Arc::new(Large {
@@ -162,6 +169,7 @@ impl<'a> Work<'a> {
                 file,
                 chunks: stat.len().div_ceil(chunk_len),
                 stat,
+                source,
                 layout: Mutex::new(Layout::new(self.options.profile)),
             });
             self.queue.lock().large.push_back((large, 0));
@@ -169,10 +177,11 @@ impl<'a> Work<'a> {
             return Ok(None);
         }
         let data = self.read(&file, &path, 0, stat.len())?;
-        check_unchanged(&file, &path, &stat)?;
+        finish(&file, &path, &stat, source.as_deref())?;
         let block = leaf_block(data, kept(&stat, self.options), self.options);
         let root = Part::leaf(&block, stat.len());
-        batch.add(block)?;
+        let origin = source.map(|file| Origin { file, offset: 0 });
+        batch.add_from(block, origin)?;
         Ok(Some(Done {
             index,
             root,
@@ -192,13 +201,19 @@ impl<'a> Work<'a> {
         let data = self.read(&large.file, &large.path, offset, len)?;
         let block = leaf_block(data, Metadata::default(), self.options);
         let part = Part::leaf(&block, len);
-        batch.add(block)?;
+        let file = large.source.clone();
+        batch.add_from(block, file.map(|file| Origin { file, offset }))?;
 
         let mut nodes = Vec::new();
         let mut layout = large.layout.lock();
         layout.insert(number, part, &mut nodes);
         let root = if layout.chunks() == large.chunks {
-            check_unchanged(&large.file, &large.path, &large.stat)?;
+            finish(
+                &large.file,
+                &large.path,
+                &large.stat,
+                large.source.as_deref(),
+            )?;
             let whole = std::mem::replace(&mut *layout, Layout::new(self.options.profile));
             whole.finish(kept(&large.stat, self.options), &mut nodes)
         } else {
@@ -213,6 +228,15 @@ impl<'a> Work<'a> {
             root,
             executable: is_executable(&large.stat),
         }))
+    }
+
+    /// The file, when its bytes are to stay where they are.
+    fn source(&self, path: &Path, stat: &Stat) -> Result<Option<Arc<SourceFile>>, ImportError> {
+        if !self.options.in_place || stat.len() < IN_PLACE_FROM {
+            return Ok(None);
+        }
+        let source = SourceFile::new(path, stat).map_err(|error| read_error(path, error))?;
+        Ok(Some(Arc::new(source)))
     }
 
     /// Reads exactly `len` bytes (at most one chunk) at `offset`.
@@ -274,6 +298,20 @@ fn read_full_at(file: &File, mut space: &mut [u8], mut offset: u64) -> io::Resul
         }
     }
     Ok(wanted - space.len())
+}
+
+/// All of a file was read: it must be what it was. What stays where it is must survive a power cut as
+/// well as the pack that says so.
+fn finish(
+    file: &File,
+    path: &Path,
+    stat: &Stat,
+    source: Option<&SourceFile>,
+) -> Result<(), ImportError> {
+    if source.is_some() {
+        file.sync_all().map_err(|error| read_error(path, error))?;
+    }
+    check_unchanged(file, path, stat)
 }
 
 fn check_unchanged(file: &File, path: &Path, before: &Stat) -> Result<(), ImportError> {

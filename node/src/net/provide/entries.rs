@@ -44,8 +44,9 @@ impl Entries {
             }
             let block = match self.store.read(&cid).await {
                 Ok(Some(block)) => block,
+                Ok(None) => continue,
                 // Nobody can be given a damaged one either.
-                Ok(None) | Err(StoreError::Corrupt { .. }) => continue,
+                Err(error) if error.is_damage() => continue,
                 Err(error) => return Err(error.into()),
             };
             match unixfs::decode(&block) {

@@ -1,6 +1,7 @@
 //! Response bodies: nothing, bytes at hand, or a stream that is pulled as the client takes it.
 
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -27,6 +28,9 @@ pub(crate) enum BodyError {
     /// The content is longer than announced.
     #[error("the content is longer than its announced length")]
     Long,
+    /// A name fits into no header of a TAR.
+    #[error("an entry of the TAR cannot be written")]
+    Tar(#[source] io::Error),
     /// A page could not be rendered.
     #[error("rendering the page failed")]
     Render(#[source] askama::Error),

@@ -38,8 +38,6 @@ pub(crate) enum GatewayError {
     NoRecordHere,
     #[error("{cid} cannot be shown as {wanted}")]
     Format { cid: Cid, wanted: &'static str },
-    #[error("this gateway does not make {wanted} yet")]
-    Unsupported { wanted: &'static str },
     #[error("{remainder:?} under {cid} is a value, not a link")]
     NotALink { cid: Cid, remainder: String },
     #[error("the name points to {value:?}, which is not a content path")]
@@ -97,7 +95,7 @@ impl GatewayError {
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::IndexNotFile { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unsupported { .. } | Self::NotALink { .. } => StatusCode::NOT_IMPLEMENTED,
+            Self::NotALink { .. } => StatusCode::NOT_IMPLEMENTED,
             Self::Name(NameError::Silent { silence, .. }) => match silence {
                 Silence::TimedOut => StatusCode::GATEWAY_TIMEOUT,
                 Silence::Failed => StatusCode::BAD_GATEWAY,
@@ -121,14 +119,14 @@ impl GatewayError {
                 "Use the key form of the name, which begins with k51 or 12D3."
             }
             Self::UnknownFormat { .. } => {
-                "Ask for raw, car, ipns-record, dag-json, dag-cbor, json or cbor with ?format=."
+                "Ask for raw, car, tar, ipns-record, dag-json, dag-cbor, json or cbor with ?format=."
             }
             Self::BadParameter { .. } => {
                 "See the trustless gateway specification for the parameters of a CAR."
             }
             Self::ServiceWorker => "Register the service worker from a path below the root.",
             Self::NoRecordHere => "Ask for /ipns/<name>?format=ipns-record.",
-            Self::Format { .. } | Self::Unsupported { .. } => {
+            Self::Format { .. } => {
                 "Fetch the block itself with ?format=raw, or the DAG with ?format=car, and convert it yourself."
             }
             Self::NotALink { .. } => "Ask for the document that holds the value.",

@@ -8,6 +8,7 @@ mod content;
 mod formats;
 mod limits;
 mod memory;
+mod tar;
 
 use std::net::SocketAddr;
 use std::time::Duration;

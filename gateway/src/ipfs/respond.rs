@@ -8,6 +8,7 @@ mod file;
 mod listing;
 mod raw;
 mod record;
+mod tar;
 
 use duka_node::block::{CBOR, DAG_CBOR, DAG_JSON, DAG_PB, JSON, RAW};
 use duka_node::dag::read;
@@ -33,9 +34,7 @@ pub(super) async fn respond<B: Backend>(
         Format::Raw => raw::respond(request, &resolved, &source).await,
         Format::Car => car::respond(gateway, request, &resolved, source).await,
         Format::IpnsRecord => record::respond(request, &resolved),
-        Format::Tar => Err(GatewayError::Unsupported {
-            wanted: "TAR files",
-        }),
+        Format::Tar => tar::respond(gateway, request, &resolved, source).await,
         format => match resolved.cid.codec() {
             DAG_PB | RAW => match format {
                 Format::DagJson | Format::DagCbor => Err(GatewayError::Format {

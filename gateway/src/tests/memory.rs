@@ -70,8 +70,8 @@ impl MemoryBackend {
     }
 
     /// Adds a block made by a test and returns its CID.
-    pub(super) fn add(&mut self, codec: u64, data: &'static [u8]) -> Cid {
-        let block = Block::of(codec, Bytes::from_static(data));
+    pub(super) fn add(&mut self, codec: u64, data: impl Into<Vec<u8>>) -> Cid {
+        let block = Block::of(codec, Bytes::from(data.into()));
         let cid = *block.cid();
         Arc::make_mut(&mut self.local.blocks).insert(*cid.hash(), block.into_data());
         cid

@@ -16,6 +16,9 @@ use crate::sections::Config;
 /// The shipped defaults: every key, with its meaning.
 const DEFAULT: &str = include_str!("default.toml");
 
+/// Keys whose values are tables with names that the user chooses.
+const TABLES: [&str; 2] = ["gateway.dnslink", "gateway.hosts"];
+
 /// Variables of that prefix that are no settings: they choose the directory and the file.
 const RESERVED: [&str; 2] = ["DUKA_DATA_DIR", "DUKA_CONFIG"];
 
@@ -194,15 +197,19 @@ impl Loaded {
             key: key.to_owned(),
             nearest: nearest(key, &self.keys()),
         };
+        if !self.keys().iter().any(|known| known == key) {
+            return Err(unknown());
+        }
         let default = self.layers.first().and_then(|layer| layer.get(key));
-        let default = default.filter(|value| !value.is_table());
         let default = default.ok_or_else(unknown)?;
-        let (value, origin) = self
+        let effective = self.effective();
+        let value = get(&effective, key.split('.')).ok_or_else(unknown)?;
+        let last = self
             .layers
             .iter()
             .rev()
-            .find_map(|layer| Some((layer.get(key)?, &layer.origin)))
-            .ok_or_else(unknown)?;
+            .find(|layer| layer.get(key).is_some());
+        let origin = &last.ok_or_else(unknown)?.origin;
         Ok(Explained {
             key: key.to_owned(),
             meaning: origin::meaning(DEFAULT, key),
@@ -227,10 +234,13 @@ impl Layer {
     }
 
     fn get(&self, key: &str) -> Option<&Value> {
-        let mut parts = key.split('.');
-        let first = self.table.get(parts.next()?)?;
-        parts.try_fold(first, |value, part| value.get(part))
+        get(&self.table, key.split('.'))
     }
+}
+
+fn get<'t, 'p>(table: &'t Table, mut parts: impl Iterator<Item = &'p str>) -> Option<&'t Value> {
+    let first = table.get(parts.next()?)?;
+    parts.try_fold(first, |value, part| value.get(part))
 }
 
 impl Provider for Layer {
@@ -335,6 +345,13 @@ fn typed(text: &str, kind: &Value) -> Result<Value, String> {
             .map(Value::from)
             .collect::<Vec<_>>()
             .into()),
+        Value::Table(_) => {
+            let line: Result<Table, _> = format!("value = {text}").parse();
+            line.ok()
+                .and_then(|mut line| line.remove("value"))
+                .filter(Value::is_table)
+                .ok_or_else(|| wrong("a table such as { \"name\" = \"value\" }"))
+        }
         _ => Ok(Value::from(text)),
     }
 }
@@ -353,18 +370,22 @@ fn nested(key: &str, value: Value) -> Table {
     Table::from_iter([(head.to_owned(), value)])
 }
 
-/// The keys of all values that are no tables, parts joined by dots.
+/// The keys of all values, parts joined by dots. The names in [`TABLES`] are no keys.
 fn keys(table: &Table) -> Vec<String> {
-    table
-        .iter()
-        .flat_map(|(name, value)| match value {
-            Value::Table(inner) => keys(inner)
-                .into_iter()
-                .map(|key| format!("{name}.{key}"))
-                .collect(),
-            _ => vec![name.clone()],
-        })
-        .collect()
+    keys_below("", table)
+}
+
+fn keys_below(prefix: &str, table: &Table) -> Vec<String> {
+    let key = |(name, value): (&String, &Value)| {
+        let key = format!("{prefix}{name}");
+        match value {
+            Value::Table(inner) if !TABLES.contains(&key.as_str()) => {
+                keys_below(&format!("{key}."), inner)
+            }
+            _ => vec![key],
+        }
+    };
+    table.iter().flat_map(key).collect()
 }
 
 fn overlay(base: &mut Table, over: &Table) {
@@ -414,8 +435,12 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 fn value_error(error: &figment::Error, layers: &[Layer]) -> ConfigError {
+    // An item of a list is no key.
+    let is_key = |part: &&str| part.parse::<usize>().is_err();
+    let path = || error.path.iter().map(String::as_str).take_while(is_key);
+    let sets = |layer: &&Layer| get(&layer.table, path()).is_some();
+    let origin = layers.iter().rev().find(sets);
     let key = error.path.join(".");
-    let origin = layers.iter().rev().find(|layer| layer.get(&key).is_some());
     ConfigError::Value {
         origin: origin.map_or(Origin::Default, |layer| layer.origin.clone()),
         key,
@@ -426,6 +451,7 @@ fn value_error(error: &figment::Error, layers: &[Layer]) -> ConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Namespace;
 
     fn env(vars: &[(&str, &str)]) -> Environment {
         vars.iter().copied().collect()
@@ -504,6 +530,46 @@ mod tests {
             ["/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0"]
         );
         assert!(loaded.config.network.listen_is_chosen);
+    }
+
+    #[test]
+    fn tables_of_all_layers_are_joined_and_later_names_win() {
+        let file = settings_file(
+            "[gateway.dnslink]\n\"a.example\" = \"/ipfs/a\"\n\"b.example\" = \"/ipfs/b\"\n\
+             [gateway.hosts.\"*.example\"]\nsubdomains = true\n",
+        );
+        let variable = "DUKA_GATEWAY_DNSLINK";
+        let env = env(&[(variable, "{ \"b.example\" = \"/ipfs/c\" }")]);
+        let loaded = load(Some(file.path()), &env, &[]).unwrap();
+        let joined = [("a.example", "/ipfs/a"), ("b.example", "/ipfs/c")];
+        let joined = joined.map(|(name, path)| (name.to_owned(), path.to_owned()));
+        assert_eq!(loaded.config.gateway.dnslink, joined.into());
+        let host = &loaded.config.gateway.hosts["*.example"];
+        assert!(host.subdomains && !host.inline_dnslink && !host.trustless_only);
+        assert_eq!(host.paths, [Namespace::Ipfs, Namespace::Ipns]);
+        let explained = loaded.explain("gateway.dnslink").unwrap();
+        assert_eq!(explained.origin, Origin::Env(variable.to_owned()));
+        assert_eq!(explained.value["a.example"].as_str(), Some("/ipfs/a"));
+        assert!(loaded.explain("gateway.dnslink.a").is_err());
+    }
+
+    #[test]
+    fn wrong_values_in_tables_name_key_and_origin() {
+        for wrong in ["subdomains = 1", "subdomain = true", "paths = [\"/x\"]"] {
+            let text = format!("[gateway.hosts.\"a.example\"]\n{wrong}\n");
+            let file = settings_file(&text);
+            let error = load(Some(file.path()), &env(&[]), &[]).unwrap_err();
+            assert!(
+                matches!(&error, ConfigError::Value { key, origin: Origin::File(_), .. }
+                    if key.starts_with("gateway.hosts.a.example")),
+                "{wrong}: {error}"
+            );
+        }
+        let env = env(&[("DUKA_GATEWAY_HOSTS", "a.example")]);
+        assert!(matches!(
+            load(None, &env, &[]),
+            Err(ConfigError::Value { .. })
+        ));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! One struct per section of the configuration file; `default.toml` documents each key.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// All settings.
@@ -136,8 +138,52 @@ pub struct GatewayConfig {
     /// What is served: `local` (only what this node has, so that it is no open proxy) or `any`
     /// (also what peers and `upstreams` have).
     pub serve: ServePolicy,
+    /// The gateway asks nobody, whatever `serve` says.
+    pub offline: bool,
     /// Open connections in all; more wait in the system's accept queue.
     pub connections: usize,
+    /// Networks of the proxies whose `X-Forwarded-Host` and `X-Forwarded-Proto` count.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Content paths of domains, which are used instead of their DNSLink in the DNS.
+    pub dnslink: BTreeMap<String, String>,
+    /// Host names that this gateway serves in a way of their own.
+    pub hosts: BTreeMap<String, HostConfig>,
+}
+
+/// An entry of `gateway.hosts`.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct HostConfig {
+    /// Each root has a host, and so an origin, of its own: `<cid>.ipfs.<host>`.
+    pub subdomains: bool,
+    /// A domain is one label in them, `en-site.ipns.<host>`, over plain HTTP too.
+    pub inline_dnslink: bool,
+    /// The namespaces that are served.
+    pub paths: Vec<Namespace>,
+    /// Nothing but what the client can verify: blocks, CARs and IPNS records.
+    pub trustless_only: bool,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            subdomains: false,
+            inline_dnslink: false,
+            paths: vec![Namespace::Ipfs, Namespace::Ipns],
+            trustless_only: false,
+        }
+    }
+}
+
+/// Where content paths begin.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub enum Namespace {
+    /// `/ipfs/<cid>`.
+    #[serde(rename = "/ipfs")]
+    Ipfs,
+    /// `/ipns/<name>`.
+    #[serde(rename = "/ipns")]
+    Ipns,
 }
 
 /// What a gateway serves.

@@ -87,13 +87,31 @@ pub struct ResolvedName {
     pub max_age: u64,
 }
 
+/// Who is asked for records.
+#[derive(Clone, Copy)]
+enum Ask<'a> {
+    /// Everyone, and these gateways besides the configured ones.
+    Everyone(Option<&'a TrustlessSource>),
+    /// Nobody: what is kept is used, be it old.
+    Nobody,
+}
+
 /// Follows `name` to a content path. The gateways in `further` are asked besides the configured ones.
 pub(crate) async fn resolve(
     node: &Node,
     name: &Name,
     further: Option<&TrustlessSource>,
 ) -> Result<ResolvedName, NameError> {
-    let record = newest_record(node, name, further).await?;
+    follow(node, name, Ask::Everyone(further)).await
+}
+
+/// The same by kept records alone.
+pub(crate) async fn resolve_kept(node: &Node, name: &Name) -> Result<ResolvedName, NameError> {
+    follow(node, name, Ask::Nobody).await
+}
+
+async fn follow(node: &Node, name: &Name, ask: Ask<'_>) -> Result<ResolvedName, NameError> {
+    let record = record(node, name, ask).await?;
     let mut max_age = age_limit(&record);
     let mut value = record.value.clone();
     for _ in 0..MAX_NAMES {
@@ -107,9 +125,9 @@ pub(crate) async fn resolve(
                 max_age,
             });
         };
-        let further = newest_record(node, next_name, further).await?;
-        max_age = max_age.min(age_limit(&further));
-        value = join(&further.value, &next.segments);
+        let next_record = self::record(node, next_name, ask).await?;
+        max_age = max_age.min(age_limit(&next_record));
+        value = join(&next_record.value, &next.segments);
     }
     Err(NameError::Loop { name: name.clone() })
 }
@@ -164,6 +182,19 @@ pub(crate) async fn put(node: &Node, name: &Name, bytes: &[u8]) -> Result<Record
         network.put_record(name, &record).await?;
     }
     Ok(record)
+}
+
+async fn record(node: &Node, name: &Name, ask: Ask<'_>) -> Result<Record, NameError> {
+    match ask {
+        Ask::Everyone(further) => newest_record(node, name, further).await,
+        Ask::Nobody => match known_record(node, name)? {
+            Some(known) => Ok(known.record),
+            None => Err(NameError::NotFound {
+                name: name.clone(),
+                tried: "the network was not asked".to_owned(),
+            }),
+        },
+    }
 }
 
 /// Own names are answered from the manifest. For others everyone is asked; the newest valid record

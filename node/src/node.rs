@@ -384,6 +384,14 @@ impl Node {
         name::resolve(self, name, further.as_ref()).await
     }
 
+    /// Resolves a name by the records that are kept; nobody is asked.
+    ///
+    /// # Errors
+    /// [`NameError::NotFound`] when no valid record is kept.
+    pub async fn resolve_kept_name(&self, name: &Name) -> Result<ResolvedName, NameError> {
+        name::resolve_kept(self, name).await
+    }
+
     /// Verifies and keeps a record that someone else signed; tells the network when there is one.
     ///
     /// # Errors

@@ -128,6 +128,21 @@ async fn a_record_that_was_confirmed_is_fresh_again() {
 }
 
 #[tokio::test]
+async fn a_kept_record_resolves_without_asking_anybody_however_old_it_is() {
+    let key = Keypair::generate_ed25519();
+    let (name, record) = (name_of(&key), record(&key, "/ipfs/bafkqaaa", 1, 48));
+    let gateway = Gateway::with(&record).await;
+    let (node, _dir) = node(Some(&gateway)).await;
+    let unknown = resolve_kept(&node, &name).await;
+    assert!(matches!(unknown, Err(NameError::NotFound { .. })));
+    keep_old(&node, &name, &record, 600).await;
+    let resolved = resolve_kept(&node, &name).await.unwrap();
+    assert_eq!(resolved.path, "/ipfs/bafkqaaa");
+    assert_eq!(gateway.asked(), 0);
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_record_past_its_ttl_is_served_while_it_is_asked_for() {
     let key = Keypair::generate_ed25519();
     let name = name_of(&key);

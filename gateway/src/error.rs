@@ -32,6 +32,12 @@ pub(crate) enum GatewayError {
         value: String,
         reason: &'static str,
     },
+    #[error("CID incompatible with DNS label length limit of 63: {cid}")]
+    LabelTooLong { cid: Cid },
+    #[error("this host serves only what clients verify themselves")]
+    TrustlessOnly,
+    #[error("the name leads through more than 32 names")]
+    NameLoop,
     #[error("a service worker must not control a whole /ipfs/ or /ipns/ root")]
     ServiceWorker,
     #[error("only /ipns/<name>, without a path behind it, has an IPNS record")]
@@ -86,11 +92,12 @@ impl GatewayError {
             Self::InvalidPath { .. }
             | Self::UnknownFormat { .. }
             | Self::BadParameter { .. }
+            | Self::LabelTooLong { .. }
             | Self::ServiceWorker
             | Self::NoRecordHere => StatusCode::BAD_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Format { .. } => StatusCode::NOT_ACCEPTABLE,
+            Self::Format { .. } | Self::TrustlessOnly => StatusCode::NOT_ACCEPTABLE,
             Self::NotCached => StatusCode::PRECONDITION_FAILED,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::IndexNotFile { .. } => StatusCode::UNPROCESSABLE_ENTITY,
@@ -102,6 +109,7 @@ impl GatewayError {
             },
             Self::UnknownName { .. }
             | Self::BadValue { .. }
+            | Self::NameLoop
             | Self::Name(_)
             | Self::Render(_)
             | Self::Body(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -121,8 +129,15 @@ impl GatewayError {
             Self::UnknownFormat { .. } => {
                 "Ask for raw, car, tar, ipns-record, dag-json, dag-cbor, json or cbor with ?format=."
             }
+            Self::BadParameter { name: "uri", .. } => "Ask for /ipfs/<cid> or /ipns/<name>.",
             Self::BadParameter { .. } => {
                 "See the trustless gateway specification for the parameters of a CAR."
+            }
+            Self::LabelTooLong { .. } => {
+                "Use a gateway by path, /ipfs/<cid>: the CID is too long for a host name."
+            }
+            Self::TrustlessOnly => {
+                "Ask for a block with ?format=raw, or for a DAG with ?format=car."
             }
             Self::ServiceWorker => "Register the service worker from a path below the root.",
             Self::NoRecordHere => "Ask for /ipns/<name>?format=ipns-record.",
@@ -131,7 +146,7 @@ impl GatewayError {
             }
             Self::NotALink { .. } => "Ask for the document that holds the value.",
             Self::Name(NameError::Silent { .. }) => "Try again in a minute.",
-            Self::BadValue { .. } | Self::Name(_) => {
+            Self::BadValue { .. } | Self::NameLoop | Self::Name(_) => {
                 "Ask whoever published the name, or try again later."
             }
             Self::IndexNotFile { .. } => "Ask for a file inside it by its full path.",

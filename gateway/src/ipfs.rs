@@ -1,10 +1,12 @@
 //! The IPFS gateway: four phases, values move only forward.
 //!
-//! `request` (parse and negotiate) → `resolve` (path → CID) → `respond` (one file per format) → the
+//! `host` (whose pages) → `request` (parse and negotiate) → `resolve` (path → CID) → `respond` (one file per format) → the
 //! body, which is pulled as the client takes it.
 
 mod conditional;
+mod dnslink;
 mod headers;
+mod host;
 mod mime;
 mod negotiate;
 mod path;
@@ -16,9 +18,12 @@ mod source;
 
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use duka_config::{GatewayConfig, ServePolicy};
+use duka_node::dag::path::PathError;
 use duka_node::fetch::{FetchOptions, Fetcher};
 use duka_node::keys::Name;
 use duka_node::name::{NameError, ResolvedName};
@@ -28,7 +33,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::dnslink::Dnslinks;
 pub(crate) use self::headers::allow_every_origin;
+use self::host::Hosts;
+pub(crate) use self::host::Site;
 use self::request::Parsed;
 use self::source::RequestSource;
 use crate::body::Body;
@@ -60,16 +68,18 @@ pub trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
 pub struct NodeBackend {
     node: Node,
     local: Fetcher,
-    may_retrieve: bool,
+    serve: ServePolicy,
+    offline: bool,
 }
 
 impl NodeBackend {
-    pub(crate) fn new(node: Node, may_retrieve: bool) -> Self {
+    pub(crate) fn new(node: Node, config: &GatewayConfig) -> Self {
         let local = node.fetcher(FetchOptions::offline());
         Self {
             node,
             local,
-            may_retrieve,
+            serve: config.serve,
+            offline: config.offline,
         }
     }
 }
@@ -82,7 +92,7 @@ impl Backend for NodeBackend {
     }
 
     fn may_retrieve(&self) -> bool {
-        self.may_retrieve
+        self.serve == ServePolicy::Any && !self.offline
     }
 
     fn remote(&self) -> Fetcher {
@@ -90,6 +100,9 @@ impl Backend for NodeBackend {
     }
 
     async fn resolve_name(&self, name: &Name) -> Result<ResolvedName, NameError> {
+        if self.offline {
+            return self.node.resolve_kept_name(name).await;
+        }
         self.node.resolve_name(name, &[]).await
     }
 }
@@ -98,33 +111,44 @@ impl Backend for NodeBackend {
 #[derive(Debug)]
 pub(crate) struct Gateway<B: Backend> {
     backend: B,
+    hosts: Hosts,
+    dnslinks: Dnslinks,
     retrievals: Arc<Semaphore>,
     retrieval_timeout: Duration,
 }
 
 impl<B: Backend> Gateway<B> {
-    pub(crate) fn new(backend: B, retrievals: usize, retrieval_timeout: Duration) -> Self {
-        let retrievals = Arc::new(Semaphore::new(retrievals.min(Semaphore::MAX_PERMITS)));
-        Self {
+    /// # Errors
+    /// The first domain of the configuration whose DNSLink is no content path.
+    pub(crate) fn new(backend: B, config: &GatewayConfig) -> Result<Self, (String, PathError)> {
+        let retrievals = config.concurrent_retrievals.min(Semaphore::MAX_PERMITS);
+        Ok(Self {
             backend,
-            retrievals,
-            retrieval_timeout,
-        }
+            hosts: Hosts::new(config),
+            dnslinks: Dnslinks::new(&config.dnslink)?,
+            retrievals: Arc::new(Semaphore::new(retrievals)),
+            retrieval_timeout: config.progress_timeout,
+        })
     }
 
-    /// The response to a GET or HEAD, whatever happens.
-    pub(crate) async fn answer(&self, parts: Parts) -> Response<Body> {
+    /// What the host of a request is, which came from `peer`.
+    pub(crate) fn site(&self, parts: &Parts, peer: IpAddr) -> Site {
+        self.hosts.site(parts, peer, &self.dnslinks)
+    }
+
+    /// The response to a GET or HEAD of what is at `site`, whatever happens.
+    pub(crate) async fn answer(&self, parts: Parts, site: Site) -> Response<Body> {
         let path = parts.uri.path().to_owned();
         let html = accepts_html(&parts.headers);
         let head = parts.method == Method::HEAD;
-        match self.serve(parts).await {
+        match self.serve(parts, site).await {
             Ok(response) => response,
             Err(error) => error.into_response(&path, html, head),
         }
     }
 
-    async fn serve(&self, parts: Parts) -> Result<Response<Body>, GatewayError> {
-        let request = match request::parse(parts)? {
+    async fn serve(&self, parts: Parts, site: Site) -> Result<Response<Body>, GatewayError> {
+        let request = match request::parse(parts, site)? {
             Parsed::Content(request) => request,
             Parsed::Redirect { status, location } => return Ok(redirect(status, location)),
         };
@@ -134,7 +158,8 @@ impl<B: Backend> Gateway<B> {
             RequestSource::with_network(&self.backend, &self.retrievals, self.retrieval_timeout)
         };
         let answered = async {
-            let resolved = resolve::resolve(&self.backend, &source, &request).await?;
+            let resolved =
+                resolve::resolve(&self.backend, &self.dnslinks, &source, &request).await?;
             respond::respond(self, &request, resolved, source.clone()).await
         };
         match answered.await {

@@ -1,5 +1,7 @@
 //! The one route table.
 
+use std::net::IpAddr;
+
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, header};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -35,23 +37,26 @@ impl<B: Backend> Routes<B> {
     }
 
     /// Answers a request. Its body is not read: nothing here takes one.
-    pub(crate) async fn answer<T>(&self, request: Request<T>) -> Response<Body> {
+    pub(crate) async fn answer<T>(&self, request: Request<T>, peer: IpAddr) -> Response<Body> {
         let in_progress = self.metrics.request();
         let (parts, _) = request.into_parts();
-        let mut response = self.route(parts).await;
+        let mut response = self.route(parts, peer).await;
         allow_every_origin(response.headers_mut());
         in_progress.answered(response.status());
         response
     }
 
-    async fn route(&self, parts: Parts) -> Response<Body> {
+    async fn route(&self, parts: Parts, peer: IpAddr) -> Response<Body> {
         match parts.method {
             Method::GET | Method::HEAD => {}
             Method::OPTIONS => return options(),
             _ => return refuse(GatewayError::Method, &parts),
         }
+        let site = self.gateway.site(&parts, peer);
         match parts.uri.path() {
-            path if is_content(path) => self.gateway.answer(parts).await,
+            path if is_content(path) || site.is_one_root() => {
+                self.gateway.answer(parts, site).await
+            }
             "/healthz" => health::alive(),
             "/readyz" => health::ready(&self.readiness),
             "/metrics" => match &self.prometheus {

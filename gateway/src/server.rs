@@ -9,16 +9,17 @@ mod activity;
 mod connection;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use duka_config::{GatewayConfig, ServePolicy};
+use duka_config::GatewayConfig;
+use duka_node::dag::path::PathError;
 use duka_node::node::Node;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,6 +46,15 @@ pub enum ServerError {
         /// The cause.
         #[source]
         source: io::Error,
+    },
+    /// A domain of the settings leads nowhere.
+    #[error("the setting gateway.dnslink is wrong for {domain:?}")]
+    Dnslink {
+        /// The domain.
+        domain: String,
+        /// The cause.
+        #[source]
+        source: PathError,
     },
 }
 
@@ -103,13 +113,14 @@ impl Server {
     /// Listens on `config.listen`. Connections wait in the accept queue until [`Server::run`].
     ///
     /// # Errors
-    /// [`ServerError::Listen`] when the address is taken or not this machine's.
+    /// [`ServerError::Listen`] when the address is taken or not this machine's;
+    /// [`ServerError::Dnslink`].
     pub async fn bind(
         config: &GatewayConfig,
         node: Node,
         metrics: Option<PrometheusHandle>,
     ) -> Result<Self, ServerError> {
-        let backend = NodeBackend::new(node, config.serve == ServePolicy::Any);
+        let backend = NodeBackend::new(node, config);
         Self::bind_backend(config, backend, metrics).await
     }
 }
@@ -125,11 +136,8 @@ impl<B: Backend> Server<B> {
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
         let readiness = Readiness::default();
-        let gateway = Gateway::new(
-            backend,
-            config.concurrent_retrievals,
-            config.progress_timeout,
-        );
+        let gateway = Gateway::new(backend, config)
+            .map_err(|(domain, source)| ServerError::Dnslink { domain, source })?;
         Ok(Self {
             listener,
             local_addr,
@@ -178,9 +186,10 @@ impl<B: Backend> Server<B> {
                 accepted = accept(&self.listener, &slots) => accepted,
             };
             match accepted {
-                Ok((stream, slot)) => {
+                Ok((stream, peer, slot)) => {
                     let serving = serve_connection(
                         stream,
+                        peer,
                         Arc::clone(&self.routes),
                         self.limits,
                         stop.clone(),
@@ -220,14 +229,14 @@ impl<B: Backend> Server<B> {
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
     let slot = Arc::clone(slots)
         .acquire_owned()
         .await
         .expect("the semaphore is never closed");
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, slot))
+    Ok((stream, peer.ip().to_canonical(), slot))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod caching;
 mod content;
 mod formats;
+mod hosts;
 mod limits;
 mod memory;
 mod tar;
@@ -14,7 +15,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use duka_config::{GatewayConfig, ServePolicy};
+use duka_config::{Config, GatewayConfig, ServePolicy};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
@@ -80,6 +81,7 @@ fn config() -> GatewayConfig {
         upstreams: Vec::new(),
         serve: ServePolicy::Local,
         connections: 100,
+        ..Config::default().gateway
     }
 }
 
@@ -116,10 +118,10 @@ impl TestServer {
             .await
             .unwrap();
         let connection = tokio::spawn(connection);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "127.0.0.1");
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            request = request.header("host", "127.0.0.1");
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -54,8 +54,7 @@ impl Serving {
     ) -> Result<Self, CliError> {
         let server = Server::bind(&config.gateway, node.clone(), Some(metrics))
             .await
-            .map_err(|error: ServerError| Failure::of(Code::Other, &error))
-            .map_err(|failure| failure.hint("give --gateway another address, or port 0"))?;
+            .map_err(|error| not_bound(&error))?;
         let control = ControlServer::bind(node.clone(), cx.runtime_dir.as_deref())
             .map_err(|error| CliError::io("the control socket cannot be made", &error))?;
         let (stop, mut servers) = (CancellationToken::new(), JoinSet::new());
@@ -134,6 +133,15 @@ impl Serving {
         if tokio::time::timeout(STOP_LIMIT, stopped).await.is_err() {
             tracing::warn!("not everything stopped in time");
         }
+    }
+}
+
+fn not_bound(error: &ServerError) -> Failure {
+    match error {
+        ServerError::Dnslink { .. } => {
+            Failure::of(Code::Usage, error).hint("write it like \"shop.example\" = \"/ipns/k51…\"")
+        }
+        _ => Failure::of(Code::Other, error).hint("give --gateway another address, or port 0"),
     }
 }
 

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::negotiate::Format;
-use super::request::ContentRequest;
+use super::request::{ContentRequest, Place};
 use super::resolve::{Freshness, Resolved};
 
 const X_IPFS_PATH: HeaderName = HeaderName::from_static("x-ipfs-path");
@@ -60,6 +60,7 @@ pub(crate) fn describe(headers: &mut HeaderMap, request: &ContentRequest, resolv
         Freshness::Seconds(seconds) => {
             insert(headers, CACHE_CONTROL, format!("public, max-age={seconds}"));
         }
+        Freshness::Unknown => {}
     }
     if let Some(location) = content_location(request) {
         insert(headers, CONTENT_LOCATION, location);
@@ -69,7 +70,7 @@ pub(crate) fn describe(headers: &mut HeaderMap, request: &ContentRequest, resolv
 /// The path as it was asked for, unescaped unless that would not be a header.
 fn name_path(headers: &mut HeaderMap, request: &ContentRequest) {
     let raw = request.raw_path();
-    let value = if raw.contains('%') {
+    let value = if raw.contains('%') || request.place != Place::Path {
         let slash = if request.path.trailing_slash { "/" } else { "" };
         let decoded = format!("/{}{slash}", request.path.segments.join("/"));
         HeaderValue::from_bytes(decoded.as_bytes()).or_else(|_| HeaderValue::from_str(raw))
@@ -189,6 +190,7 @@ pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::host::Site;
     use super::super::request::{Parsed, parse};
     use super::*;
 
@@ -202,7 +204,7 @@ mod tests {
             .header("accept", accept)
             .body(())
             .unwrap();
-        match parse(request.into_parts().0).unwrap() {
+        match parse(request.into_parts().0, Site::Anywhere).unwrap() {
             Parsed::Content(request) => *request,
             Parsed::Redirect { .. } => panic!("redirected"),
         }
@@ -250,7 +252,8 @@ mod tests {
         let request = http::Request::get("/ipfs/bafkqaaa/a%0d%0aX:%20y")
             .body(())
             .unwrap();
-        let Parsed::Content(request) = parse(request.into_parts().0).unwrap() else {
+        let Parsed::Content(request) = parse(request.into_parts().0, Site::Anywhere).unwrap()
+        else {
             panic!("redirected")
         };
         let mut headers = HeaderMap::new();

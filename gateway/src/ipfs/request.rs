@@ -1,22 +1,33 @@
 //! Phase one: from a request's header to what is asked for. Nothing is looked up here.
 
 use cid::Cid;
+use cid::multibase::Base;
+use duka_config::Namespace;
 use duka_node::block::LIBP2P_KEY;
+use duka_node::dag::path::{ContentPath, Root};
 use duka_node::keys::Name;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
+use url::Url;
 
+use super::dnslink::inline;
+use super::host::{KnownHost, Site};
 use super::negotiate::{self, Format, Negotiated};
 use super::path::{self, DecodedPath};
 use crate::error::GatewayError;
 
-/// Where a content path begins.
+/// Longest label of a DNS name (RFC 1035, section 2.3.4).
+const MAX_LABEL_LEN: usize = 63;
+
+/// How the URL of a request names its root.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Root {
-    /// `/ipfs/<cid>`
-    Ipfs(Cid),
-    /// `/ipns/<name>`
-    Ipns(Name),
+pub(crate) enum Place {
+    /// By the first two segments of its path.
+    Path,
+    /// By its host, below that of a gateway: name and port.
+    Subdomain(String),
+    /// By its host, a domain with DNSLink: name and port.
+    Domain(String),
 }
 
 /// The parameters of the URL's query that a gateway knows.
@@ -54,7 +65,9 @@ impl Query {
 pub(crate) struct ContentRequest {
     /// Where the path begins.
     pub(crate) root: Root,
-    /// The path, with namespace and root as its first two segments.
+    /// How the URL names that.
+    pub(crate) place: Place,
+    /// The content path, with namespace and root as its first two segments.
     pub(crate) path: DecodedPath,
     /// The query.
     pub(crate) query: Query,
@@ -76,7 +89,7 @@ pub(crate) enum Parsed {
     Redirect {
         /// 301, 302 or 307.
         status: StatusCode,
-        /// Absolute path and query.
+        /// Absolute path and query, or a whole URL.
         location: String,
     },
 }
@@ -102,10 +115,22 @@ impl ContentRequest {
         self.parts.uri.query()
     }
 
-    /// Path and query of the same content, as a directory: with a slash at the end.
+    /// The segments of the URL's path.
+    pub(crate) fn url_segments(&self) -> &[String] {
+        match self.place {
+            Place::Path => &self.path.segments,
+            Place::Subdomain(_) | Place::Domain(_) => self.segments(),
+        }
+    }
+
+    /// The escaped path of the URL, with a slash at the end.
+    pub(crate) fn url_directory(&self) -> String {
+        path::encode(self.url_segments().iter().map(String::as_str), true)
+    }
+
+    /// Path and query of the same content, as a directory.
     pub(crate) fn as_directory(&self) -> String {
-        let path = path::encode(self.path.segments.iter().map(String::as_str), true);
-        with_query(path, self.raw_query())
+        with_query(self.url_directory(), self.raw_query())
     }
 
     /// The parameter of a CAR: the URL's, else the one of `Accept`.
@@ -122,41 +147,72 @@ impl ContentRequest {
     }
 }
 
-/// Reads a request under `/ipfs/` or `/ipns/`.
+/// Reads a request for content of `site`.
 ///
 /// # Errors
 /// 400 for paths and formats that do not exist.
-pub(crate) fn parse(parts: Parts) -> Result<Parsed, GatewayError> {
-    let raw_path = parts.uri.path();
-    let raw_query = parts.uri.query();
-    let invalid = |reason: String| GatewayError::InvalidPath {
-        path: raw_path.to_owned(),
-        reason,
-    };
-    let decoded = path::decode(raw_path).map_err(|error| invalid(error.reason().to_owned()))?;
-    let segments = &decoded.segments;
+pub(crate) fn parse(parts: Parts, site: Site) -> Result<Parsed, GatewayError> {
+    if let Some(uri) = uri_parameter(&parts, &site) {
+        return protocol_handler(&uri);
+    }
+    let decoded = path::decode(parts.uri.path())
+        .map_err(|error| invalid(parts.uri.path(), error.reason()))?;
     if decoded.cleaned {
-        let location = path::encode(segments.iter().map(String::as_str), decoded.trailing_slash);
+        let segments = decoded.segments.iter().map(String::as_str);
+        let location = path::encode(segments, decoded.trailing_slash);
         return Ok(redirect(
             StatusCode::TEMPORARY_REDIRECT,
-            with_query(location, raw_query),
+            with_query(location, parts.uri.query()),
         ));
     }
-    let [namespace, root_text, rest @ ..] = segments.as_slice() else {
-        return Err(invalid("it names no content".to_owned()));
+    match site {
+        Site::Anywhere => path_request(parts, decoded, None),
+        Site::Known(host) => path_request(parts, decoded, Some(&host)),
+        Site::Subdomain {
+            host,
+            namespace,
+            label,
+        } => subdomain_request(parts, decoded, &host, namespace, &label),
+        Site::Domain { domain, authority } => {
+            let place = Place::Domain(authority);
+            let decoded = below(decoded, Namespace::Ipns, &domain);
+            content(parts, decoded, Root::Domain(domain), place, false)
+        }
+    }
+}
+
+/// `/ipfs/<cid>/…` and `/ipns/<name>/…`, on a host of its own or not.
+fn path_request(
+    parts: Parts,
+    decoded: DecodedPath,
+    host: Option<&KnownHost>,
+) -> Result<Parsed, GatewayError> {
+    let (raw_path, raw_query) = (parts.uri.path(), parts.uri.query());
+    let [first, root_text, rest @ ..] = decoded.segments.as_slice() else {
+        return Err(invalid(raw_path, "it names no content"));
     };
-    if is_namespace(root_text) && !rest.is_empty() {
-        let location = path::encode(
-            segments.iter().skip(1).map(String::as_str),
-            decoded.trailing_slash,
-        );
+    let namespace = namespace_of(first).ok_or(GatewayError::NoRoute)?;
+    if host.is_some_and(|host| !host.config.paths.contains(&namespace)) {
+        return Err(GatewayError::NoRoute);
+    }
+    if namespace_of(root_text).is_some() && !rest.is_empty() {
+        let segments = decoded.segments.iter().skip(1).map(String::as_str);
+        let location = path::encode(segments, decoded.trailing_slash);
         return Ok(redirect(
             StatusCode::MOVED_PERMANENTLY,
             with_query(location, raw_query),
         ));
     }
-    let root = if namespace == "ipns" {
-        let name = parse_name(root_text)?;
+    let root = parse_root(namespace, root_text, raw_path)?;
+    if let Some(host) = host.filter(|host| host.config.subdomains) {
+        let below = match raw_path.splitn(4, '/').nth(3) {
+            Some(below) => format!("/{below}"),
+            None => "/".to_owned(),
+        };
+        let location = subdomain_url(host, &root, &below, raw_query)?;
+        return Ok(redirect(StatusCode::MOVED_PERMANENTLY, location));
+    }
+    if let Root::Name(name) = &root {
         let canonical = name.to_string();
         if canonical != *root_text {
             let renamed = ["ipns", &canonical];
@@ -164,32 +220,78 @@ pub(crate) fn parse(parts: Parts) -> Result<Parsed, GatewayError> {
             let location = with_query(path::encode(path, decoded.trailing_slash), raw_query);
             return Ok(redirect(StatusCode::FOUND, location));
         }
-        Root::Ipns(name)
-    } else {
-        let cid = Cid::try_from(root_text.as_str());
-        Root::Ipfs(cid.map_err(|error| invalid(format!("invalid CID: {error}")))?)
+    }
+    let trustless_only = host.is_some_and(|host| host.config.trustless_only);
+    content(parts, decoded, root, Place::Path, trustless_only)
+}
+
+/// `<label>.<namespace>.<host>/…`.
+fn subdomain_request(
+    parts: Parts,
+    decoded: DecodedPath,
+    host: &KnownHost,
+    namespace: Namespace,
+    label: &str,
+) -> Result<Parsed, GatewayError> {
+    if !host.config.paths.contains(&namespace) {
+        return Err(GatewayError::NoRoute);
+    }
+    let word = word(namespace);
+    let root = parse_root(namespace, label, &format!("/{word}/{label}"))?;
+    let is_canonical = match &root {
+        Root::Cid(cid) if label.len() > MAX_LABEL_LEN => {
+            dns_label(cid, Base::Base32Lower)? == label
+        }
+        Root::Cid(_) | Root::Domain(_) => true,
+        Root::Name(name) => name.to_string() == label,
     };
-    let bare_root = rest.is_empty() && !decoded.trailing_slash;
-    if bare_root
-        && parts
-            .headers
-            .get("service-worker")
-            .is_some_and(|value| value == "script")
+    if !is_canonical {
+        let location = subdomain_url(host, &root, parts.uri.path(), parts.uri.query())?;
+        return Ok(redirect(StatusCode::MOVED_PERMANENTLY, location));
+    }
+    let place = Place::Subdomain(host.authority.clone());
+    let decoded = below(decoded, namespace, label);
+    content(parts, decoded, root, place, host.config.trustless_only)
+}
+
+/// What is asked for of the content path `decoded`, which begins at `root`.
+fn content(
+    parts: Parts,
+    decoded: DecodedPath,
+    root: Root,
+    place: Place,
+    trustless_only: bool,
+) -> Result<Parsed, GatewayError> {
+    let is_worker = |value| value == "script";
+    let bare_root = decoded.segments.len() == 2;
+    if place == Place::Path
+        && bare_root
+        && !decoded.trailing_slash
+        && parts.headers.get("service-worker").is_some_and(is_worker)
     {
         return Err(GatewayError::ServiceWorker);
     }
-    let query = raw_query.map(Query::parse).unwrap_or_default();
+    let query = parts.uri.query().map(Query::parse).unwrap_or_default();
     let chosen =
         negotiate::negotiate(query.format.as_deref(), &parts.headers).map_err(|unknown| {
             GatewayError::UnknownFormat {
                 media_type: unknown.0,
             }
         })?;
-    if chosen.format == Format::IpnsRecord && (namespace != "ipns" || !rest.is_empty()) {
+    let verifiable = match chosen.format {
+        Format::Raw => bare_root,
+        Format::Car | Format::IpnsRecord => true,
+        _ => false,
+    };
+    if trustless_only && !verifiable {
+        return Err(GatewayError::TrustlessOnly);
+    }
+    if chosen.format == Format::IpnsRecord && !(matches!(root, Root::Name(_)) && bare_root) {
         return Err(GatewayError::NoRecordHere);
     }
     Ok(Parsed::Content(Box::new(ContentRequest {
         root,
+        place,
         path: decoded,
         query,
         chosen,
@@ -197,6 +299,79 @@ pub(crate) fn parse(parts: Parts) -> Result<Parsed, GatewayError> {
         only_if_cached: only_if_cached(&parts.headers),
         parts,
     })))
+}
+
+/// The content path of a URL whose host names the root.
+fn below(path: DecodedPath, namespace: Namespace, root: &str) -> DecodedPath {
+    let trailing_slash = path.trailing_slash || path.segments.is_empty();
+    let mut segments = vec![word(namespace).to_owned(), root.to_owned()];
+    segments.extend(path.segments);
+    DecodedPath {
+        segments,
+        trailing_slash,
+        cleaned: false,
+    }
+}
+
+/// The URL of a root on a host of its own; `below` is the escaped path there.
+fn subdomain_url(
+    host: &KnownHost,
+    root: &Root,
+    below: &str,
+    query: Option<&str>,
+) -> Result<String, GatewayError> {
+    let (namespace, label) = match root {
+        Root::Cid(cid) => ("ipfs", dns_label(cid, Base::Base32Lower)?),
+        Root::Name(name) => ("ipns", dns_label(name.cid(), Base::Base36Lower)?),
+        Root::Domain(domain) if host.https || host.config.inline_dnslink => {
+            ("ipns", inline(domain))
+        }
+        Root::Domain(domain) => ("ipns", domain.clone()),
+    };
+    let scheme = if host.https { "https" } else { "http" };
+    let authority = &host.authority;
+    let url = format!("{scheme}://{label}.{namespace}.{authority}{below}");
+    Ok(with_query(url, query))
+}
+
+/// The spelling of a CID that a DNS label can hold: in `base`, or else in base36.
+fn dns_label(cid: &Cid, base: Base) -> Result<String, GatewayError> {
+    let too_long = GatewayError::LabelTooLong { cid: *cid };
+    let cid = Cid::new_v1(cid.codec(), *cid.hash());
+    [base, Base::Base36Lower]
+        .into_iter()
+        .filter_map(|base| cid.to_string_of_base(base).ok())
+        .find(|label| label.len() <= MAX_LABEL_LEN)
+        .ok_or(too_long)
+}
+
+/// `?uri=` of `/ipfs/` and `/ipns/`, where browsers send what they have no handler for.
+fn uri_parameter(parts: &Parts, site: &Site) -> Option<String> {
+    let by_path = matches!(site, Site::Anywhere | Site::Known(_));
+    let path = parts.uri.path().trim_matches('/');
+    if !by_path || namespace_of(path).is_none() {
+        return None;
+    }
+    let mut query = url::form_urlencoded::parse(parts.uri.query()?.as_bytes());
+    let (_, uri) = query.find(|(key, value)| key == "uri" && !value.is_empty())?;
+    Some(uri.into_owned())
+}
+
+/// `ipfs://<cid>/…` as a path.
+fn protocol_handler(uri: &str) -> Result<Parsed, GatewayError> {
+    let bad = |reason| GatewayError::BadParameter {
+        name: "uri",
+        value: uri.to_owned(),
+        reason,
+    };
+    let url = Url::parse(uri).map_err(|_| bad("it is not a URI"))?;
+    let root = url.host_str().filter(|root| !root.is_empty());
+    let (Some(_), Some(root)) = (namespace_of(url.scheme()), root) else {
+        return Err(bad("it is not ipfs://<cid> or ipns://<name>"));
+    };
+    let path = format!("/{}/{root}{}", url.scheme(), url.path());
+    let location = with_query(path, url.query());
+    Ok(redirect(StatusCode::MOVED_PERMANENTLY, location))
 }
 
 fn redirect(status: StatusCode, location: String) -> Parsed {
@@ -211,20 +386,56 @@ fn with_query(mut path: String, query: Option<&str>) -> String {
     path
 }
 
-fn is_namespace(segment: &str) -> bool {
-    matches!(segment, "ipfs" | "ipns")
+fn invalid(path: &str, reason: &str) -> GatewayError {
+    GatewayError::InvalidPath {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    }
 }
 
-/// A name in any of its spellings; a CID of another codec stands for the key with its hash.
-fn parse_name(text: &str) -> Result<Name, GatewayError> {
-    let unknown = || GatewayError::UnknownName {
-        name: text.to_owned(),
-    };
-    text.parse::<Name>().or_else(|_| {
-        let cid = Cid::try_from(text).map_err(|_| unknown())?;
-        let key = Cid::new_v1(LIBP2P_KEY, *cid.hash());
-        key.to_string().parse().map_err(|_| unknown())
-    })
+fn namespace_of(segment: &str) -> Option<Namespace> {
+    match segment {
+        "ipfs" => Some(Namespace::Ipfs),
+        "ipns" => Some(Namespace::Ipns),
+        _ => None,
+    }
+}
+
+fn word(namespace: Namespace) -> &'static str {
+    match namespace {
+        Namespace::Ipfs => "ipfs",
+        Namespace::Ipns => "ipns",
+    }
+}
+
+/// The root that `text` is; `path` is for the error.
+fn parse_root(namespace: Namespace, text: &str, path: &str) -> Result<Root, GatewayError> {
+    match namespace {
+        Namespace::Ipfs => match Cid::try_from(text) {
+            Ok(cid) => Ok(Root::Cid(cid)),
+            Err(error) => Err(invalid(path, &format!("invalid CID: {error}"))),
+        },
+        Namespace::Ipns => parse_name(text),
+    }
+}
+
+/// A name in any of its spellings, or a domain; a CID of another codec stands for the key with its
+/// hash.
+fn parse_name(text: &str) -> Result<Root, GatewayError> {
+    if let Ok(cid) = Cid::try_from(text)
+        && let Ok(name) = Cid::new_v1(LIBP2P_KEY, *cid.hash()).to_string().parse()
+    {
+        return Ok(Root::Name(name));
+    }
+    if let Ok(name) = text.parse::<Name>() {
+        return Ok(Root::Name(name));
+    }
+    match ContentPath::parse(&format!("/ipns/{text}")).map(|path| path.root) {
+        Ok(Root::Domain(domain)) => Ok(Root::Domain(domain.to_ascii_lowercase())),
+        _ => Err(GatewayError::UnknownName {
+            name: text.to_owned(),
+        }),
+    }
 }
 
 fn only_if_cached(headers: &HeaderMap) -> bool {
@@ -244,7 +455,7 @@ mod tests {
 
     fn request(uri: &str) -> Result<Parsed, GatewayError> {
         let (parts, ()) = http::Request::get(uri).body(()).unwrap().into_parts();
-        parse(parts)
+        parse(parts, Site::Anywhere)
     }
 
     fn content(uri: &str) -> ContentRequest {
@@ -264,7 +475,7 @@ mod tests {
     #[test]
     fn root_and_segments_are_told_apart() {
         let request = content(&format!("/ipfs/{CID}/a%20b/c/"));
-        assert_eq!(request.root, Root::Ipfs(CID.parse().unwrap()));
+        assert_eq!(request.root, Root::Cid(CID.parse().unwrap()));
         assert_eq!(request.segments(), ["a b", "c"]);
         assert!(request.path.trailing_slash);
     }
@@ -330,7 +541,7 @@ mod tests {
             .body(())
             .unwrap()
             .into_parts();
-        let Parsed::Content(request) = parse(parts).unwrap() else {
+        let Parsed::Content(request) = parse(parts, Site::Anywhere).unwrap() else {
             panic!("not redirected")
         };
         assert_eq!(request.car_param("car-dups"), Some("n"));
@@ -342,7 +553,7 @@ mod tests {
     fn service_worker_of_a_whole_root_is_refused() {
         let worker = |path: String| {
             let request = http::Request::get(path).header("service-worker", "script");
-            parse(request.body(()).unwrap().into_parts().0)
+            parse(request.body(()).unwrap().into_parts().0, Site::Anywhere)
         };
         assert!(matches!(
             worker(format!("/ipfs/{CID}")),

@@ -1,13 +1,17 @@
 //! Phase two: from a path to the CID at its end.
 
 use cid::Cid;
-use duka_node::dag::path;
+use duka_node::dag::path::{self, ContentPath, Root};
 use duka_node::ipns::Record;
 
 use super::Backend;
-use super::request::{ContentRequest, Root};
+use super::dnslink::Dnslinks;
+use super::request::ContentRequest;
 use super::source::RequestSource;
 use crate::error::GatewayError;
+
+/// Names and domains that may lead to one another before it is called a loop.
+const MAX_NAMES: usize = 32;
 
 /// How long an answer stays true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +20,20 @@ pub(crate) enum Freshness {
     Immutable,
     /// For so many seconds: the path began with a name.
     Seconds(u64),
+    /// Nobody knows: the path began with a domain whose target is configured.
+    Unknown,
+}
+
+impl Freshness {
+    /// What holds when both must hold.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Immutable, other) => other,
+            (this, Self::Immutable) => this,
+            (Self::Seconds(a), Self::Seconds(b)) => Self::Seconds(a.min(b)),
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+        }
+    }
 }
 
 /// Where a path leads.
@@ -33,25 +51,19 @@ pub(crate) struct Resolved {
     pub(crate) record: Option<Record>,
 }
 
-/// Follows the request's path: the name first, if it begins with one, then the segments.
+/// Follows the request's path: names and domains first, if it begins with one, then the segments.
 pub(crate) async fn resolve<B: Backend>(
     backend: &B,
+    dnslinks: &Dnslinks,
     source: &RequestSource<B>,
     request: &ContentRequest,
 ) -> Result<Resolved, GatewayError> {
-    let (root, freshness, record, prefix) = match &request.root {
-        Root::Ipfs(cid) => (*cid, Freshness::Immutable, None, Vec::new()),
-        Root::Ipns(name) => {
-            let named = backend.resolve_name(name).await?;
-            let (root, prefix) = split_value(&named.path)?;
-            (
-                root,
-                Freshness::Seconds(named.max_age),
-                Some(named.record),
-                prefix,
-            )
-        }
-    };
+    let Start {
+        root,
+        prefix,
+        freshness,
+        record,
+    } = start(backend, dnslinks, &request.root).await?;
     let segments = request.segments();
     if segments.is_empty() && prefix.is_empty() {
         return Ok(Resolved {
@@ -82,21 +94,58 @@ pub(crate) async fn resolve<B: Backend>(
     })
 }
 
-/// Splits `/ipfs/<cid>[/path]`, the value of a name.
-fn split_value(value: &str) -> Result<(Cid, Vec<String>), GatewayError> {
-    let invalid = || GatewayError::BadValue {
-        value: value.to_owned(),
+/// The CID that a path begins at once its names are resolved.
+struct Start {
+    root: Cid,
+    /// Segments that the names lead to below it.
+    prefix: Vec<String>,
+    freshness: Freshness,
+    record: Option<Record>,
+}
+
+async fn start<B: Backend>(
+    backend: &B,
+    dnslinks: &Dnslinks,
+    root: &Root,
+) -> Result<Start, GatewayError> {
+    let mut freshness = Freshness::Immutable;
+    let mut record = None;
+    let mut at = ContentPath {
+        root: root.clone(),
+        segments: Vec::new(),
     };
-    let mut segments = value
-        .strip_prefix("/ipfs/")
-        .ok_or_else(invalid)?
-        .split('/')
-        .filter(|s| !s.is_empty());
-    let root = segments
-        .next()
-        .and_then(|cid| Cid::try_from(cid).ok())
-        .ok_or_else(invalid)?;
-    Ok((root, segments.map(str::to_owned).collect()))
+    for _ in 0..MAX_NAMES {
+        let (target, fresh) = match &at.root {
+            Root::Cid(root) => {
+                return Ok(Start {
+                    root: *root,
+                    prefix: at.segments,
+                    freshness,
+                    record,
+                });
+            }
+            Root::Name(name) => {
+                let named = backend.resolve_name(name).await?;
+                let target = ContentPath::parse(&named.path)
+                    .map_err(|_| GatewayError::BadValue { value: named.path })?;
+                record.get_or_insert(named.record);
+                (target, Freshness::Seconds(named.max_age))
+            }
+            Root::Domain(domain) => match dnslinks.path(domain) {
+                Some(target) => (target.clone(), Freshness::Unknown),
+                None => {
+                    let name = domain.clone();
+                    return Err(GatewayError::UnknownName { name });
+                }
+            },
+        };
+        freshness = freshness.and(fresh);
+        at = ContentPath {
+            root: target.root,
+            segments: [target.segments, at.segments].concat(),
+        };
+    }
+    Err(GatewayError::NameLoop)
 }
 
 #[cfg(test)]
@@ -104,11 +153,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn value_of_a_name_may_carry_a_path() {
-        let (root, path) = split_value("/ipfs/bafkqaaa/a/b").unwrap();
-        assert_eq!(root.to_string(), "bafkqaaa");
-        assert_eq!(path, ["a", "b"]);
-        assert!(split_value("/ipfs/").is_err());
-        assert!(split_value("/ipns/x").is_err());
+    fn shortest_time_wins_and_what_is_unknown_stays_so() {
+        use Freshness::{Immutable, Seconds, Unknown};
+
+        assert_eq!(Immutable.and(Seconds(5)), Seconds(5));
+        assert_eq!(Seconds(9).and(Seconds(5)), Seconds(5));
+        assert_eq!(Seconds(5).and(Unknown), Unknown);
+        assert_eq!(Unknown.and(Seconds(5)), Unknown);
     }
 }

@@ -1,6 +1,7 @@
 //! One connection: HTTP/1.1 or HTTP/2 (prior knowledge), with a watchdog beside it.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,10 +35,11 @@ pub(super) struct ConnectionLimits {
     pub(super) progress: Duration,
 }
 
-/// Serves requests until the client leaves, a limit is reached, or `stop` is cancelled and the
+/// Serves requests of `peer` until the client leaves, a limit is reached, or `stop` is cancelled and the
 /// open requests are answered.
 pub(super) async fn serve_connection<B: Backend>(
     stream: TcpStream,
+    peer: IpAddr,
     routes: Arc<Routes<B>>,
     limits: ConnectionLimits,
     stop: CancellationToken,
@@ -49,7 +51,9 @@ pub(super) async fn serve_connection<B: Backend>(
         service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let open = activity.request(request.version());
             let routes = Arc::clone(&routes);
-            async move { Ok::<_, Infallible>(routes.answer(request).await.map(|b| b.guarded(open))) }
+            async move {
+                Ok::<_, Infallible>(routes.answer(request, peer).await.map(|b| b.guarded(open)))
+            }
         })
     };
     let builder = builder();

@@ -212,12 +212,13 @@ fn put_varint(bytes: &mut BytesMut, value: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipfs::host::Site;
     use crate::ipfs::request::{Parsed, parse};
 
     fn options(query: &str) -> Result<CarOptions, GatewayError> {
         let uri = format!("/ipfs/bafkqaaa?format=car{query}");
         let (parts, ()) = http::Request::get(uri).body(()).unwrap().into_parts();
-        match parse(parts).unwrap() {
+        match parse(parts, Site::Anywhere).unwrap() {
             Parsed::Content(request) => CarOptions::of(&request),
             Parsed::Redirect { .. } => panic!("redirected"),
         }

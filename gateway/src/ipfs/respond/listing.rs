@@ -19,7 +19,7 @@ use crate::body::{Body, BodyError};
 use crate::error::GatewayError;
 use crate::ipfs::headers::describe;
 use crate::ipfs::path::encode_segment;
-use crate::ipfs::request::ContentRequest;
+use crate::ipfs::request::{ContentRequest, Place};
 use crate::ipfs::resolve::{Freshness, Resolved};
 use crate::ipfs::source::RequestSource;
 use crate::ipfs::{Backend, Gateway, conditional};
@@ -37,6 +37,9 @@ const PAGE_VERSION: u64 = entity::fnv1a(concat!(
     include_str!("../../../templates/listing_row.html"),
     include_str!("../../../templates/listing_foot.html"),
 ));
+
+/// The page that explains a CID, where the host is no gateway for it.
+const EXPLORER: &str = "https://cid.ipfs.tech/#";
 
 /// Escapes everything that means something in a query.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC
@@ -91,7 +94,7 @@ async fn page<G: Send + 'static>(
     mut entries: Entries,
     guard: G,
 ) -> Result<Body, GatewayError> {
-    let base = request.raw_directory();
+    let links = Links::of(request);
     let mut known = Vec::new();
     while known.len() < SORTED {
         match entries.next().await.transpose()? {
@@ -99,7 +102,7 @@ async fn page<G: Send + 'static>(
             None => {
                 known.sort_unstable_by(|a, b| a.name.cmp(&b.name));
                 let mut html = head(request, resolved, Some(known.len()))?;
-                rows(&mut html, &base, known)?;
+                rows(&mut html, &links, known)?;
                 html.push_str(&ListingFoot.render()?);
                 return Ok(Body::bytes(html));
             }
@@ -110,11 +113,11 @@ async fn page<G: Send + 'static>(
         .chain(entries)
         .try_chunks(ROWS_PER_CHUNK)
         .map_err(|error| error.1)
-        .and_then(move |links| {
+        .and_then(move |entries| {
             // The permit lives as long as the stream that owns this closure.
             let _walking = &guard;
             let mut html = String::new();
-            let rendered = rows(&mut html, &base, links).map(|()| Bytes::from(html));
+            let rendered = rows(&mut html, &links, entries).map(|()| Bytes::from(html));
             futures::future::ready(rendered.map_err(BodyError::Render))
         });
     let foot = ListingFoot.render()?;
@@ -129,40 +132,86 @@ fn head(
     resolved: &Resolved,
     count: Option<usize>,
 ) -> askama::Result<String> {
-    let segments = &request.path.segments;
-    let mut crumbs = Vec::with_capacity(segments.len());
-    let mut href = String::new();
-    for (at, segment) in segments.iter().enumerate() {
-        write!(href, "/{}", encode_segment(segment)).expect("a String takes everything");
-        if at > 0 {
-            crumbs.push(Crumb {
-                name: segment,
-                href: href.clone(),
-            });
-        }
-    }
+    let crumbs = crumbs(request);
+    let directory = request.url_directory();
     ListingHead {
         title: crumbs.last().map_or("", |crumb| crumb.name),
-        namespace: segments.first().map_or("", String::as_str),
+        namespace: request.path.segments.first().map_or("", String::as_str),
         cid: &resolved.cid,
-        parent: (crumbs.len() > 1).then(|| format!("{href}/..")),
+        parent: (crumbs.len() > 1).then(|| format!("{directory}..")),
         crumbs,
         count,
     }
     .render()
 }
 
-fn rows(html: &mut String, base: &str, links: Vec<Link>) -> askama::Result<()> {
-    for link in links {
+/// The content path with a link for each segment but the first. Where the host names the root, other
+/// roots are on the gateway's host; a domain has no gateway.
+fn crumbs(request: &ContentRequest) -> Vec<Crumb<'_>> {
+    let segments = request.path.segments.iter().enumerate();
+    let mut href = match &request.place {
+        Place::Path => String::new(),
+        Place::Subdomain(gateway) => format!("//{gateway}"),
+        Place::Domain(host) => format!("//{host}"),
+    };
+    let is_domain = matches!(request.place, Place::Domain(_));
+    let mut crumbs = Vec::with_capacity(segments.len());
+    for (at, segment) in segments {
+        match at {
+            0 | 1 if is_domain => {}
+            _ => write!(href, "/{}", encode_segment(segment)).expect("a String takes everything"),
+        }
+        match at {
+            0 => {}
+            1 if is_domain => crumbs.push(Crumb {
+                name: segment,
+                href: format!("{href}/"),
+            }),
+            _ => crumbs.push(Crumb {
+                name: segment,
+                href: href.clone(),
+            }),
+        }
+    }
+    crumbs
+}
+
+/// Where the links of rows lead.
+struct Links {
+    /// The directory's own path, escaped, with a slash at the end.
+    directory: String,
+    /// What goes before `/ipfs/<cid>`; `None` where no gateway is known.
+    gateway: Option<String>,
+}
+
+impl Links {
+    fn of(request: &ContentRequest) -> Self {
+        Self {
+            directory: request.url_directory(),
+            gateway: match &request.place {
+                Place::Path => Some(String::new()),
+                Place::Subdomain(gateway) => Some(format!("//{gateway}")),
+                Place::Domain(_) => None,
+            },
+        }
+    }
+}
+
+fn rows(html: &mut String, links: &Links, entries: Vec<Link>) -> askama::Result<()> {
+    for link in entries {
         let name = String::from_utf8_lossy(&link.name);
         let escaped = encode_segment(&name).to_string();
+        let cid_href = match &links.gateway {
+            Some(gateway) => {
+                let file_name = utf8_percent_encode(&escaped, QUERY);
+                format!("{gateway}/ipfs/{}?filename={file_name}", link.cid)
+            }
+            None => format!("{EXPLORER}{}", link.cid),
+        };
         let row = ListingRow {
-            href: format!("{base}{escaped}"),
-            cid_href: format!(
-                "/ipfs/{}?filename={}",
-                link.cid,
-                utf8_percent_encode(&escaped, QUERY)
-            ),
+            href: format!("{}{escaped}", links.directory),
+            cid_href,
+            outside: links.gateway.is_none(),
             short: short_cid(&link.cid.to_string()),
             size: human_size(link.tsize),
             bytes: link.tsize,
@@ -171,13 +220,6 @@ fn rows(html: &mut String, base: &str, links: Vec<Link>) -> askama::Result<()> {
         row.render_into(html)?;
     }
     Ok(())
-}
-
-impl ContentRequest {
-    /// The escaped path of the directory itself, with its slash.
-    fn raw_directory(&self) -> String {
-        crate::ipfs::path::encode(self.path.segments.iter().map(String::as_str), true)
-    }
 }
 
 /// The two ends of a CID, which is what people compare.
@@ -227,6 +269,8 @@ struct ListingRow<'a> {
     href: String,
     short: String,
     cid_href: String,
+    /// The link leaves the site.
+    outside: bool,
     size: String,
     bytes: u64,
 }
@@ -249,7 +293,11 @@ mod tests {
             name: name.as_bytes().to_vec(),
             tsize: 1536,
         };
-        rows(&mut html, "/ipfs/cid/%C4%85/", vec![link]).unwrap();
+        let links = Links {
+            directory: "/ipfs/cid/%C4%85/".to_owned(),
+            gateway: Some(String::new()),
+        };
+        rows(&mut html, &links, vec![link]).unwrap();
         html
     }
 

@@ -1,6 +1,7 @@
 //! The signed record of a name, as it is (`application/vnd.ipfs.ipns-record`).
 
 use bytes::Bytes;
+use duka_node::dag::path::Root;
 use http::{HeaderValue, Response, header};
 
 use super::entity::{self, Entity, Part};
@@ -8,14 +9,14 @@ use crate::body::Body;
 use crate::error::GatewayError;
 use crate::ipfs::headers::{Disposition, content_disposition};
 use crate::ipfs::negotiate::Format;
-use crate::ipfs::request::{ContentRequest, Root};
+use crate::ipfs::request::ContentRequest;
 use crate::ipfs::resolve::Resolved;
 
 pub(super) fn respond(
     request: &ContentRequest,
     resolved: &Resolved,
 ) -> Result<Response<Body>, GatewayError> {
-    let (Some(record), Root::Ipns(name)) = (&resolved.record, &request.root) else {
+    let (Some(record), Root::Name(name)) = (&resolved.record, &request.root) else {
         return Err(GatewayError::NoRecordHere);
     };
     let bytes = Bytes::copy_from_slice(&record.bytes);

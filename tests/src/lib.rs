@@ -15,6 +15,7 @@ pub mod duka;
 pub mod files;
 pub mod fuzz;
 pub mod http;
+pub mod http1;
 pub mod kubo;
 pub mod locate;
 pub mod net;

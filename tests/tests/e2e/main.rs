@@ -5,6 +5,7 @@ mod backup;
 mod bad_blocks;
 mod bad_input;
 mod connectivity;
+mod fixtures;
 mod gateway;
 mod get;
 mod in_place;

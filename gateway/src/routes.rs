@@ -46,6 +46,15 @@ impl<B: Backend> Routes<B> {
         response
     }
 
+    /// Answers a `CONNECT`: the gateway is at the end of every tunnel itself.
+    pub(crate) fn connect(&self) -> Response<Body> {
+        let in_progress = self.metrics.request();
+        let mut response = Response::new(Body::empty());
+        allow_every_origin(response.headers_mut());
+        in_progress.answered(response.status());
+        response
+    }
+
     async fn route(&self, parts: Parts, peer: IpAddr) -> Response<Body> {
         match parts.method {
             Method::GET | Method::HEAD => {}

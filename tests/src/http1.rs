@@ -90,7 +90,7 @@ impl Connection {
             let (name, value) = (name.to_ascii_lowercase(), value.trim().to_owned());
             answer.headers.push((name, value));
         }
-        let no_body = method == "HEAD" || matches!(status, 204 | 304);
+        let no_body = matches!(method, "HEAD" | "CONNECT") || matches!(status, 204 | 304);
         if !no_body {
             let body = if answer.header("transfer-encoding").is_some() {
                 self.chunks(&mut answer.body)

@@ -238,12 +238,11 @@ fn subdomain_request(
     }
     let word = word(namespace);
     let root = parse_root(namespace, label, &format!("/{word}/{label}"))?;
+    let fits = label.len() <= MAX_LABEL_LEN;
     let is_canonical = match &root {
-        Root::Cid(cid) if label.len() > MAX_LABEL_LEN => {
-            dns_label(cid, Base::Base32Lower)? == label
-        }
-        Root::Cid(_) | Root::Domain(_) => true,
-        Root::Name(name) => name.to_string() == label,
+        Root::Cid(_) => fits,
+        Root::Name(name) => fits && name.to_string() == label,
+        Root::Domain(_) => true,
     };
     if !is_canonical {
         let location = subdomain_url(host, &root, parts.uri.path(), parts.uri.query())?;

@@ -6,9 +6,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Method, Version};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -35,8 +38,9 @@ pub(super) struct ConnectionLimits {
     pub(super) progress: Duration,
 }
 
-/// Serves requests of `peer` until the client leaves, a limit is reached, or `stop` is cancelled and the
-/// open requests are answered.
+/// Serves requests of `peer` until the client leaves, a limit is reached, or `stop` is cancelled and
+/// the open requests are answered. After a `CONNECT` the connection goes on as before, so that a client
+/// that takes the gateway for its proxy reaches it and nothing else.
 pub(super) async fn serve_connection<B: Backend>(
     stream: TcpStream,
     peer: IpAddr,
@@ -45,47 +49,94 @@ pub(super) async fn serve_connection<B: Backend>(
     stop: CancellationToken,
 ) {
     let activity = Arc::new(Activity::new());
-    let io = TokioIo::new(WatchedStream::new(stream, Arc::clone(&activity)));
-    let service = {
-        let activity = Arc::clone(&activity);
-        service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            let open = activity.request(request.version());
-            let routes = Arc::clone(&routes);
-            async move {
-                Ok::<_, Infallible>(routes.answer(request, peer).await.map(|b| b.guarded(open)))
-            }
-        })
+    let client = Client {
+        activity: Arc::clone(&activity),
+        peer,
+        routes,
+        limits,
+        stop,
     };
-    let builder = builder();
-    let mut connection = pin!(builder.serve_connection(io, service));
-    let mut watchdog = pin!(tokio::time::sleep(limits.header.min(limits.idle)));
-    let mut closing = false;
-    loop {
-        tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(error = &*error, "connection ended early");
-                }
-                return;
+    let tunnel = Tunnel::default();
+    let io = TokioIo::new(WatchedStream::new(stream, activity));
+    client.serve(io, Some(&tunnel)).await;
+    let connected = tunnel.lock().take();
+    if let Some(connected) = connected
+        && let Ok(io) = connected.await
+    {
+        client.serve(io, None).await;
+    }
+}
+
+/// What a `CONNECT` leaves for the requests after it.
+type Tunnel = Arc<Mutex<Option<OnUpgrade>>>;
+
+/// Who is served, and how.
+struct Client<B: Backend> {
+    activity: Arc<Activity>,
+    peer: IpAddr,
+    routes: Arc<Routes<B>>,
+    limits: ConnectionLimits,
+    stop: CancellationToken,
+}
+
+impl<B: Backend> Client<B> {
+    /// Serves requests until the end, or until one is a `CONNECT` that `tunnel` takes.
+    async fn serve<I>(&self, io: I, tunnel: Option<&Tunnel>)
+    where
+        I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
+            let open = self.activity.request(request.version());
+            let tunnel = tunnel.filter(|_| is_connect(&request));
+            if let Some(tunnel) = tunnel {
+                *tunnel.lock() = Some(hyper::upgrade::on(&mut request));
             }
-            () = stop.cancelled(), if !closing => {
-                closing = true;
-                connection.as_mut().graceful_shutdown();
+            let (routes, peer, connected) = (Arc::clone(&self.routes), self.peer, tunnel.is_some());
+            async move {
+                let response = match connected {
+                    true => routes.connect(),
+                    false => routes.answer(request, peer).await,
+                };
+                Ok::<_, Infallible>(response.map(|body| body.guarded(open)))
             }
-            () = watchdog.as_mut() => match activity.verdict(&limits, Instant::now()) {
-                Verdict::WaitUntil(deadline) => watchdog.as_mut().reset(deadline),
-                Verdict::Idle if !closing => {
-                    closing = true;
-                    connection.as_mut().graceful_shutdown();
-                    watchdog.as_mut().reset(Instant::now() + limits.header);
-                }
-                verdict => {
-                    tracing::debug!(?verdict, "closing a connection");
+        });
+        let builder = builder();
+        let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
+        let (limits, stop) = (&self.limits, &self.stop);
+        let mut watchdog = pin!(tokio::time::sleep(limits.header.min(limits.idle)));
+        let mut closing = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(error = &*error, "connection ended early");
+                    }
                     return;
                 }
-            },
+                () = stop.cancelled(), if !closing => {
+                    closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = watchdog.as_mut() => match self.activity.verdict(limits, Instant::now()) {
+                    Verdict::WaitUntil(deadline) => watchdog.as_mut().reset(deadline),
+                    Verdict::Idle if !closing => {
+                        closing = true;
+                        connection.as_mut().graceful_shutdown();
+                        watchdog.as_mut().reset(Instant::now() + limits.header);
+                    }
+                    verdict => {
+                        tracing::debug!(?verdict, "closing a connection");
+                        return;
+                    }
+                },
+            }
         }
     }
+}
+
+/// HTTP/2 needs no `CONNECT` to speak of any host.
+fn is_connect<T>(request: &http::Request<T>) -> bool {
+    request.method() == Method::CONNECT && request.version() == Version::HTTP_11
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {

@@ -1,8 +1,11 @@
 //! Configured hosts, their subdomains, and domains.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use duka_config::{GatewayConfig, HostConfig, Namespace};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::memory::MemoryBackend;
 use super::{HELLO, PLAIN, TREE, TestServer, config};
@@ -156,6 +159,49 @@ async fn listing_of_a_subdomain_links_to_the_gateway_for_other_roots() {
     assert!(page.contains("<a href=\"/two.txt\">two.txt</a>"), "{page}");
     let crumb = format!("/ipfs/<a href=\"//dotted.example:80/ipfs/{PLAIN}\">");
     assert!(page.contains(&crumb), "{page}");
+}
+
+/// Sends requests on one connection, and reads until the server closes it.
+async fn converse(server: &TestServer, requests: &str) -> String {
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    stream.write_all(requests.as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    answers
+}
+
+#[tokio::test]
+async fn connection_goes_on_after_a_connect() {
+    let server = server().await;
+    let connect = "CONNECT site.example:80 HTTP/1.1\r\nHost: site.example:80\r\n\r\n";
+    let end = "Connection: close\r\n\r\n";
+    for get in [
+        "GET /style.css HTTP/1.1\r\nHost: site.example\r\n",
+        "GET http://site.example/style.css HTTP/1.1\r\nHost: x\r\n",
+    ] {
+        let answers = converse(&server, &format!("{connect}{get}{end}")).await;
+        assert_eq!(
+            answers.matches("HTTP/1.1 200 OK\r\n").count(),
+            2,
+            "{answers}"
+        );
+        assert!(answers.ends_with("\r\n\r\nbody{}"), "{answers}");
+    }
+    let nested = connect.replace("\r\n\r\n", &format!("\r\n{end}"));
+    let answers = converse(&server, &format!("{connect}{nested}")).await;
+    assert!(answers.contains("HTTP/1.1 405"), "one is enough: {answers}");
+}
+
+#[tokio::test]
+async fn idle_connection_is_closed_after_a_connect_too() {
+    let config = GatewayConfig {
+        idle_timeout: Duration::from_millis(200),
+        ..hosts()
+    };
+    let server = TestServer::with(config, MemoryBackend::with_test_data()).await;
+    let connect = "CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\n";
+    let answers = converse(&server, connect).await;
+    assert!(answers.starts_with("HTTP/1.1 200 OK\r\n"), "{answers}");
 }
 
 #[tokio::test]

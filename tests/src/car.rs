@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use cid::{Cid, multihash::Multihash};
 use sha2::{Digest, Sha256};
 
@@ -48,6 +48,33 @@ pub fn write_repeated(path: &Path, leaf: &[u8], times: usize) -> Result<String> 
     }
     car.flush()?;
     Ok(root.to_string())
+}
+
+/// The CIDs of a CAR's blocks, in their order.
+///
+/// # Errors
+/// If it is not a CARv1, or breaks off.
+pub fn cids(car: &[u8]) -> Result<Vec<Cid>> {
+    let (_header, mut rest) = take_section(car)?;
+    let mut cids = Vec::new();
+    while !rest.is_empty() {
+        let (mut block, after) = take_section(rest)?;
+        cids.push(Cid::read_bytes(&mut block)?);
+        rest = after;
+    }
+    Ok(cids)
+}
+
+fn take_section(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|byte| byte & 0x80 == 0);
+    let digits = end.filter(|end| *end < 8).context("no length")? + 1;
+    let length = bytes[..digits]
+        .iter()
+        .rev()
+        .fold(0, |length, byte| length << 7 | usize::from(byte & 0x7f));
+    bytes[digits..]
+        .split_at_checked(length)
+        .context("the CAR breaks off")
 }
 
 fn section(car: &mut impl Write, parts: &[&[u8]]) -> Result<()> {

@@ -1,7 +1,10 @@
 //! The public test data of IPFS gateways, served by `tests/gateway/serve-fixtures`: one table a topic,
 //! one case a line of the gateways' checklist.
 
+mod cars;
 mod case;
+mod conditions;
+mod documents;
 mod hosts;
 mod names;
 mod paths;
@@ -55,7 +58,15 @@ fn every_case_of_the_checklist_holds() {
         return;
     }
     let gateway = Gateway::start().unwrap();
-    let cases = [paths::cases(), names::cases(), hosts::cases()].concat();
+    let cases = [
+        paths::cases(),
+        conditions::cases(),
+        documents::cases(),
+        cars::cases(),
+        names::cases(),
+        hosts::cases(),
+    ]
+    .concat();
     let failures: Vec<String> = cases
         .iter()
         .filter_map(|case| case.check(gateway.address).err())

@@ -12,6 +12,7 @@ use duka_node::source::trustless::Silence;
 use http::{HeaderValue, StatusCode, header};
 
 use crate::body::{Body, BodyError};
+use crate::ipfs::RedirectsError;
 
 /// Seconds after which a client that was turned away may ask again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("60");
@@ -50,6 +51,8 @@ pub(crate) enum GatewayError {
     BadValue { value: String },
     #[error("index.html in {directory} is not a file")]
     IndexNotFile { directory: Cid },
+    #[error("could not parse _redirects: {0}")]
+    Redirects(#[from] RedirectsError),
     #[error("the content is not cached here, and the request forbids to fetch it")]
     NotCached,
     #[error("the range is outside the content, which has {len} bytes")]
@@ -110,6 +113,7 @@ impl GatewayError {
             Self::UnknownName { .. }
             | Self::BadValue { .. }
             | Self::NameLoop
+            | Self::Redirects(_)
             | Self::Name(_)
             | Self::Render(_)
             | Self::Body(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -150,6 +154,7 @@ impl GatewayError {
                 "Ask whoever published the name, or try again later."
             }
             Self::IndexNotFile { .. } => "Ask for a file inside it by its full path.",
+            Self::Redirects(_) => "Tell whoever made the site: its _redirects file has a mistake.",
             Self::NotCached => "Leave out Cache-Control: only-if-cached.",
             Self::Range { .. } => "Ask for bytes inside the content.",
             Self::Busy => "Try again in a minute.",

@@ -1,7 +1,7 @@
-//! The IPFS gateway: four phases, values move only forward.
+//! The IPFS gateway: phases, values move only forward.
 //!
-//! `host` (whose pages) → `request` (parse and negotiate) → `resolve` (path → CID) → `respond` (one file per format) → the
-//! body, which is pulled as the client takes it.
+//! `host` (whose pages) → `request` (parse and negotiate) → `resolve` (path → CID) → `respond` (one
+//! file per format) → the body, which is pulled as the client takes it.
 
 mod conditional;
 mod dnslink;
@@ -11,6 +11,7 @@ mod mime;
 mod negotiate;
 mod path;
 mod range;
+mod redirects;
 mod request;
 mod resolve;
 mod respond;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use duka_config::{GatewayConfig, ServePolicy};
+use duka_node::dag::DagError;
 use duka_node::dag::path::PathError;
 use duka_node::fetch::{FetchOptions, Fetcher};
 use duka_node::keys::Name;
@@ -37,7 +39,10 @@ use self::dnslink::Dnslinks;
 pub(crate) use self::headers::allow_every_origin;
 use self::host::Hosts;
 pub(crate) use self::host::Site;
-use self::request::Parsed;
+use self::redirects::Outcome;
+pub(crate) use self::redirects::RedirectsError;
+use self::request::{ContentRequest, Parsed};
+use self::resolve::Start;
 use self::source::RequestSource;
 use crate::body::Body;
 use crate::error::GatewayError;
@@ -157,17 +162,57 @@ impl<B: Backend> Gateway<B> {
         } else {
             RequestSource::with_network(&self.backend, &self.retrievals, self.retrieval_timeout)
         };
-        let answered = async {
-            let resolved =
-                resolve::resolve(&self.backend, &self.dnslinks, &source, &request).await?;
-            respond::respond(self, &request, resolved, source.clone()).await
-        };
-        match answered.await {
-            Err(GatewayError::Dag(duka_node::dag::DagError::Fetch(FetchError::NotFound {
-                ..
-            }))) if request.only_if_cached => Err(GatewayError::NotCached),
+        match self.content(&request, source).await {
+            Err(GatewayError::Dag(DagError::Fetch(FetchError::NotFound { .. })))
+                if request.only_if_cached =>
+            {
+                Err(GatewayError::NotCached)
+            }
             answered => answered,
         }
+    }
+
+    async fn content(
+        &self,
+        request: &ContentRequest,
+        source: RequestSource<B>,
+    ) -> Result<Response<Body>, GatewayError> {
+        let start = resolve::start(&self.backend, &self.dnslinks, &request.root).await?;
+        let segments = [start.prefix.as_slice(), request.segments()].concat();
+        match start.follow(&source, &segments).await {
+            Err(missing @ GatewayError::Dag(DagError::NoLink { .. }))
+                if request.obeys_redirects() =>
+            {
+                let redirects = redirects::load(&source, start.root).await?;
+                let outcome =
+                    redirects.and_then(|rules| rules.outcome(&segments, request.raw_query()));
+                let outcome = outcome.ok_or(missing)?;
+                self.redirected(request, &start, source, outcome).await
+            }
+            resolved => respond::respond(self, request, resolved?, source).await,
+        }
+    }
+
+    /// What the site's `_redirects` makes of a path that is not there.
+    async fn redirected(
+        &self,
+        request: &ContentRequest,
+        start: &Start,
+        source: RequestSource<B>,
+        outcome: Outcome,
+    ) -> Result<Response<Body>, GatewayError> {
+        let (status, segments) = match outcome {
+            Outcome::Redirect { status, location } => return Ok(redirect(status, location)),
+            Outcome::Serve { status, segments } => (status, segments),
+        };
+        let resolved = start.follow(&source, &segments).await?;
+        let target = request.rewritten(segments, status == StatusCode::OK);
+        let mut response = respond::respond(self, &target, resolved, source).await?;
+        headers::name_path(response.headers_mut(), request);
+        if status != StatusCode::OK {
+            *response.status_mut() = status;
+        }
+        Ok(response)
     }
 
     /// The right to walk a DAG, which is not one block's worth of work.

@@ -9,6 +9,7 @@ mod formats;
 mod hosts;
 mod limits;
 mod memory;
+mod redirects;
 mod tar;
 
 use std::net::SocketAddr;

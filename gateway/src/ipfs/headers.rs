@@ -68,7 +68,7 @@ pub(crate) fn describe(headers: &mut HeaderMap, request: &ContentRequest, resolv
 }
 
 /// The path as it was asked for, unescaped unless that would not be a header.
-fn name_path(headers: &mut HeaderMap, request: &ContentRequest) {
+pub(crate) fn name_path(headers: &mut HeaderMap, request: &ContentRequest) {
     let raw = request.raw_path();
     let value = if raw.contains('%') || request.place != Place::Path {
         let slash = if request.path.trailing_slash { "/" } else { "" };

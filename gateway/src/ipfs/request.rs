@@ -100,6 +100,27 @@ impl ContentRequest {
         self.path.segments.get(2..).unwrap_or_default()
     }
 
+    /// Whether the `_redirects` of the site decide about paths that are not there: only where the
+    /// site has an origin of its own.
+    pub(crate) fn obeys_redirects(&self) -> bool {
+        self.place != Place::Path && self.chosen.format == Format::Default
+    }
+
+    /// The same request for another path below the root. Of a page that stands for an error
+    /// (`is_found` is false) the client gets all, whatever it has or wants.
+    pub(crate) fn rewritten(&self, segments: Vec<String>, is_found: bool) -> Self {
+        let mut rewritten = self.clone();
+        rewritten.path.segments.truncate(2);
+        rewritten.path.segments.extend(segments);
+        rewritten.path.trailing_slash = true;
+        if !is_found {
+            for name in [header::RANGE, header::IF_NONE_MATCH] {
+                rewritten.parts.headers.remove(name);
+            }
+        }
+        rewritten
+    }
+
     /// The request's headers.
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.parts.headers

@@ -6,7 +6,6 @@ use duka_node::ipns::Record;
 
 use super::Backend;
 use super::dnslink::Dnslinks;
-use super::request::ContentRequest;
 use super::source::RequestSource;
 use crate::error::GatewayError;
 
@@ -51,59 +50,43 @@ pub(crate) struct Resolved {
     pub(crate) record: Option<Record>,
 }
 
-/// Follows the request's path: names and domains first, if it begins with one, then the segments.
-pub(crate) async fn resolve<B: Backend>(
-    backend: &B,
-    dnslinks: &Dnslinks,
-    source: &RequestSource<B>,
-    request: &ContentRequest,
-) -> Result<Resolved, GatewayError> {
-    let Start {
-        root,
-        prefix,
-        freshness,
-        record,
-    } = start(backend, dnslinks, &request.root).await?;
-    let segments = request.segments();
-    if segments.is_empty() && prefix.is_empty() {
-        return Ok(Resolved {
-            cid: root,
-            roots: vec![root],
-            visited: Vec::new(),
-            freshness,
-            record,
-        });
-    }
-    let found = if prefix.is_empty() {
-        path::resolve(source, root, segments).await?
-    } else {
-        path::resolve(source, root, &[prefix.as_slice(), segments].concat()).await?
-    };
-    if !found.remainder.is_empty() {
-        return Err(GatewayError::NotALink {
-            cid: found.cid,
-            remainder: found.remainder.join("/"),
-        });
-    }
-    Ok(Resolved {
-        cid: found.cid,
-        roots: found.roots,
-        visited: found.visited,
-        freshness,
-        record,
-    })
-}
-
 /// The CID that a path begins at once its names are resolved.
-struct Start {
-    root: Cid,
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    /// That CID.
+    pub(crate) root: Cid,
     /// Segments that the names lead to below it.
-    prefix: Vec<String>,
+    pub(crate) prefix: Vec<String>,
     freshness: Freshness,
     record: Option<Record>,
 }
 
-async fn start<B: Backend>(
+impl Start {
+    /// Follows `segments` from the root down.
+    pub(crate) async fn follow<B: Backend>(
+        &self,
+        source: &RequestSource<B>,
+        segments: &[String],
+    ) -> Result<Resolved, GatewayError> {
+        let found = path::resolve(source, self.root, segments).await?;
+        if !found.remainder.is_empty() {
+            return Err(GatewayError::NotALink {
+                cid: found.cid,
+                remainder: found.remainder.join("/"),
+            });
+        }
+        Ok(Resolved {
+            cid: found.cid,
+            roots: found.roots,
+            visited: found.visited,
+            freshness: self.freshness,
+            record: self.record.clone(),
+        })
+    }
+}
+
+/// Resolves the names and domains that a path begins with.
+pub(crate) async fn start<B: Backend>(
     backend: &B,
     dnslinks: &Dnslinks,
     root: &Root,

@@ -126,6 +126,22 @@ impl BlockSource for MemorySource {
     }
 }
 
+/// A dag-pb node: a folder with these entries.
+pub(super) fn folder(entries: &[(&str, &Cid)]) -> Vec<u8> {
+    let field = |tag: u8, bytes: &[u8]| {
+        let mut buffer = unsigned_varint::encode::usize_buffer();
+        let len = unsigned_varint::encode::usize(bytes.len(), &mut buffer);
+        [&[tag], len, bytes].concat()
+    };
+    let link = |(name, target): &(&str, &Cid)| {
+        let hash = field(0x0a, &target.to_bytes());
+        let name = field(0x12, name.as_bytes());
+        field(0x12, &[hash, name, vec![0x18, 1]].concat())
+    };
+    let links = entries.iter().flat_map(link).collect();
+    [links, field(0x0a, b"\x08\x01")].concat()
+}
+
 fn read_car(car: &'static [u8], blocks: &mut HashMap<Multihash, Bytes>) {
     for (cid, data) in sections(car) {
         blocks.insert(*cid.hash(), data);

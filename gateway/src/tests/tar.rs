@@ -6,7 +6,7 @@ use std::process::Command;
 use cid::Cid;
 use duka_node::block::{DAG_CBOR, DAG_PB};
 
-use super::memory::MemoryBackend;
+use super::memory::{MemoryBackend, folder};
 use super::{BIG, HAMT, HELLO, Reply, TREE, TestServer, big, config};
 
 /// Unpacks a whole reply into a new folder.
@@ -30,22 +30,6 @@ fn names(folder: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
-}
-
-/// A dag-pb node: a folder with one link.
-fn folder_of(name: &[u8], target: &Cid) -> Vec<u8> {
-    let field = |tag: u8, bytes: &[u8]| {
-        let mut buffer = unsigned_varint::encode::usize_buffer();
-        let len = unsigned_varint::encode::usize(bytes.len(), &mut buffer);
-        [&[tag], len, bytes].concat()
-    };
-    let link = [
-        field(0x0a, &target.to_bytes()),
-        field(0x12, name),
-        vec![0x18, 1],
-    ]
-    .concat();
-    [field(0x12, &link), field(0x0a, b"\x08\x01")].concat()
 }
 
 #[tokio::test]
@@ -97,7 +81,7 @@ async fn names_that_are_long_or_not_ascii_are_kept() {
         "a".repeat(120),
         format!("{}/{}", "a".repeat(60), "b".repeat(60)),
     ] {
-        let root = backend.add(DAG_PB, folder_of(name.as_bytes(), &HELLO.parse().unwrap()));
+        let root = backend.add(DAG_PB, folder(&[(&name, &HELLO.parse().unwrap())]));
         let server = TestServer::with(config(), backend.clone()).await;
         let unpacked = unpack(&server.get(&format!("/ipfs/{root}?format=tar")).await);
         let file = unpacked.path().join(root.to_string()).join(name);
@@ -110,7 +94,7 @@ async fn name_that_leads_out_of_the_tree_breaks_the_tar_off() {
     let mut backend = MemoryBackend::with_test_data();
     let root = backend.add(
         DAG_PB,
-        folder_of(b"../../../etc/x", &HELLO.parse().unwrap()),
+        folder(&[("../../../etc/x", &HELLO.parse().unwrap())]),
     );
     let server = TestServer::with(config(), backend).await;
     let reply = server.get(&format!("/ipfs/{root}?format=tar")).await;
@@ -131,7 +115,7 @@ async fn folders_that_link_to_the_same_folder_for_ever_end() {
     let mut backend = MemoryBackend::with_test_data();
     let mut below: Cid = HELLO.parse().unwrap();
     for _ in 0..1100 {
-        below = backend.add(DAG_PB, folder_of(b"d", &below));
+        below = backend.add(DAG_PB, folder(&[("d", &below)]));
     }
     let server = TestServer::with(config(), backend).await;
     let reply = server.get(&format!("/ipfs/{below}?format=tar")).await;

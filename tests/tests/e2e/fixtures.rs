@@ -8,6 +8,7 @@ mod documents;
 mod hosts;
 mod names;
 mod paths;
+mod redirects;
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -65,6 +66,7 @@ fn every_case_of_the_checklist_holds() {
         cars::cases(),
         names::cases(),
         hosts::cases(),
+        redirects::cases(),
     ]
     .concat();
     let failures: Vec<String> = cases

@@ -114,21 +114,28 @@ impl PackIndex {
         let file = File::open(path)?;
         // The entries would be read ahead, and most are never asked for.
         rustix::fs::fadvise(&file, 0, None, Advice::Random).map_err(io::Error::from)?;
-        let mut header = [0; HEADER_LEN];
-        if !read_full(&file, &mut header, 0)? {
+        let file_len = file.metadata()?.len();
+        // One read brings all that is wanted of most indexes.
+        let mut held = vec![0; usize::try_from(file_len).map_or(PAGE_LEN, |len| len.min(PAGE_LEN))];
+        if !read_full(&file, &mut held, 0)? {
             return Err(LoadError::Damaged);
         }
-        let (mut index, crc) = parse_header(&header, id).ok_or(LoadError::Damaged)?;
+        let header = held.first_chunk().ok_or(LoadError::Damaged)?;
+        let (mut index, crc) = parse_header(header, id).ok_or(LoadError::Damaged)?;
         let shape = index.shape;
         // Nothing is allocated for entries that are not there.
-        if file.metadata()?.len() != shape.file_len() {
+        if file_len != shape.file_len() {
             return Err(LoadError::Damaged);
         }
-        let mut rest = vec![0; shape.entries_at - HEADER_LEN];
-        if !read_full(&file, &mut rest, HEADER_LEN as u64)? {
+        let first = held.len();
+        held.resize(shape.entries_at, 0);
+        if let Some(rest) = held.get_mut(first..)
+            && !read_full(&file, rest, first as u64)?
+        {
             return Err(LoadError::Damaged);
         }
-        if crc_of(&header[..HEADER_LEN - 4], &rest) != crc {
+        let (header, rest) = held.split_at(HEADER_LEN);
+        if crc_of(&header[..HEADER_LEN - 4], rest) != crc {
             return Err(LoadError::Damaged);
         }
         let (fences, filter) = rest.split_at(shape.filter_at - HEADER_LEN);

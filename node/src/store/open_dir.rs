@@ -1,12 +1,13 @@
 //! Opening a store directory: sealed packs by their indexes, the others by their footers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
+
+use parking_lot::Mutex;
 
 use super::append::Appender;
 use super::catalog::Catalog;
@@ -19,18 +20,29 @@ use super::recover::{Found, Trust, recover};
 use super::{PackKind, Recovery, StoreError};
 use crate::disk::Disk;
 
-/// Index files that are read at a time: a cold disk reads many in the time of one.
-const LOADERS: usize = 8;
+/// Threads that look at the files of packs: a cold disk answers many small reads in the time of one.
+const LOADERS: usize = 16;
+/// Packs that a thread takes at a time: handing each over would cost more than looking at it.
+const BATCH: usize = 16;
 
-/// The files of one pack.
+/// Which files a pack has.
 #[derive(Debug, Default)]
 struct PackFiles {
-    pack_len: Option<u64>,
-    /// It has another name, too: that of a backup, which takes sealed packs only. It is not written to.
-    is_linked: bool,
+    has_pack: bool,
     has_index: bool,
     has_damage: bool,
 }
+
+/// The file of a pack.
+#[derive(Clone, Copy, Debug)]
+struct PackFile {
+    len: u64,
+    /// It has another name, too: that of a backup, which takes sealed packs only. It is not written to.
+    is_linked: bool,
+}
+
+/// What a loader found: the file of the pack, and its index if that is good.
+type Loaded = (PackId, Option<PackFile>, Option<(PackIndex, PackFilter)>);
 
 /// Opens all packs in `dir`, which exists, into `catalog`.
 pub(super) fn open_dir(
@@ -38,32 +50,32 @@ pub(super) fn open_dir(
     catalog: &Catalog,
 ) -> Result<([Appender; 2], Recovery), StoreError> {
     let disk = catalog.disk();
-    let files = list(disk, dir)?;
+    let listed = list(disk, dir)?;
     let mut recovery = Recovery::default();
     let mut appenders = PackKind::ALL.map(|kind| {
-        let newest = files.keys().filter(|id| id.kind == kind).max();
+        let newest = listed.keys().filter(|id| id.kind == kind).max();
         Appender::new(kind, newest.map_or(1, |id| id.number + 1))
     });
+    let packs = load_indexes(dir, &listed, catalog)?;
     // A pack gets its first bytes after the one before it was synced and sealed.
     let is_complete = |id: PackId| {
-        let mut newer = files.range(id..).skip(1);
-        newer.any(|(other, files)| other.kind == id.kind && files.pack_len > Some(0))
+        let mut newer = packs.range(id..).skip(1);
+        newer.any(|(other, pack)| other.kind == id.kind && pack.len > 0)
     };
-    let indexed = load_indexes(dir, &files, catalog)?;
-    for (&id, files) in &files {
-        let Some(pack_len) = files.pack_len else {
+    for (&id, files) in &listed {
+        let Some(pack) = packs.get(&id) else {
             if files.has_index {
                 tracing::error!(index = %id.index_path(dir).display(), "the pack of an index is gone");
             }
             continue;
         };
-        if indexed.contains(&id) {
+        if catalog.has_pack(id) {
             continue;
         }
-        let complete = files.has_index || files.is_linked || is_complete(id);
+        let complete = files.has_index || pack.is_linked || is_complete(id);
         let trust = if complete { Trust::All } else { Trust::Synced };
         let Some(found) = recover(&id.pack_path(dir), id, trust)? else {
-            set_aside(disk, dir, id, pack_len)?;
+            set_aside(disk, dir, id, pack.len)?;
             continue;
         };
         let appender = &mut appenders[id.kind.slot()];
@@ -72,7 +84,7 @@ pub(super) fn open_dir(
         open_pack(
             dir,
             id,
-            pack_len,
+            pack.len,
             found,
             &mut recovery,
             catalog,
@@ -90,64 +102,82 @@ pub(super) fn open_dir(
     Ok((appenders, recovery))
 }
 
-/// Takes over the packs whose index is good; none of them is read.
+/// Takes over the packs whose index is good, without reading them. The files of all packs.
 fn load_indexes(
     dir: &Path,
-    files: &BTreeMap<PackId, PackFiles>,
+    listed: &BTreeMap<PackId, PackFiles>,
     catalog: &Catalog,
-) -> Result<BTreeSet<PackId>, StoreError> {
-    let listed = files.iter().filter(|(_, files)| files.has_index);
-    let ids: Vec<PackId> = listed.map(|(id, _)| *id).collect();
-    let mut indexed = BTreeSet::new();
-    load_all(dir, &ids, |id, loaded| {
-        let files = &files[&id];
-        match loaded {
-            Ok((index, filter)) if Some(index.pack_len) <= files.pack_len => {
-                if files.has_damage {
-                    load_damage(catalog, id, index.pack_len);
-                }
-                catalog.seal((index, filter));
-                indexed.insert(id);
-                Ok(())
+) -> Result<BTreeMap<PackId, PackFile>, StoreError> {
+    let mut packs = BTreeMap::new();
+    load_all(dir, listed, |(id, pack, index)| {
+        let Some(pack) = pack else { return };
+        packs.insert(id, pack);
+        if let Some((index, filter)) = index
+            && index.pack_len <= pack.len
+        {
+            if listed[&id].has_damage {
+                load_damage(catalog, id, index.pack_len);
             }
-            Ok(_) | Err(LoadError::Damaged) => Ok(()),
-            Err(LoadError::Io(source)) => {
-                Err(StoreError::io("reading", &id.index_path(dir), source))
-            }
+            catalog.seal((index, filter));
         }
     })?;
-    Ok(indexed)
+    Ok(packs)
 }
 
-/// Loads indexes on some threads, and hands each to `take` until that fails.
+/// Looks at all packs on some threads, and hands what they find to `take`.
 fn load_all(
     dir: &Path,
-    ids: &[PackId],
-    mut take: impl FnMut(PackId, Result<(PackIndex, PackFilter), LoadError>) -> Result<(), StoreError>,
+    listed: &BTreeMap<PackId, PackFiles>,
+    mut take: impl FnMut(Loaded),
 ) -> Result<(), StoreError> {
-    let next = AtomicUsize::new(0);
+    let listed: Vec<_> = listed.iter().collect();
+    let batches = Mutex::new(listed.chunks(BATCH));
     let (sender, receiver) = mpsc::sync_channel(LOADERS);
     thread::scope(|scope| {
-        for _ in 0..LOADERS.min(ids.len()) {
-            let (sender, next) = (sender.clone(), &next);
-            let load = move || {
-                while let Some(id) = ids.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let loaded = PackIndex::load(&id.index_path(dir), *id);
-                    if sender.send((*id, loaded)).is_err() {
+        for _ in 0..LOADERS.min(listed.len().div_ceil(BATCH)) {
+            let (sender, batches) = (sender.clone(), &batches);
+            let work = move || {
+                let next = || batches.lock().next();
+                while let Some(batch) = next() {
+                    let batch = batch.iter().map(|(id, files)| load(dir, **id, files));
+                    let loaded: Result<Vec<_>, _> = batch.collect();
+                    if sender.send(loaded).is_err() {
                         return;
                     }
                 }
             };
             thread::Builder::new()
                 .name("duka-indexes".to_owned())
-                .spawn_scoped(scope, load)
+                .spawn_scoped(scope, work)
                 .map_err(|source| StoreError::io("starting a reader of", dir, source))?;
         }
         drop(sender);
-        receiver
-            .into_iter()
-            .try_for_each(|(id, loaded)| take(id, loaded))
+        for loaded in receiver {
+            loaded?.into_iter().for_each(&mut take);
+        }
+        Ok(())
     })
+}
+
+fn load(dir: &Path, id: PackId, files: &PackFiles) -> Result<Loaded, StoreError> {
+    let failed = |path: &Path, source| StoreError::io("reading", path, source);
+    let pack = match files.has_pack.then(|| id.pack_path(dir)) {
+        Some(path) => {
+            let found = path.metadata().map_err(|source| failed(&path, source))?;
+            Some(PackFile {
+                len: found.len(),
+                is_linked: found.nlink() > 1,
+            })
+        }
+        None => None,
+    };
+    let path = id.index_path(dir);
+    let index = match files.has_index.then(|| PackIndex::load(&path, id)) {
+        Some(Ok(index)) => Some(index),
+        Some(Err(LoadError::Io(source))) => return Err(failed(&path, source)),
+        Some(Err(LoadError::Damaged)) | None => None,
+    };
+    Ok((id, pack, index))
 }
 
 fn open_pack(
@@ -238,12 +268,7 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<BTreeMap<PackId, PackFiles>, Stor
             continue;
         };
         match extension {
-            "car" => {
-                let metadata = entry.metadata().map_err(failed)?;
-                let files = files.entry(id).or_default();
-                files.pack_len = Some(metadata.len());
-                files.is_linked = metadata.nlink() > 1;
-            }
+            "car" => files.entry(id).or_default().has_pack = true,
             "idx" => files.entry(id).or_default().has_index = true,
             "bad" => files.entry(id).or_default().has_damage = true,
             "idx.tmp" => disk.remove(&entry.path()).map_err(failed)?,

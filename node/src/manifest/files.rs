@@ -40,6 +40,40 @@ pub(super) fn index_path(dir: &Path) -> PathBuf {
     dir.join("index")
 }
 
+/// Says that the index was closed, and is durable, with this entry applied. It is there while nothing has
+/// the manifest open.
+fn closed_path(dir: &Path) -> PathBuf {
+    dir.join("index.closed")
+}
+
+/// Notes that the index is whole, with the entry `applied` as its last.
+pub(super) fn mark_closed(disk: &dyn Disk, dir: &Path, applied: u64) -> Result<(), ManifestError> {
+    let path = closed_path(dir);
+    let temporary = temporary_path(&path);
+    let file = create(disk, &temporary)?;
+    disk.write_at(&file, applied.to_string().as_bytes(), 0)
+        .map_err(|e| write_error("writing", &temporary, e))?;
+    disk.sync(&file)
+        .map_err(|e| write_error("syncing", &temporary, e))?;
+    disk.rename(&temporary, &path)
+        .map_err(|e| write_error("renaming", &temporary, e))?;
+    sync_dir(disk, dir)
+}
+
+/// Takes the note of [`mark_closed`] away, durably: from now on the index may change.
+pub(super) fn take_closed(disk: &dyn Disk, dir: &Path) -> Result<Option<u64>, ManifestError> {
+    let path = closed_path(dir);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("reading", &path, error)),
+    };
+    disk.remove(&path)
+        .map_err(|e| io_error("removing", &path, e))?;
+    sync_dir(disk, dir)?;
+    Ok(text.parse().ok())
+}
+
 /// What the directory holds, each list in ascending order.
 #[derive(Debug, Default)]
 pub(super) struct Listing {

@@ -2,21 +2,26 @@
 //! besides [`ManifestError`].
 //!
 //! Nothing here is the only copy of anything: the directory can be deleted and is rebuilt from
-//! checkpoint and journal. So sled's own flushing does not matter for durability.
+//! checkpoint and journal. So sled's own flushing does not matter for durability. It does for being
+//! whole: after a crash sled may open with some records of a write and without others. So each write
+//! stores the sum of all records as it leaves them, and [`Index::is_whole`] compares.
 
 use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use cid::Cid;
+use sha2::{Digest, Sha256};
 
-use super::ManifestError;
 use super::frame::FORMAT;
 use super::record::{
     Counts, Head, Job, JobId, NameRecord, Pin, Product, Record, Release, ShopEntry,
 };
+use super::{ManifestError, io_error};
 use crate::ids::{ProductId, Version};
 
 /// Memory for sled's pages, in bytes.
@@ -44,7 +49,7 @@ pub(super) mod key {
     pub(in crate::manifest) const HEAD: &[u8] = b"Hhead";
     pub(in crate::manifest) const FORMAT: &[u8] = b"Mformat";
     pub(in crate::manifest) const APPLIED: &[u8] = b"Mapplied";
-    pub(in crate::manifest) const CLOSED: &[u8] = b"Mclosed";
+    pub(in crate::manifest) const SUM: &[u8] = b"Msum";
     pub(in crate::manifest) const COUNTS: &[u8] = b"Mcounts";
     pub(in crate::manifest) const LAST_JOB: &[u8] = b"Mlast-job";
 
@@ -192,32 +197,56 @@ impl Index {
         }
     }
 
-    /// Whether every record decodes. Reads all of them.
-    pub(super) fn check_records(&self) -> Result<(), ManifestError> {
-        let all = catch_unwind(AssertUnwindSafe(|| {
-            self.db.iter().try_for_each(|item| {
+    /// Whether the records are those that the last write left, and every one decodes. Reads all of them.
+    pub(super) fn is_whole(&self) -> Result<bool, ManifestError> {
+        let read_all = || -> Result<bool, ManifestError> {
+            let mut sum = 0u128;
+            for item in self.db.iter() {
                 let (key, value) = item.map_err(ManifestError::Index)?;
-                check_record(&key, &value)
-            })
-        }));
-        all.unwrap_or(Err(ManifestError::Record { kind: "damaged" }))
+                check_record(&key, &value)?;
+                if &*key != key::SUM {
+                    sum = sum.wrapping_add(term(&key, &value));
+                }
+            }
+            Ok(self.get(key::SUM)?.as_deref() == Some(&sum.to_be_bytes()))
+        };
+        catch_unwind(AssertUnwindSafe(read_all))
+            .unwrap_or(Err(ManifestError::Record { kind: "damaged" }))
     }
 
-    /// Writes all of `writes` in one atomic batch.
+    /// Writes all of `writes` in one atomic batch. One at a time.
     pub(super) fn apply(&self, writes: Writes) -> Result<(), ManifestError> {
+        let mut sum = match self.get(key::SUM)? {
+            Some(sum) => decode_sum(&sum)?,
+            None => 0,
+        };
         let mut batch = sled::Batch::default();
         for (key, value) in writes {
+            if let Some(old) = self.get(&key)? {
+                sum = sum.wrapping_sub(term(&key, &old));
+            }
             match value {
-                Some(value) => batch.insert(key, value),
+                Some(value) => {
+                    sum = sum.wrapping_add(term(&key, &value));
+                    batch.insert(key, value);
+                }
                 None => batch.remove(key),
             }
         }
+        batch.insert(key::SUM, &sum.to_be_bytes());
         self.db.apply_batch(batch).map_err(ManifestError::Index)
     }
 
-    /// Hands everything to the operating system.
-    pub(super) fn flush(&self) -> Result<(), ManifestError> {
-        self.db.flush().map(|_| ()).map_err(ManifestError::Index)
+    /// Takes a record away behind the back of the sum, as a crash may.
+    #[cfg(test)]
+    pub(super) fn lose(&self, key: &[u8]) {
+        assert!(self.db.remove(key).unwrap().is_some());
+    }
+
+    /// Makes all of sled's files in `dir` durable; its own flush does not.
+    pub(super) fn sync(&self, dir: &Path) -> Result<(), ManifestError> {
+        self.db.flush().map_err(ManifestError::Index)?;
+        sync_all(dir).map_err(|e| io_error("syncing", dir, e))
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ManifestError> {
@@ -259,6 +288,37 @@ impl Index {
             None => Ok(0),
         }
     }
+}
+
+/// What a record adds to the sum of all.
+fn term(key: &[u8], value: &[u8]) -> u128 {
+    let mut hash = Sha256::new();
+    hash.update((key.len() as u64).to_be_bytes());
+    hash.update(key);
+    hash.update(value);
+    let hash: [u8; 32] = hash.finalize().into();
+    let (first, _) = hash.split_first_chunk().expect("16 of 32 bytes");
+    u128::from_be_bytes(*first)
+}
+
+fn decode_sum(value: &[u8]) -> Result<u128, ManifestError> {
+    let bytes = value.try_into();
+    bytes
+        .map(u128::from_be_bytes)
+        .map_err(|_| ManifestError::Record { kind: "sum" })
+}
+
+/// Syncs the files and directories in `dir`, then `dir`.
+fn sync_all(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_all(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(dir)?.sync_all()
 }
 
 pub(super) fn decode_number(value: &[u8]) -> Result<u64, ManifestError> {
@@ -333,9 +393,10 @@ fn check_record(key: &[u8], value: &[u8]) -> Result<(), ManifestError> {
         key::REVISION => decode_number(value).map(drop),
         _ if key == key::HEAD => Head::decode(value).map(drop),
         _ if key == key::COUNTS => Counts::decode(value).map(drop),
-        _ if [key::FORMAT, key::APPLIED, key::CLOSED, key::LAST_JOB].contains(&key) => {
+        _ if [key::FORMAT, key::APPLIED, key::LAST_JOB].contains(&key) => {
             decode_number(value).map(drop)
         }
+        _ if key == key::SUM => decode_sum(value).map(drop),
         _ => Ok(()),
     }
 }

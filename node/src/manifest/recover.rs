@@ -31,7 +31,8 @@ pub(super) fn open(
     let survey = journal::survey(dir, &listing.journals, newest_checkpoint.unwrap_or(0))?;
     let mut recovery = Recovery::default();
 
-    let index = match open_index(dir, &survey)? {
+    let closed = files::take_closed(disk.as_ref(), dir)?;
+    let index = match open_index(dir, &survey, closed)? {
         Ok(index) => index,
         Err(reason) => {
             let aside = set_aside(disk.as_ref(), dir)?;
@@ -70,50 +71,54 @@ pub(super) fn open(
 
 /// Opens the index and checks that it agrees with the journal. The inner error says in words why it
 /// has to be rebuilt.
-fn open_index(dir: &Path, survey: &Survey) -> Result<Result<Index, String>, ManifestError> {
+/// `closed` is the last entry of an index that is known to be whole.
+fn open_index(
+    dir: &Path,
+    survey: &Survey,
+    closed: Option<u64>,
+) -> Result<Result<Index, String>, ManifestError> {
     let path = files::index_path(dir);
     let index = match Index::open(&path) {
         Ok(index) => index,
         Err(OpenFailure::Refused(error)) => return Err(error),
         Err(OpenFailure::Broken(reason)) => return Ok(Err(reason)),
     };
-    let (applied, closed) = match (index.number(key::APPLIED), index.number(key::CLOSED)) {
-        (Ok(applied), Ok(closed)) => (applied, closed),
-        (Err(error), _) | (_, Err(error)) => return Ok(Err(error.to_string())),
+    let applied = match index.number(key::APPLIED) {
+        Ok(applied) => applied,
+        Err(error) => return Ok(Err(error.to_string())),
     };
-    let Some(applied) = applied else {
-        return Ok(Ok(index));
-    };
-    if applied > survey.last {
-        // The index gets an entry only after the journal's sync, so this one was acknowledged.
-        if let Some((path, offset, _)) = &survey.torn {
-            return Err(ManifestError::Corrupt {
-                path: path.clone(),
-                offset: *offset,
-            });
+    if let Some(applied) = applied {
+        if applied > survey.last {
+            // The index gets an entry only after the journal's sync, so this one was acknowledged.
+            if let Some((path, offset, _)) = &survey.torn {
+                return Err(ManifestError::Corrupt {
+                    path: path.clone(),
+                    offset: *offset,
+                });
+            }
+            if survey.last == 0 {
+                return Err(ManifestError::Corrupt {
+                    path: files::journal_path(dir, 1),
+                    offset: 0,
+                });
+            }
+            return Ok(Err(format!(
+                "it holds entry {applied}, the journal ends at {}",
+                survey.last
+            )));
         }
-        if survey.last == 0 {
-            return Err(ManifestError::Corrupt {
-                path: files::journal_path(dir, 1),
-                offset: 0,
-            });
+        let first = survey.files.first();
+        if first.is_some_and(|first| applied < first - 1) {
+            return Ok(Err("it is older than the journal".to_owned()));
         }
-        return Ok(Err(format!(
-            "it holds entry {applied}, the journal ends at {}",
-            survey.last
-        )));
     }
-    if survey
-        .files
-        .first()
-        .is_some_and(|first| applied < first - 1)
-    {
-        return Ok(Err("it is older than the journal".to_owned()));
-    }
-    if closed != Some(applied)
-        && let Err(error) = index.check_records()
-    {
-        return Ok(Err(error.to_string()));
+    // One without `applied` was being filled from a checkpoint.
+    if applied.is_none() || closed != applied {
+        match index.is_whole() {
+            Ok(true) => {}
+            Ok(false) => return Ok(Err("records are missing in it".to_owned())),
+            Err(error) => return Ok(Err(error.to_string())),
+        }
     }
     Ok(Ok(index))
 }

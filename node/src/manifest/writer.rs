@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::change::Change;
 use super::draft::Draft;
 use super::files::{self, Listing};
-use super::index::{Index, Writes, key};
+use super::index::{Index, Writes};
 use super::journal::{self, Journal};
 use super::{ManifestError, ManifestOptions, checkpoint};
 use crate::disk::Disk;
@@ -232,11 +232,8 @@ impl Writer {
             self.rotate();
         }
         let applied = self.journal.next().saturating_sub(1);
-        self.index.apply(Writes::from([(
-            key::CLOSED.to_vec(),
-            Some(applied.to_be_bytes().to_vec()),
-        )]))?;
-        self.index.flush()
+        self.index.sync(&files::index_path(&self.dir))?;
+        files::mark_closed(self.disk.as_ref(), &self.dir, applied)
     }
 }
 

@@ -10,6 +10,7 @@ use duka_node::manifest::{Manifest, ManifestError, ManifestOptions};
 use duka_tests::disk::faulty::Fault;
 use duka_tests::disk::point::SyncKind;
 use duka_tests::disk::{Hook, Hooked, NoSync};
+use futures::executor::block_on;
 use parking_lot::Mutex;
 
 use crate::{Events, Workload, cuts_lose_nothing_and_each_sync_is_needed, fail_everywhere};
@@ -62,7 +63,7 @@ impl Workload for Changes {
         for number in 0..10u8 {
             writer.commit(&format!("first {number}"), 100 + usize::from(number) * 300);
         }
-        writer.manifest = None;
+        writer.close();
         writer.commit("first 3", 9_000);
 
         // Killed between the write of an entry and its sync; the next run finds the entry.
@@ -139,6 +140,15 @@ impl Writer<'_> {
         promised.under_way = None;
         promised.shown = None;
         drop(promised);
+        self.events.idle();
+    }
+
+    fn close(&mut self) {
+        if let Some(manifest) = self.manifest.take()
+            && let Err(error) = block_on(manifest.close())
+        {
+            self.take(&error);
+        }
         self.events.idle();
     }
 

@@ -44,6 +44,57 @@ fn record_that_does_not_decode_makes_the_index_be_rebuilt() {
 }
 
 #[test]
+fn index_that_lost_a_record_is_rebuilt_after_an_unclean_stop() {
+    for stopped_before in [false, true] {
+        let (dir, _) = three_entries();
+        if stopped_before {
+            close(open(dir.path()).0);
+        }
+        let (manifest, recovery) = open(dir.path());
+        assert_eq!(recovery.rebuilt_from, None);
+        manifest.inner.index.lose(&key::state("k2"));
+        drop(manifest);
+        let (manifest, recovery) = open(dir.path());
+        assert!(recovery.rebuilt_from.is_some());
+        assert_eq!(states(&manifest).len(), 3);
+    }
+}
+
+#[test]
+fn index_that_was_closed_is_not_read_through() {
+    let (dir, _) = three_entries();
+    close(open(dir.path()).0);
+    let index = Index::open(&index_path(dir.path())).unwrap();
+    index.lose(&key::state("k2"));
+    drop(index);
+    // The loss shows that nothing was read; a closed index loses nothing by itself.
+    let (manifest, recovery) = open(dir.path());
+    assert_eq!(recovery.rebuilt_from, None);
+    assert_eq!(states(&manifest).len(), 2);
+}
+
+#[test]
+fn changes_of_all_kinds_leave_a_whole_index() {
+    let (dir, _) = three_entries();
+    let (manifest, _) = open(dir.path());
+    let root = cid_of(RAW, b"root");
+    let changes = [
+        vec![
+            Op::PutPin(root, pin()),
+            Op::PutState("k1".into(), b"other".to_vec()),
+        ],
+        vec![Op::PutProduct(id("album"), product("Album"))],
+        vec![Op::PutRelease(id("album"), version("1"), release(1))],
+        vec![Op::DeletePin(root), Op::DeleteState("k2".into())],
+        vec![Op::DeleteState("never there".into())],
+    ];
+    for ops in changes {
+        manifest.commit_blocking(change(ops)).unwrap();
+        assert!(manifest.inner.index.is_whole().unwrap());
+    }
+}
+
+#[test]
 fn checkpoint_and_journal_rebuild_a_lost_index() {
     let dir = tempfile::tempdir().unwrap();
     let options = ManifestOptions {

@@ -86,6 +86,28 @@ pub(crate) fn gone(removed: io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// Makes `dir` and what is missing above it, for its owner only, with durable names.
+pub(crate) fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    let missing = dir.ancestors().take_while(|above| !above.is_dir());
+    let missing = missing.take_while(|above| !above.as_os_str().is_empty());
+    let made = missing.count();
+    disk.make_dir(dir)?;
+    // Whoever made `dir` before may have been killed before its name was synced.
+    for dir in dir.ancestors().take(made.max(1)) {
+        let above = match dir.parent() {
+            None => dir,
+            Some(above) if above.as_os_str().is_empty() => Path::new("."),
+            Some(above) => above,
+        };
+        match disk.sync_dir(above) {
+            // What others made in a directory of theirs.
+            Err(error) if made == 0 && error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
 /// Whether an error means that there is no room: worth trying again later.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(

@@ -560,7 +560,7 @@ async fn open_parts(
 ) -> Result<Parts, OpenError> {
     blocking(move || {
         check_initialised(&data_dir)?;
-        let lock = DirectoryLock::take(&data_dir)?;
+        let lock = DirectoryLock::take_on(disk.as_ref(), &data_dir)?;
         let keys = keys::load_all(&keys_dir(&data_dir))?;
         let (store, store_recovery) = Store::open_on(
             Arc::clone(&disk),

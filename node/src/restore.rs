@@ -159,7 +159,7 @@ pub fn run_on(
         return Ok(restored);
     }
     check_empty(data_dir)?;
-    let _lock = DirectoryLock::take(data_dir)?;
+    let _lock = DirectoryLock::take_on(disk, data_dir)?;
     check_empty(data_dir)?;
     remove_parts(data_dir).map_err(|source| FileError::io("emptying", data_dir, source))?;
     let staging = data_dir.join(STAGING);
@@ -307,9 +307,6 @@ fn put_in_place(disk: &dyn Disk, data_dir: &Path, shop: &str) -> Result<(), File
         }
     }
     sync_dir(disk, data_dir)?;
-    if let Some(above) = data_dir.parent() {
-        sync_dir(disk, above)?;
-    }
     fs::remove_dir(&staging).map_err(|source| FileError::io("removing", &staging, source))?;
     sync_dir(disk, data_dir)
 }

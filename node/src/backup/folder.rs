@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::BackupError;
 use super::files::{self, FileError, Meter, Sum};
 use super::list::{self, List, ListError, Listed};
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 
 /// Held while a backup is made; says that the folder is one for backups.
 const LOCK: &str = "backup.lock";
@@ -47,7 +47,7 @@ impl<'a> Folder<'a> {
     /// Opens or makes the folder for backups of a shop.
     pub(super) fn open(disk: &'a dyn Disk, dir: &Path, shop: &str) -> Result<Self, BackupError> {
         let failed = |source| FileError::io("making the folder", dir, source);
-        disk.make_dir(dir).map_err(failed)?;
+        disk::make_dir(disk, dir).map_err(failed)?;
         let mut entries = fs::read_dir(dir).map_err(failed)?;
         let lock = dir.join(LOCK);
         if !lock.exists() && !dir.join(list::FILE).exists() && entries.next().is_some() {
@@ -152,8 +152,7 @@ impl<'a> Folder<'a> {
     /// name. Returns how many files that were.
     pub(super) fn finish(self, list: &List) -> Result<u64, FileError> {
         let folders = FOLDERS.map(|folder| self.path(folder));
-        let above = self.dir.parent().map(Path::to_owned);
-        for dir in folders.iter().chain([&self.dir]).chain(above.as_ref()) {
+        for dir in folders.iter().chain([&self.dir]) {
             self.disk
                 .sync_dir(dir)
                 .map_err(|source| FileError::io("syncing", dir, source))?;

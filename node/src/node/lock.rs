@@ -1,11 +1,13 @@
 //! The lock of a data directory: one process at a time, and it says who.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+
+use crate::disk::{self, Disk, FileSystem};
 
 /// Longest process id that is read back, in bytes.
 const MAX_ID_LEN: u64 = 16;
@@ -40,21 +42,26 @@ pub enum LockError {
 }
 
 impl DirectoryLock {
-    /// Makes the directory (mode 0700) if it is missing, and takes its lock without waiting.
+    /// Makes the directory (mode 0700) if it is missing, durably, and takes its lock without waiting.
     ///
     /// # Errors
     /// [`LockError::Held`] names the process that has it.
     pub fn take(data_dir: &Path) -> Result<Self, LockError> {
+        Self::take_on(&FileSystem, data_dir)
+    }
+
+    /// [`DirectoryLock::take`] on another file system.
+    #[doc(hidden)]
+    pub fn take_on(disk: &dyn Disk, data_dir: &Path) -> Result<Self, LockError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| LockError::Io { path, source }
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(data_dir)
-            .map_err(failed(data_dir))?;
         let path = data_dir.join("lock");
+        // The first one to lock it sees to its name.
+        if !path.exists() {
+            disk::make_dir(disk, data_dir).map_err(failed(data_dir))?;
+        }
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "tests, and the helpers of tests")]
 
 mod backup;
+mod directory;
 mod flips;
 mod manifest;
 mod model;

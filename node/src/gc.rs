@@ -1,4 +1,5 @@
-//! GC: mark what pins, releases, the head and temp pins refer to → remove the rest of the kept packs.
+//! GC: mark what pins, releases, the head and temp pins refer to, and what was stored a moment ago →
+//! remove the rest of the kept packs.
 //!
 //! Nothing waits for it: publishes, pins and reads go on, and what they rely on stays
 //! ([`crate::store::Session`]).
@@ -16,6 +17,7 @@ use crate::manifest::change::{Change, Op};
 use crate::manifest::{Manifest, ManifestError};
 use crate::node::Node;
 use crate::pace::{Pace, left_of};
+use crate::recent;
 use crate::roots::{self, Root};
 use crate::store::{Collected, Collection, Mark, Store, StoreError};
 
@@ -72,6 +74,8 @@ pub struct GcOptions {
     pub seal: bool,
     /// Most bytes that are read and copied in a second; 0 is without limit.
     pub bytes_per_second: u64,
+    /// Leave alone what is [recent].
+    pub spare_recent: bool,
 }
 
 /// Removes the blocks that nothing refers to. One collection at a time; the next one waits.
@@ -119,7 +123,10 @@ fn mark_and_sweep(node: &Node, options: GcOptions) -> Result<Report, GcError> {
         pace: &mut pace,
         report: Report::default(),
     };
-    let under_way = node.temp_pins().roots();
+    let mut unpromised = node.temp_pins().roots();
+    if options.spare_recent {
+        unpromised.extend(recent::roots(manifest, Timestamp::now())?);
+    }
     let promised = roots::promised(manifest)?;
     let cached = roots::cached(manifest)?;
     for root in promised.into_iter().chain(cached) {
@@ -130,8 +137,8 @@ fn mark_and_sweep(node: &Node, options: GcOptions) -> Result<Report, GcError> {
             });
         }
     }
-    for root in under_way {
-        // What is missing has yet to be fetched.
+    for root in unpromised {
+        // What is missing has yet to be fetched, or never came.
         marking.mark(Root::whole(root))?;
     }
     let Marking {
@@ -213,6 +220,7 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
         dry_run: false,
         seal: false,
         bytes_per_second: node.config().store.gc_rate.as_u64(),
+        spare_recent: true,
     };
     let mut wait = until_next(&node, interval);
     while stop

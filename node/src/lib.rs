@@ -38,6 +38,7 @@ pub mod pin;
 pub mod publish;
 pub mod rebuild;
 mod repair;
+pub mod recent;
 pub mod restore;
 mod room;
 mod roots;

@@ -61,6 +61,7 @@ struct Inner {
     publish_turn: Mutex<()>,
     gc_turn: Arc<Mutex<()>>,
     jobs_changed: Notify,
+    recent_turn: Mutex<()>,
     announced: watch::Sender<Option<Head>>,
     tasks: TaskTracker,
     temp_pins: TempPins,
@@ -295,6 +296,7 @@ impl Node {
                 temp_pins: TempPins::default(),
                 stop,
                 _lock: parts.lock,
+                recent_turn: Mutex::new(()),
             }),
         };
         node.inner
@@ -450,6 +452,11 @@ impl Node {
     /// Cancelled when the node stops.
     pub(crate) fn stop_token(&self) -> CancellationToken {
         self.inner.stop.clone()
+    }
+
+    /// Held by the one who reads and then changes which trees are [recent](crate::recent).
+    pub(crate) async fn recent_turn(&self) -> MutexGuard<'_, ()> {
+        self.inner.recent_turn.lock().await
     }
 
     /// Wakes the announce worker.

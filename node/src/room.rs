@@ -51,6 +51,7 @@ async fn make_room(node: &Node, collect_from: &mut Instant) -> Result<(), GcErro
         // The newest pack may hold what was just given up.
         seal: true,
         bytes_per_second: node.config().store.gc_rate.as_u64(),
+        spare_recent: true,
     };
     let report = gc::collect(node, options).await?;
     let freed = report.collected.freed_bytes;
@@ -78,6 +79,7 @@ mod tests {
     use super::*;
     use crate::block::{Block, RAW};
     use crate::node;
+    use crate::recent;
     use crate::store::PackKind;
 
     #[tokio::test(flavor = "multi_thread")]
@@ -99,13 +101,25 @@ mod tests {
                 .put(PackKind::Kept, std::slice::from_ref(block))
                 .unwrap();
         }
+        let recent = *blocks[3].cid();
+        recent::note(&node, [recent]).await.unwrap();
         drop(first);
         node.commit_blocks().await.unwrap();
-        // Nothing refers to them any more.
+        // Nothing refers to the others any more.
         let mut collect_from = Instant::now();
         make_room(&node, &mut collect_from).await.unwrap();
         assert!(!node.store().is_tight().unwrap());
         assert!(node.store().stats().unwrap().kept_disk_bytes < 100 << 10);
+        assert!(node.store().has(&recent).unwrap());
+
+        let on_request = GcOptions {
+            dry_run: false,
+            seal: true,
+            bytes_per_second: 0,
+            spare_recent: false,
+        };
+        gc::collect(&node, on_request).await.unwrap();
+        assert!(!node.store().has(&recent).unwrap());
         node.shutdown().await;
     }
 }

@@ -76,6 +76,7 @@ impl Place {
             dry_run: false,
             seal: true,
             bytes_per_second: 0,
+            spare_recent: false,
         };
         gc::collect(&self.node, options).await.unwrap();
     }

@@ -13,6 +13,7 @@ const FULL_SPEED: GcOptions = GcOptions {
     dry_run: false,
     seal: true,
     bytes_per_second: 0,
+    spare_recent: false,
 };
 
 async fn collect(node: &Node) -> Report {

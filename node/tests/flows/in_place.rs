@@ -61,6 +61,7 @@ async fn a_release_in_place_survives_collection_and_restart_and_tells_what_chang
         dry_run: false,
         seal: true,
         bytes_per_second: 0,
+        spare_recent: false,
     };
     gc::collect(&node, everything).await.unwrap();
     node.shutdown().await;

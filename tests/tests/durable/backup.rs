@@ -131,6 +131,7 @@ async fn change(node: &Node, number: u64) {
         dry_run: false,
         seal: false,
         bytes_per_second: 0,
+        spare_recent: false,
     };
     gc::collect(node, options).await.unwrap();
 }

@@ -8,6 +8,7 @@ use duka_node::blocking::blocking;
 use duka_node::dag::car::{self, CarError, CarSummary};
 use duka_node::fetch::FetchOptions;
 use duka_node::node::Node;
+use duka_node::recent;
 use duka_node::store::PackKind;
 
 use super::content::pin_stored;
@@ -65,6 +66,9 @@ pub(super) async fn import(
             }
         }
         failed.extend(first_failure);
+    }
+    if !pin {
+        recent::note(node, roots.iter().copied()).await?;
     }
     let outcome = Outcome::CarImport {
         blocks,

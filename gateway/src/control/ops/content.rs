@@ -9,6 +9,7 @@ use duka_node::dag::unixfs::{Link, UnixFs};
 use duka_node::fetch::{FetchOptions, Fetcher};
 use duka_node::node::Node;
 use duka_node::pin::{self, PinRequest};
+use duka_node::recent;
 use duka_node::store::PackKind;
 use futures::{StreamExt, TryStreamExt};
 use url::Url;
@@ -57,8 +58,10 @@ pub(super) async fn add(
     if !args.only_hash {
         node.commit_blocks().await?;
     }
-    if args.pin && !args.only_hash {
-        pin_stored(node, tree.root).await?;
+    match args.pin {
+        _ if args.only_hash => {}
+        true => pin_stored(node, tree.root).await?,
+        false => recent::note(node, [tree.root]).await?,
     }
     Ok(Outcome::Add {
         cid: tree.root.to_string(),

@@ -1,4 +1,4 @@
-//! Garbage collection on request: at full speed, the newest pack included.
+//! Garbage collection on request: at full speed, the newest pack and what is recent included.
 
 use duka_node::gc::{self, GcOptions};
 use duka_node::node::Node;
@@ -11,6 +11,7 @@ pub(super) async fn gc(node: &Node, dry_run: bool) -> Result<Outcome, Failure> {
         dry_run,
         seal: true,
         bytes_per_second: 0,
+        spare_recent: false,
     };
     let report = gc::collect(node, options).await?;
     Ok(Outcome::Gc {

@@ -77,6 +77,7 @@ async fn measure(
         dry_run: false,
         seal: false,
         bytes_per_second: config.store.gc_rate.as_u64(),
+        spare_recent: false,
     };
     let node = Node::open(dir, &config).await?;
     publish_all(&node, seed ^ 1 << 62, publishes / 10).await?;

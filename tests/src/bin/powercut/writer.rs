@@ -294,6 +294,7 @@ async fn collect(node: &Node) -> Result<()> {
         dry_run: false,
         seal: true,
         bytes_per_second: 0,
+        spare_recent: false,
     };
     loop {
         gc::collect(node, options)

@@ -238,6 +238,7 @@ impl Machine {
             dry_run: false,
             seal,
             bytes_per_second: 0,
+            spare_recent: false,
         };
         let report = gc::collect(&self.node(), options).await?;
         if self.held().next().is_none() {

@@ -250,10 +250,20 @@ impl Manifest {
     /// [`RebuildError::Lost`] says what is not in them any more; the index is as it was then.
     pub fn rebuild(dir: &Path) -> Result<Self, RebuildError> {
         sources::check(dir)?;
-        let lock = files::lock(&FileSystem, dir)?;
         sources::remove_index(dir)?;
-        drop(lock);
         Ok(Self::open(dir)?.0)
+    }
+
+    /// Removes the index, which the next open makes anew. Blocking.
+    ///
+    /// # Errors
+    /// [`RebuildError::Lost`] when it would not be what it was; it stays then.
+    pub(crate) fn forget_index(dir: &Path) -> Result<(), RebuildError> {
+        if !files::index_path(dir).exists() {
+            return Ok(());
+        }
+        sources::check(dir)?;
+        Ok(sources::remove_index(dir)?)
     }
 
     /// Checks the change's conditions, then makes all of it durable, or nothing. Changes that wait

@@ -22,6 +22,7 @@ use crate::fetch::{FetchOptions, Fetcher, Outside};
 use crate::gc;
 use crate::ipns::Record;
 use crate::keys::{self, KeyError, Keys, Name, Origin};
+use crate::layout::{self, LayoutError};
 use crate::manifest::record::Head;
 use crate::manifest::{self, Manifest, ManifestError, ManifestOptions};
 use crate::name::{self, Lookups, NameError, ResolvedName};
@@ -60,8 +61,8 @@ struct Inner {
     lookups: Lookups,
     publish_turn: Mutex<()>,
     gc_turn: Arc<Mutex<()>>,
-    jobs_changed: Notify,
     recent_turn: Mutex<()>,
+    jobs_changed: Notify,
     announced: watch::Sender<Option<Head>>,
     tasks: TaskTracker,
     temp_pins: TempPins,
@@ -106,6 +107,9 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
+    /// It has a layout that cannot be used.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
     /// The keys could not be loaded.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -145,6 +149,7 @@ pub struct Initialised {
 /// manifest already and a key is missing.
 pub fn init(data_dir: &Path) -> Result<Initialised, OpenError> {
     restored_whole(data_dir)?;
+    layout::check(data_dir)?;
     let keys_dir = keys_dir(data_dir);
     // Keys that are there never change, so that they may be read beside a running node.
     let _lock = match keys::are_complete(&keys_dir) {
@@ -291,12 +296,12 @@ impl Node {
                 lookups: Lookups::new(),
                 publish_turn: Mutex::new(()),
                 gc_turn: Arc::default(),
+                recent_turn: Mutex::new(()),
                 jobs_changed: Notify::new(),
                 tasks,
                 temp_pins: TempPins::default(),
                 stop,
                 _lock: parts.lock,
-                recent_turn: Mutex::new(()),
             }),
         };
         node.inner
@@ -449,14 +454,14 @@ impl Node {
         Arc::clone(&self.inner.gc_turn).lock_owned().await
     }
 
-    /// Cancelled when the node stops.
-    pub(crate) fn stop_token(&self) -> CancellationToken {
-        self.inner.stop.clone()
-    }
-
     /// Held by the one who reads and then changes which trees are [recent](crate::recent).
     pub(crate) async fn recent_turn(&self) -> MutexGuard<'_, ()> {
         self.inner.recent_turn.lock().await
+    }
+
+    /// Cancelled when the node stops.
+    pub(crate) fn stop_token(&self) -> CancellationToken {
+        self.inner.stop.clone()
     }
 
     /// Wakes the announce worker.
@@ -568,6 +573,7 @@ async fn open_parts(
     blocking(move || {
         check_initialised(&data_dir)?;
         let lock = DirectoryLock::take_on(disk.as_ref(), &data_dir)?;
+        layout::bring_up_to_date(disk.as_ref(), &data_dir)?;
         let keys = keys::load_all(&keys_dir(&data_dir))?;
         let (store, store_recovery) = Store::open_on(
             Arc::clone(&disk),

@@ -11,7 +11,9 @@ use duka_config::Config;
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::Progress;
+use crate::disk::FileSystem;
 use crate::fsck::{self, FsckError};
+use crate::layout;
 use crate::manifest::record::Counts;
 use crate::manifest::{self, Loss, Manifest, ManifestError};
 use crate::node::{self, DirectoryLock, LockError, OpenError};
@@ -78,6 +80,7 @@ pub fn run(
 ) -> Result<Report, RebuildError> {
     node::check_initialised(data_dir)?;
     let _lock = DirectoryLock::take(data_dir)?;
+    layout::bring_up_to_date(&FileSystem, data_dir).map_err(OpenError::from)?;
     let manifest = Manifest::rebuild(&node::manifest_dir(data_dir))?;
     let options = node::store_options(config);
     let (store, recovery) = Store::open(&node::blocks_dir(data_dir), options)?;

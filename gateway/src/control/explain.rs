@@ -13,6 +13,7 @@ use duka_node::get::GetError;
 use duka_node::ids::IdError;
 use duka_node::ipns::RecordError;
 use duka_node::keys::KeyError;
+use duka_node::layout::LayoutError;
 use duka_node::manifest::change::Conflict;
 use duka_node::manifest::{Loss, ManifestError};
 use duka_node::name::NameError;
@@ -49,6 +50,7 @@ const FREE_SPACE: Option<&str> = Some(
     "free some space, or lower `store.reserve` in the settings; what is stored is not affected",
 );
 const TRY_AGAIN: Option<&str> = Some("try again, or from another place: `duka get --gateway URL`");
+const USE_NEWER: Option<&str> = Some("use the newer duka");
 const RUN_FSCK: Option<&str> = Some("run `duka fsck` to see what is damaged");
 
 impl Explain for FetchError {
@@ -83,6 +85,7 @@ impl Explain for StoreError {
             ),
             Self::Corrupt { .. } => (Code::Corrupt, RUN_FSCK),
             Self::Changed { .. } => (Code::Corrupt, None),
+            Self::TooNew { .. } => (Code::Permanent, USE_NEWER),
             Self::CorruptIndex { .. } => (
                 Code::Corrupt,
                 Some("`duka fsck --repair-index` makes it anew from its pack"),
@@ -102,7 +105,7 @@ impl Explain for ManifestError {
                 Code::Corrupt,
                 Some("`duka restore` makes a new data directory from a backup"),
             ),
-            Self::TooNew { .. } => (Code::Permanent, Some("use the newer duka")),
+            Self::TooNew { .. } => (Code::Permanent, USE_NEWER),
             Self::Io { source, .. } => (of_io(source), None),
             _ => (Code::Other, None),
         }
@@ -405,17 +408,36 @@ impl Explain for RebuildError {
                 Some("stop it first; `duka fsck --repair-index` works beside a node"),
             ),
             Self::Open(error) => error.explain(),
-            Self::Lost(Loss::Unread(error)) | Self::Manifest(error) => error.explain(),
-            Self::Lost(_) => (
+            Self::Lost(loss) => loss.explain(),
+            Self::Manifest(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Fsck(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for duka_node::manifest::RebuildError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Lost(loss) => loss.explain(),
+            Self::Failed(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for Loss {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Unread(error) => error.explain(),
+            _ => (
                 Code::Corrupt,
                 Some(
                     "nothing was changed, and all blocks are there: `duka restore` makes a new data \
                      directory from a backup",
                 ),
             ),
-            Self::Store(error) => error.explain(),
-            Self::Fsck(error) => error.explain(),
-            _ => (Code::Other, None),
         }
     }
 }
@@ -428,7 +450,7 @@ impl Explain for ListError {
                 Some("give the folder that `duka backup` was given"),
             ),
             Self::Damaged { .. } => (Code::Corrupt, Some("use another backup")),
-            Self::TooNew { .. } => (Code::Permanent, Some("use the newer duka")),
+            Self::TooNew { .. } => (Code::Permanent, USE_NEWER),
             Self::Io { source, .. } => (of_io(source), None),
             _ => (Code::Other, None),
         }
@@ -510,6 +532,7 @@ impl Explain for OpenError {
                 Code::NotFound,
                 Some("run `duka init` once, or `duka up FOLDER`, which does it all"),
             ),
+            Self::Layout(error) => error.explain(),
             Self::HalfRestored { .. } => (Code::Partial, Some("run `duka restore` again")),
             Self::Keys(error) => error.explain(),
             Self::Store(error) => error.explain(),
@@ -519,6 +542,21 @@ impl Explain for OpenError {
                 Code::Usage,
                 Some("correct `gateway.upstreams` in the settings"),
             ),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for LayoutError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::TooNew { .. } => (Code::Permanent, USE_NEWER),
+            Self::Damaged { .. } => (
+                Code::Corrupt,
+                Some("write there what stands in the file of another data directory of this duka"),
+            ),
+            Self::Manifest(error) => error.explain(),
+            Self::Io { source, .. } => (of_io(source), None),
             _ => (Code::Other, None),
         }
     }

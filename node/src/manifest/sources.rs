@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::files::{self, Listing};
 use super::frame::{FileKind, FrameReader, Next};
 use super::{ManifestError, checkpoint, io_error, journal};
-use crate::disk;
+use crate::disk::{self, FileSystem};
 
 /// What cannot be read any more, and with it what cannot be recovered.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +114,7 @@ fn last_before(dir: &Path, journals: &[u64], damaged: &Path) -> Result<u64, Mani
 
 /// Removes the index, which the next open makes anew.
 pub(super) fn remove_index(dir: &Path) -> Result<(), ManifestError> {
+    let _lock = files::lock(&FileSystem, dir)?;
     let path = files::index_path(dir);
     disk::gone(std::fs::remove_dir_all(&path)).map_err(|error| io_error("removing", &path, error))
 }

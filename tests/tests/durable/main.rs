@@ -11,6 +11,7 @@ mod backup;
 mod directory;
 mod flips;
 mod manifest;
+mod migration;
 mod model;
 mod store;
 

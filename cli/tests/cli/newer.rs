@@ -73,7 +73,7 @@ fn a_newer_pack_is_refused() {
         .windows(8)
         .position(|word| word == b"dukafoot")
         .unwrap();
-    put_u32(&mut bytes, body + 8, 2);
+    put_u32(&mut bytes, body + 8, 99);
     let crc = crc32fast::hash(&bytes[body..4076]);
     put_u32(&mut bytes, 4076, crc);
     fs::write(&path, bytes).unwrap();
@@ -85,7 +85,7 @@ fn a_newer_journal_is_refused() {
     let (home, data_dir) = stored();
     let path = only(&data_dir.join("manifest"), "journal-");
     let mut bytes = fs::read(&path).unwrap();
-    put_u32(&mut bytes, 8, 2);
+    put_u32(&mut bytes, 8, 99);
     let crc = crc32fast::hash(&bytes[..28]);
     put_u32(&mut bytes, 28, crc);
     fs::write(&path, bytes).unwrap();

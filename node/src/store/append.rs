@@ -11,7 +11,9 @@ use super::buffer::Buffer;
 use super::catalog::Catalog;
 use super::direct::open_direct;
 use super::in_place::{Origin, Record};
-use super::layout::{ALIGN, Entry, Footer, MAX_ENTRIES, PackId, first_page, section_header};
+use super::layout::{
+    ALIGN, Entry, FORMAT, Footer, MAX_ENTRIES, PackId, first_page, section_header,
+};
 use super::open::OpenPack;
 use super::place::Place;
 use super::read::Reader;
@@ -271,6 +273,7 @@ impl Tail {
         let only_notes = self.entries.is_empty();
         self.noted = only_notes && (self.noted || durable_to >= self.start);
         let footer = Footer {
+            format: FORMAT,
             pack: self.pack.id,
             salt: self.pack.salt,
             commit: self.commit,

@@ -84,6 +84,8 @@ pub(super) struct Entry {
 /// The end of one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Footer {
+    /// Format version of the pack.
+    pub(super) format: u32,
     pub(super) pack: PackId,
     /// Random bytes of this pack: no block from outside can imitate a footer.
     pub(super) salt: [u8; 16],
@@ -105,7 +107,7 @@ impl Footer {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(FIXED_LEN + self.entries.len() * 56 + 4096);
         body.extend_from_slice(&FOOTER_MAGIC);
-        body.extend_from_slice(&FORMAT.to_le_bytes());
+        body.extend_from_slice(&self.format.to_le_bytes());
         body.extend_from_slice(&[self.pack.kind.code(), u8::from(self.sealed), 0, 0]);
         body.extend_from_slice(&self.pack.number.to_le_bytes());
         body.extend_from_slice(&self.salt);
@@ -146,9 +148,13 @@ impl Footer {
             return None;
         }
         let mut fields = Fields(covered);
-        if fields.take(8)? != FOOTER_MAGIC || fields.u32()? != FORMAT {
+        if fields.take(8)? != FOOTER_MAGIC {
             return None;
         }
+        // Of format 1 to 2 only entries with a record are new.
+        let format = fields
+            .u32()
+            .filter(|format| (1..=FORMAT).contains(format))?;
         let kind = PackKind::from_code(*fields.take(1)?.first()?)?;
         let sealed = *fields.take(3)?.first()? != 0;
         let number = fields.u64()?;
@@ -172,6 +178,7 @@ impl Footer {
             })
             .collect::<Option<_>>()?;
         Some(Self {
+            format,
             pack: PackId { kind, number },
             salt,
             commit,
@@ -238,6 +245,7 @@ pub(super) enum Header {
 pub(super) fn first_page(pack: PackId, salt: [u8; 16]) -> Vec<u8> {
     let section = u64::try_from(CAR_HEADER.len()).expect("18 fits");
     let footer = Footer {
+        format: FORMAT,
         pack,
         salt,
         commit: 0,
@@ -396,6 +404,7 @@ mod tests {
             sealed: bool,
         ) {
             let footer = Footer {
+                format: FORMAT,
                 pack: PACK,
                 salt: [3; 16],
                 commit: 5,

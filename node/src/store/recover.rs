@@ -12,8 +12,8 @@ use cid::Cid;
 use super::StoreError;
 use super::in_place::Record;
 use super::layout::{
-    ALIGN, CAR_HEADER, Entry, Footer, Header, PAGE_LEN, PackId, back_pointer, parse_section,
-    read_first_page, read_full,
+    ALIGN, CAR_HEADER, Entry, FORMAT, Footer, Header, PAGE_LEN, PackId, back_pointer,
+    parse_section, read_first_page, read_full,
 };
 use super::place::Place;
 use crate::block::Block;
@@ -34,7 +34,8 @@ pub(super) struct Found {
     pub(super) end: u64,
     /// Number of the next commit.
     pub(super) next_commit: u64,
-    /// No more is written to it: its last footer says so, or it is too damaged to go on with.
+    /// No more is written to it: its last footer says so, it has an older format, or it is too damaged to
+    /// go on with.
     pub(super) sealed: bool,
     /// Bytes after `end`, which nobody was promised.
     pub(super) torn: u64,
@@ -83,7 +84,7 @@ fn recover_known(file: &File, first: &Footer, len: u64, trust: Trust) -> io::Res
         unlisted: 0,
         end: ALIGN,
         next_commit: 1,
-        sealed: false,
+        sealed: first.format < FORMAT,
         torn: 0,
     };
     for (footer, end) in chain {
@@ -101,7 +102,7 @@ fn recover_known(file: &File, first: &Footer, len: u64, trust: Trust) -> io::Res
         found.entries.extend(footer.entries);
         found.end = end;
         found.next_commit = footer.commit + 1;
-        found.sealed = footer.sealed;
+        found.sealed |= footer.sealed;
     }
     let listed = found.entries.len();
     scan(file, &of_pack, found.end..len, &mut found.entries)?;

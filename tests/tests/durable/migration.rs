@@ -2,7 +2,7 @@
 //! killed meanwhile, the next one goes on.
 //!
 //! `tests/data/layout-1.tar.gz` was made by the duka of commit 4654b04: two releases, two more pins, in
-//! packs of 128 KiB with indexes of version 1, the last one without.
+//! packs of format 1 and of 128 KiB with indexes of version 1, the last one without.
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -79,9 +79,9 @@ async fn assert_all_is_there(data_dir: &Path) {
     assert!(report.is_whole(), "{report:?}");
     node.shutdown().await;
     let packs = data_dir.join("blocks/packs");
-    for number in 1..=2 {
+    for number in 1..=3 {
         let index = std::fs::read(packs.join(format!("kept-{number:08}.idx"))).unwrap();
-        assert_eq!(index[8], 2, "version of index {number}");
+        assert_eq!(index[8], 3, "version of index {number}");
     }
     let layout = std::fs::read_to_string(data_dir.join("layout")).unwrap();
     assert_eq!(layout, "2\n");
@@ -97,8 +97,19 @@ async fn a_data_directory_of_layout_1_is_brought_up_to_date() {
         std::fs::read(packs.join("kept-00000001.idx")).unwrap()[8],
         1
     );
+    let read_packs = || {
+        let paths = (1..=3).map(|number| packs.join(format!("kept-{number:08}.car")));
+        paths
+            .map(|path| std::fs::read(path).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let before = read_packs();
     assert_all_is_there(&data_dir).await;
     assert_all_is_there(&data_dir).await;
+    assert!(
+        read_packs() == before,
+        "packs of an older format are not written to"
+    );
     let entries = std::fs::read_dir(data_dir.join("manifest")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let aside: Vec<_> = names.filter(|name| name.contains("broken")).collect();

@@ -74,14 +74,14 @@ fn a_pack_with_a_good_index_is_not_read_at_open() {
 
 #[test]
 fn an_index_of_another_version_is_made_anew_from_its_pack() {
-    for version in [1, 3] {
+    for (older, newer) in [(1, 0), (0, 1)] {
         let dir = tempfile::tempdir().unwrap();
         let (store, blocks) = filled(dir.path(), 512 << 20, 100);
         drop(store);
         let path = dir.path().join("packs/kept-00000001.idx");
         let whole = std::fs::read(&path).unwrap();
         let mut other = whole.clone();
-        other[8] = version;
+        other[8] = other[8] - older + newer;
         std::fs::write(&path, other).unwrap();
         let (store, recovery) = open(dir.path(), &LARGE);
         assert_eq!(recovery.rebuilt_indexes, 1);

@@ -40,7 +40,7 @@ fn power_cuts_lose_nothing_that_was_acknowledged() {
     if !can_mount() {
         return;
     }
-    let outcomes = powercut(&["--cuts", "6"], 0);
+    let outcomes = powercut(&["--cuts", "42"], 0);
     assert_eq!(total(&outcomes, "cuts"), 42);
     assert!(total(&outcomes, "during_writes") > 10, "{outcomes:?}");
     assert!(total(&outcomes, "acknowledged") > 50, "{outcomes:?}");
@@ -74,7 +74,7 @@ fn without_a_sync_power_cuts_lose_something() {
 
 #[test]
 fn a_kill_loses_nothing_that_was_acknowledged() {
-    let outcomes = powercut(&["--kill", "--cuts", "6"], 0);
+    let outcomes = powercut(&["--kill", "--cuts", "42"], 0);
     assert!(total(&outcomes, "during_writes") > 10, "{outcomes:?}");
 }
 

@@ -47,8 +47,8 @@ use crate::session::{How, Outcome};
 struct Args {
     #[command(subcommand)]
     role: Option<Role>,
-    /// Cuts of each workload
-    #[arg(long, default_value_t = 50)]
+    /// Cuts in all, spread evenly over the workloads
+    #[arg(long, default_value_t = 350)]
     cuts: u64,
     /// Only this workload
     #[arg(long)]
@@ -118,11 +118,11 @@ fn main() -> Result<ExitCode> {
     };
     let folder = tempfile::Builder::new().prefix("powercut-").tempdir()?;
     let mut outcomes = Vec::new();
-    for workload in workloads {
+    for (workload, cuts) in spread(args.cuts, &workloads) {
         let session = session::Session {
             how,
             workload,
-            cuts: args.cuts,
+            cuts,
             without_sync: args.without_sync,
             seed: args.seed,
             folder: PathBuf::from(folder.path()),
@@ -133,6 +133,9 @@ fn main() -> Result<ExitCode> {
         }
         outcomes.push(outcome);
     }
+    if !args.json && outcomes.len() > 1 {
+        print_sum(&outcomes);
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&outcomes)?);
     }
@@ -140,15 +143,35 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(lost)))
 }
 
+/// Each workload with its share of the cuts.
+fn spread(cuts: u64, workloads: &[Workload]) -> impl Iterator<Item = (Workload, u64)> {
+    let count = workloads.len() as u64;
+    let shares = (0..count).map(move |at| cuts / count + u64::from(at < cuts % count));
+    workloads.iter().copied().zip(shares)
+}
+
+fn print_sum(outcomes: &[Outcome]) {
+    let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
+    let (cuts, losses) = (sum(|o| o.cuts), sum(|o| o.losses.len() as u64));
+    println!(
+        "All: {cuts} cuts, {} during a write, {} acknowledgements, {losses} losses (at most {:.2} % of cuts, 95 %), {} s",
+        sum(|o| o.during_writes),
+        sum(|o| o.acknowledged),
+        statistics::upper_bound(cuts, losses) * 100.0,
+        sum(|o| o.seconds),
+    );
+}
+
 fn print(outcome: &Outcome) {
     println!(
-        "{:?}: {} cuts, {} during a write, {} acknowledgements, {} losses (at most {:.2} % of cuts, 95 %)",
+        "{:?}: {} cuts, {} during a write, {} acknowledgements, {} losses (at most {:.2} % of cuts, 95 %), {} s",
         outcome.workload,
         outcome.cuts,
         outcome.during_writes,
         outcome.acknowledged,
         outcome.losses.len(),
         outcome.upper_bound * 100.0,
+        outcome.seconds,
     );
     for loss in &outcome.losses {
         println!("  lost: {loss}");

@@ -55,6 +55,8 @@ pub(crate) struct Outcome {
     pub(crate) losses: Vec<String>,
     /// Most losses per cut, at 95 %.
     pub(crate) upper_bound: f64,
+    /// How long it took.
+    pub(crate) seconds: u64,
 }
 
 /// Where a session writes.
@@ -81,7 +83,9 @@ impl Session {
             acknowledged: 0,
             losses: Vec::new(),
             upper_bound: 1.0,
+            seconds: 0,
         };
+        let started = Instant::now();
         let mut number = 0;
         while outcome.cuts < self.cuts {
             self.run_disk(number, &mut outcome)?;
@@ -92,6 +96,7 @@ impl Session {
         }
         let losses = outcome.losses.len() as u64;
         outcome.upper_bound = upper_bound(outcome.cuts, losses);
+        outcome.seconds = started.elapsed().as_secs();
         Ok(outcome)
     }
 

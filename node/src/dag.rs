@@ -3,6 +3,7 @@
 mod ahead;
 pub mod car;
 mod dagpb;
+pub mod document;
 pub mod hamt;
 pub mod import;
 pub mod links;

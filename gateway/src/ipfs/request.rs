@@ -106,6 +106,11 @@ impl ContentRequest {
         self.place != Place::Path && self.chosen.format == Format::Default
     }
 
+    /// Whether a person reads the answer: a browser that asked for no format and no download.
+    pub(crate) fn wants_page(&self) -> bool {
+        self.chosen.format == Format::Default && self.chosen.html && !self.query.download
+    }
+
     /// The same request for another path below the root. Of a page that stands for an error
     /// (`is_found` is false) the client gets all, whatever it has or wants.
     pub(crate) fn rewritten(&self, segments: Vec<String>, is_found: bool) -> Self {

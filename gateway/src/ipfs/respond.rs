@@ -3,9 +3,11 @@
 mod car;
 mod codec;
 mod dir;
+mod document;
 mod entity;
 mod file;
 mod listing;
+mod page;
 mod raw;
 mod record;
 mod tar;
@@ -43,6 +45,9 @@ pub(super) async fn respond<B: Backend>(
                 }),
                 _ => unixfs(gateway, request, &resolved, source).await,
             },
+            DAG_JSON | DAG_CBOR if request.wants_page() => {
+                document::respond(request, &resolved, &source).await
+            }
             DAG_JSON | DAG_CBOR | JSON | CBOR => codec::respond(request, &resolved, &source).await,
             _ => Err(GatewayError::Format {
                 cid: resolved.cid,

@@ -229,3 +229,28 @@ async fn documents_are_served_as_they_are_and_never_converted() {
         400
     );
 }
+
+#[tokio::test]
+async fn person_gets_a_page_of_a_document_and_a_program_its_bytes() {
+    let mut backend = MemoryBackend::with_test_data();
+    let link = format!("{{\"to\":{{\"/\":\"{HELLO}\"}}}}");
+    let cid = backend.add(DAG_JSON, link.clone());
+    let server = TestServer::with(config(), backend).await;
+    let browser = [("accept", "text/html,*/*;q=0.8")];
+    let page = server.get_with(&format!("/ipfs/{cid}/"), &browser).await;
+    assert_eq!(page.status, 200);
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert!(page.header("etag").starts_with("\"DagIndex-"));
+    assert!(page.header("cache-control").contains("604800"));
+    assert_eq!(page.header("content-disposition"), "");
+    assert!(page.text().contains(&format!("<a href=\"/ipfs/{HELLO}\">")));
+    assert!(page.text().contains("</html>"));
+    let moved = server.get_with(&format!("/ipfs/{cid}?a=b"), &browser).await;
+    assert_eq!(moved.status, 301);
+    assert_eq!(moved.header("location"), format!("/ipfs/{cid}/?a=b"));
+    for (path, accept) in [("/", "*/*"), ("/?download=true", "text/html")] {
+        let path = format!("/ipfs/{cid}{path}");
+        let bytes = server.get_with(&path, &[("accept", accept)]).await;
+        assert_eq!((bytes.status.as_u16(), bytes.text()), (200, link.as_str()));
+    }
+}

@@ -5,10 +5,10 @@ use std::fmt;
 use cid::Cid;
 use ipld_core::ipld::Ipld;
 
-use super::DagError;
 use super::hamt::{Lookup, Step};
 use super::read::fetch;
 use super::unixfs::{ShardNode, UnixFs, decode};
+use super::{DagError, document};
 use crate::block::{Block, DAG_CBOR, DAG_JSON, DAG_PB, LIBP2P_KEY};
 use crate::keys::Name;
 use crate::source::BlockSource;
@@ -244,18 +244,7 @@ fn step_ipld<'a>(
     block: &Block,
     segments: &'a [String],
 ) -> Result<Option<(Cid, &'a [String])>, DagError> {
-    let malformed = |what, reason: String| DagError::Malformed {
-        cid: *block.cid(),
-        what,
-        reason,
-    };
-    let node: Ipld = if block.cid().codec() == DAG_CBOR {
-        serde_ipld_dagcbor::from_slice(block.data())
-            .map_err(|err| malformed("dag-cbor", err.to_string()))?
-    } else {
-        serde_ipld_dagjson::from_slice(block.data())
-            .map_err(|err| malformed("dag-json", err.to_string()))?
-    };
+    let node = document::decode(block)?;
     let mut at = &node;
     for (index, segment) in segments.iter().enumerate() {
         let value = match at {

@@ -9,6 +9,7 @@ mod hosts;
 mod names;
 mod paths;
 mod redirects;
+mod tars;
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -67,6 +68,7 @@ fn every_case_of_the_checklist_holds() {
         names::cases(),
         hosts::cases(),
         redirects::cases(),
+        tars::cases(),
     ]
     .concat();
     let failures: Vec<String> = cases

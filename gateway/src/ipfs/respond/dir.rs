@@ -51,7 +51,7 @@ pub(super) async fn sharded<B: Backend>(
 }
 
 /// Relative links of a page work only below a slash. Go's tools ask without one on purpose.
-fn to_slash(request: &ContentRequest) -> Option<Response<Body>> {
+pub(super) fn to_slash(request: &ContentRequest) -> Option<Response<Body>> {
     if request.path.trailing_slash || request.query.go_get {
         return None;
     }

@@ -3,24 +3,21 @@
 //! Up to [`SORTED`] entries are gathered and sorted, and a failure among them is an error with a
 //! status. A larger directory is streamed in the order it is stored in, so that memory is bounded.
 
-use std::fmt::Write as _;
-
 use askama::Template;
 use bytes::Bytes;
 use cid::Cid;
 use duka_node::dag::read;
 use duka_node::dag::unixfs::Link;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use http::{HeaderValue, Response, header};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use http::{Response, header};
 
 use super::entity;
+use super::page::{self, CidLinks, Crumb, crumbs, human_size};
 use crate::body::{Body, BodyError};
 use crate::error::GatewayError;
-use crate::ipfs::headers::describe;
 use crate::ipfs::path::encode_segment;
-use crate::ipfs::request::{ContentRequest, Place};
-use crate::ipfs::resolve::{Freshness, Resolved};
+use crate::ipfs::request::ContentRequest;
+use crate::ipfs::resolve::Resolved;
 use crate::ipfs::source::RequestSource;
 use crate::ipfs::{Backend, Gateway, conditional};
 
@@ -28,25 +25,14 @@ use crate::ipfs::{Backend, Gateway, conditional};
 const SORTED: usize = 10_000;
 /// Rows of one chunk of a streamed page.
 const ROWS_PER_CHUNK: usize = 256;
-/// The listing may change with the gateway's version, so caches keep it for a week only.
-const CACHE_CONTROL: HeaderValue =
-    HeaderValue::from_static("public, max-age=604800, stale-while-revalidate=2678400");
 /// Of the templates' text: another page has another `ETag`.
 const PAGE_VERSION: u64 = entity::fnv1a(concat!(
     include_str!("../../../templates/listing_head.html"),
     include_str!("../../../templates/listing_row.html"),
     include_str!("../../../templates/listing_foot.html"),
+    include_str!("../../../templates/page_head.html"),
+    include_str!("../../../templates/page_foot.html"),
 ));
-
-/// The page that explains a CID, where the host is no gateway for it.
-const EXPLORER: &str = "https://cid.ipfs.tech/#";
-
-/// Escapes everything that means something in a query.
-const QUERY: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
 
 type Entries = BoxStream<'static, Result<Link, BodyError>>;
 
@@ -70,25 +56,18 @@ pub(super) async fn respond<B: Backend>(
             let entries = read::list(&source, resolved.cid)
                 .map_err(BodyError::from)
                 .boxed();
-            page(request, resolved, entries, permit).await?
+            render(request, resolved, entries, permit).await?
         };
         let mut response = Response::new(body);
-        let headers = response.headers_mut();
-        let html = HeaderValue::from_static("text/html; charset=utf-8");
-        headers.insert(header::CONTENT_TYPE, html);
-        headers.insert(header::ETAG, etag);
-        describe(headers, request, resolved);
+        page::describe_page(response.headers_mut(), request, resolved);
+        response.headers_mut().insert(header::ETAG, etag);
         response
     };
-    if resolved.freshness == Freshness::Immutable {
-        response
-            .headers_mut()
-            .insert(header::CACHE_CONTROL, CACHE_CONTROL);
-    }
+    page::limit_freshness(response.headers_mut(), resolved);
     Ok(response)
 }
 
-async fn page<G: Send + 'static>(
+async fn render<G: Send + 'static>(
     request: &ContentRequest,
     resolved: &Resolved,
     mut entries: Entries,
@@ -145,54 +124,18 @@ fn head(
     .render()
 }
 
-/// The content path with a link for each segment but the first. Where the host names the root, other
-/// roots are on the gateway's host; a domain has no gateway.
-fn crumbs(request: &ContentRequest) -> Vec<Crumb<'_>> {
-    let segments = request.path.segments.iter().enumerate();
-    let mut href = match &request.place {
-        Place::Path => String::new(),
-        Place::Subdomain(gateway) => format!("//{gateway}"),
-        Place::Domain(host) => format!("//{host}"),
-    };
-    let is_domain = matches!(request.place, Place::Domain(_));
-    let mut crumbs = Vec::with_capacity(segments.len());
-    for (at, segment) in segments {
-        match at {
-            0 | 1 if is_domain => {}
-            _ => write!(href, "/{}", encode_segment(segment)).expect("a String takes everything"),
-        }
-        match at {
-            0 => {}
-            1 if is_domain => crumbs.push(Crumb {
-                name: segment,
-                href: format!("{href}/"),
-            }),
-            _ => crumbs.push(Crumb {
-                name: segment,
-                href: href.clone(),
-            }),
-        }
-    }
-    crumbs
-}
-
 /// Where the links of rows lead.
 struct Links {
     /// The directory's own path, escaped, with a slash at the end.
     directory: String,
-    /// What goes before `/ipfs/<cid>`; `None` where no gateway is known.
-    gateway: Option<String>,
+    cids: CidLinks,
 }
 
 impl Links {
     fn of(request: &ContentRequest) -> Self {
         Self {
             directory: request.url_directory(),
-            gateway: match &request.place {
-                Place::Path => Some(String::new()),
-                Place::Subdomain(gateway) => Some(format!("//{gateway}")),
-                Place::Domain(_) => None,
-            },
+            cids: CidLinks::of(request),
         }
     }
 }
@@ -201,17 +144,10 @@ fn rows(html: &mut String, links: &Links, entries: Vec<Link>) -> askama::Result<
     for link in entries {
         let name = String::from_utf8_lossy(&link.name);
         let escaped = encode_segment(&name).to_string();
-        let cid_href = match &links.gateway {
-            Some(gateway) => {
-                let file_name = utf8_percent_encode(&escaped, QUERY);
-                format!("{gateway}/ipfs/{}?filename={file_name}", link.cid)
-            }
-            None => format!("{EXPLORER}{}", link.cid),
-        };
         let row = ListingRow {
             href: format!("{}{escaped}", links.directory),
-            cid_href,
-            outside: links.gateway.is_none(),
+            cid_href: links.cids.href(&link.cid, Some(&escaped)),
+            outside: links.cids.outside(),
             short: short_cid(&link.cid.to_string()),
             size: human_size(link.tsize),
             bytes: link.tsize,
@@ -228,27 +164,6 @@ fn short_cid(cid: &str) -> String {
         (Some(start), Some(end)) if cid.len() > 16 => format!("{start}…{end}"),
         _ => cid.to_owned(),
     }
-}
-
-/// A size as people read it: at most four digits and a binary unit.
-fn human_size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut scaled = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while scaled >= 1000.0 && unit + 1 < UNITS.len() {
-        scaled /= 1024.0;
-        unit += 1;
-    }
-    let digits = usize::from(scaled < 99.95);
-    format!("{scaled:.digits$} {}", UNITS[unit])
-}
-
-struct Crumb<'a> {
-    name: &'a str,
-    href: String,
 }
 
 #[derive(Template)]
@@ -295,7 +210,9 @@ mod tests {
         };
         let links = Links {
             directory: "/ipfs/cid/%C4%85/".to_owned(),
-            gateway: Some(String::new()),
+            cids: CidLinks {
+                gateway: Some(String::new()),
+            },
         };
         rows(&mut html, &links, vec![link]).unwrap();
         html
@@ -324,16 +241,5 @@ mod tests {
         let html = row("\"><script>alert(1)</script>'&");
         assert!(!html.contains("<script>"), "{html}");
         assert!(!html.contains("\"><s"), "{html}");
-    }
-
-    #[test]
-    fn sizes_have_at_most_four_digits() {
-        assert_eq!(human_size(0), "0 B");
-        assert_eq!(human_size(1023), "1023 B");
-        assert_eq!(human_size(1024), "1.0 KiB");
-        assert_eq!(human_size(1 << 20), "1.0 MiB");
-        assert_eq!(human_size(1_048_575), "1.0 MiB");
-        assert_eq!(human_size(150 << 20), "150 MiB");
-        assert_eq!(human_size(u64::MAX), "16.0 EiB");
     }
 }

@@ -1,0 +1,148 @@
+//! What the pages of the gateway share: where their links lead, and how long they stay true.
+
+use std::fmt::Write as _;
+
+use cid::Cid;
+use http::{HeaderMap, HeaderValue, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::ipfs::headers::describe;
+use crate::ipfs::path::encode_segment;
+use crate::ipfs::request::{ContentRequest, Place};
+use crate::ipfs::resolve::{Freshness, Resolved};
+
+/// A page may change with the gateway's version, so caches keep it for a week only.
+const CACHE_CONTROL: HeaderValue =
+    HeaderValue::from_static("public, max-age=604800, stale-while-revalidate=2678400");
+
+/// The page that explains a CID, where the host is no gateway for it.
+const EXPLORER: &str = "https://cid.ipfs.tech/#";
+
+/// Escapes everything that means something in a query.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// The headers of a page about the content.
+pub(super) fn describe_page(
+    headers: &mut HeaderMap,
+    request: &ContentRequest,
+    resolved: &Resolved,
+) {
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, html);
+    describe(headers, request, resolved);
+}
+
+/// What does not change may still be shown in another way one day.
+pub(super) fn limit_freshness(headers: &mut HeaderMap, resolved: &Resolved) {
+    if resolved.freshness == Freshness::Immutable {
+        headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
+    }
+}
+
+/// A segment of the content path.
+pub(super) struct Crumb<'a> {
+    pub(super) name: &'a str,
+    pub(super) href: String,
+}
+
+/// The content path with a link for each segment but the first. Where the host names the root, other
+/// roots are on the gateway's host; a domain has no gateway.
+pub(super) fn crumbs(request: &ContentRequest) -> Vec<Crumb<'_>> {
+    let segments = request.path.segments.iter().enumerate();
+    let mut href = match &request.place {
+        Place::Path => String::new(),
+        Place::Subdomain(gateway) => format!("//{gateway}"),
+        Place::Domain(host) => format!("//{host}"),
+    };
+    let is_domain = matches!(request.place, Place::Domain(_));
+    let mut crumbs = Vec::with_capacity(segments.len());
+    for (at, segment) in segments {
+        match at {
+            0 | 1 if is_domain => {}
+            _ => write!(href, "/{}", encode_segment(segment)).expect("a String takes everything"),
+        }
+        match at {
+            0 => {}
+            1 if is_domain => crumbs.push(Crumb {
+                name: segment,
+                href: format!("{href}/"),
+            }),
+            _ => crumbs.push(Crumb {
+                name: segment,
+                href: href.clone(),
+            }),
+        }
+    }
+    crumbs
+}
+
+/// Where links to other CIDs lead.
+pub(super) struct CidLinks {
+    /// What goes before `/ipfs/<cid>`; `None` where no gateway is known.
+    pub(super) gateway: Option<String>,
+}
+
+impl CidLinks {
+    pub(super) fn of(request: &ContentRequest) -> Self {
+        Self {
+            gateway: match &request.place {
+                Place::Path => Some(String::new()),
+                Place::Subdomain(gateway) => Some(format!("//{gateway}")),
+                Place::Domain(_) => None,
+            },
+        }
+    }
+
+    /// Whether the links leave the site.
+    pub(super) fn outside(&self) -> bool {
+        self.gateway.is_none()
+    }
+
+    /// The URL of `cid`; a gateway saves it as `file_name`.
+    pub(super) fn href(&self, cid: &Cid, file_name: Option<&str>) -> String {
+        match (&self.gateway, file_name) {
+            (Some(gateway), Some(name)) => {
+                let name = utf8_percent_encode(name, QUERY);
+                format!("{gateway}/ipfs/{cid}?filename={name}")
+            }
+            (Some(gateway), None) => format!("{gateway}/ipfs/{cid}"),
+            (None, _) => format!("{EXPLORER}{cid}"),
+        }
+    }
+}
+
+/// A size as people read it: at most four digits and a binary unit.
+pub(super) fn human_size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut scaled = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while scaled >= 1000.0 && unit + 1 < UNITS.len() {
+        scaled /= 1024.0;
+        unit += 1;
+    }
+    let digits = usize::from(scaled < 99.95);
+    format!("{scaled:.digits$} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_at_most_four_digits() {
+        assert_eq!(human_size(0), "0 B");
+        assert_eq!(human_size(1023), "1023 B");
+        assert_eq!(human_size(1024), "1.0 KiB");
+        assert_eq!(human_size(1 << 20), "1.0 MiB");
+        assert_eq!(human_size(1_048_575), "1.0 MiB");
+        assert_eq!(human_size(150 << 20), "150 MiB");
+        assert_eq!(human_size(u64::MAX), "16.0 EiB");
+    }
+}

@@ -4,8 +4,11 @@
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// Everything that changes files, and the free space. Reads go to the file system itself.
 pub trait Disk: fmt::Debug + Send + Sync {
@@ -13,6 +16,10 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn open(&self, path: &Path, options: &OpenOptions) -> io::Result<File>;
     /// Writes all of `bytes` at `offset`.
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// A file without a name in `dir` that shares the bytes which `source` has now, and keeps them.
+    fn snapshot(&self, source: &File, dir: &Path) -> io::Result<File>;
+    /// Has `to` hold the bytes of a range: shared where the file system can, and copied elsewhere.
+    fn copy_range(&self, range: FileRange<'_>, to: &File, offset: u64) -> io::Result<()>;
     /// Cuts the file.
     fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
     /// Makes the file's bytes and length durable.
@@ -31,6 +38,17 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn free(&self, dir: &Path) -> io::Result<u64>;
 }
 
+/// Bytes of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct FileRange<'a> {
+    /// The file.
+    pub file: &'a File,
+    /// From which byte on.
+    pub offset: u64,
+    /// How many.
+    pub len: u64,
+}
+
 /// The file system itself.
 #[derive(Debug)]
 pub struct FileSystem;
@@ -42,6 +60,36 @@ impl Disk for FileSystem {
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         file.write_all_at(bytes, offset)
+    }
+
+    fn snapshot(&self, source: &File, dir: &Path) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(0o600);
+        options.custom_flags(OFlags::TMPFILE.bits().cast_signed());
+        let snapshot = options.open(dir)?;
+        rustix::fs::ioctl_ficlone(&snapshot, source)?;
+        Ok(snapshot)
+    }
+
+    fn copy_range(&self, range: FileRange<'_>, to: &File, mut offset: u64) -> io::Result<()> {
+        let mut from = range.offset;
+        let end = range.offset + range.len;
+        while from < end {
+            let left = usize::try_from(end - from).unwrap_or(usize::MAX);
+            let copied = rustix::fs::copy_file_range(
+                range.file,
+                Some(&mut from),
+                to,
+                Some(&mut offset),
+                left,
+            );
+            match copied {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
@@ -113,6 +161,22 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// Whether [`Disk::snapshot`] failed because the two cannot share bytes.
+pub(crate) fn cannot_share(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        // `ISDIR` is for the file without a name.
+        Some(
+            Errno::OPNOTSUPP
+                | Errno::XDEV
+                | Errno::INVAL
+                | Errno::NOTTY
+                | Errno::NOSYS
+                | Errno::ISDIR
+        )
     )
 }
 

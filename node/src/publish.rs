@@ -13,7 +13,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::announce;
-use crate::dag::import::{self, ImportError, ImportOptions, Imported, OnProgress, Profile, Sink};
+use crate::dag::import::{
+    self, ImportError, ImportOptions, Imported, OnProgress, Profile, Reflink, Sink,
+};
 use crate::ids::{Channel, ProductId, Version};
 use crate::manifest::change::{Change, Conflict, Expect, Op};
 use crate::manifest::record::{Job, Pin, Price, Product, Release};
@@ -82,6 +84,8 @@ pub struct PublishOptions {
     pub preserve_mtime: bool,
     /// Leave the bytes of the files where they are.
     pub in_place: bool,
+    /// Whether what is stored shares the room of the files.
+    pub reflink: Reflink,
     /// Import profile.
     pub profile: Profile,
 }
@@ -104,6 +108,7 @@ impl PublishOptions {
             preserve_mode: false,
             preserve_mtime: false,
             in_place: false,
+            reflink: Reflink::default(),
             profile: Profile::default(),
         }
     }
@@ -116,6 +121,7 @@ impl PublishOptions {
             preserve_mode: self.preserve_mode,
             preserve_mtime: self.preserve_mtime,
             in_place: self.in_place,
+            reflink: self.reflink,
         }
     }
 }

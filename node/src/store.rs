@@ -20,12 +20,14 @@ mod filter;
 mod in_place;
 mod in_use;
 mod index;
+mod keep;
 mod layout;
 mod open;
 mod open_dir;
 mod place;
 mod read;
 mod recover;
+mod reflink;
 mod sealed;
 #[cfg(test)]
 mod tests;
@@ -51,8 +53,10 @@ use self::commit::Commits;
 pub use self::error::StoreError;
 pub use self::in_place::{Origin, SourceFile};
 use self::in_place::{Record, Unread};
+pub use self::keep::Keep;
 use self::place::Place;
 use self::read::{Access, Reader};
+pub use self::reflink::{Extent, Snapshot};
 pub use self::sealed::SealedPack;
 use crate::block::{Block, IDENTITY, MAX_BLOCK_LEN};
 use crate::blocking::blocking;
@@ -359,37 +363,33 @@ impl Store {
     /// After [`StoreError::Full`] the blocks before the one that found no room stay; the store
     /// takes more as soon as there is room.
     pub fn put(&self, kind: PackKind, blocks: &[Block]) -> Result<u64, StoreError> {
-        self.put_all(kind, blocks.iter().map(|block| (block, None)))
+        self.put_all(kind, blocks.iter().map(|block| (block, &Keep::Copied)))
     }
 
-    /// [`Store::put`], but of the blocks with an origin only a record is written that says where their
-    /// bytes are: they stay there, and each read hashes what it finds.
+    /// [`Store::put`], with how the bytes of each block are kept. Of those that stay in place only a record
+    /// is written that says where they are, and each read hashes what it finds.
     ///
-    /// A block that is here already is not in need of its origin; one whose own origin changed is.
-    pub fn put_from(
-        &self,
-        kind: PackKind,
-        blocks: &[(Block, Option<Origin>)],
-    ) -> Result<u64, StoreError> {
-        let blocks = blocks.iter();
-        self.put_all(kind, blocks.map(|(block, origin)| (block, origin.as_ref())))
+    /// A block that is here already stays as it is, unless it is in another file that changed, or is not to be
+    /// in another file any more.
+    pub fn put_from(&self, kind: PackKind, blocks: &[(Block, Keep)]) -> Result<u64, StoreError> {
+        self.put_all(kind, blocks.iter().map(|(block, keep)| (block, keep)))
     }
 
     fn put_all<'a>(
         &self,
         kind: PackKind,
-        blocks: impl Iterator<Item = (&'a Block, Option<&'a Origin>)>,
+        blocks: impl Iterator<Item = (&'a Block, &'a Keep)>,
     ) -> Result<u64, StoreError> {
         let mut missing = Vec::new();
         let mut new_blocks = Vec::new();
-        for (block, origin) in blocks {
+        for (block, keep) in blocks {
             if block.data().len() > MAX_BLOCK_LEN {
                 return Err(StoreError::TooLarge {
                     cid: *block.cid(),
                     len: block.data().len(),
                 });
             }
-            let new = New::of(block, origin);
+            let new = New::of(block, keep);
             if !self.holds_content(kind, &new)? {
                 missing.push(new);
                 new_blocks.push(block);

@@ -9,10 +9,11 @@ pub mod volatile;
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use duka_node::disk::{Disk, FileSystem};
+use duka_node::disk::{Disk, FileRange, FileSystem};
 
 /// An operation that is about to be done.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +100,29 @@ impl<H: Hook + 'static> Disk for Hooked<H> {
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.unless_left_out(Op::Write(file, bytes, offset), || {
             FileSystem.write_at(file, bytes, offset)
+        })
+    }
+
+    /// Where the file system has no reflinks a copy stands for the snapshot.
+    fn snapshot(&self, source: &File, dir: &Path) -> io::Result<File> {
+        FileSystem.snapshot(source, dir).or_else(|_| {
+            let copy = tempfile::tempfile_in(dir)?;
+            let range = FileRange {
+                file: source,
+                offset: 0,
+                len: source.metadata()?.len(),
+            };
+            FileSystem.copy_range(range, &copy, 0)?;
+            Ok(copy)
+        })
+    }
+
+    fn copy_range(&self, range: FileRange<'_>, to: &File, offset: u64) -> io::Result<()> {
+        let len = usize::try_from(range.len).map_err(io::Error::other)?;
+        let mut bytes = vec![0; len];
+        range.file.read_exact_at(&mut bytes, range.offset)?;
+        self.unless_left_out(Op::Write(to, &bytes, offset), || {
+            FileSystem.copy_range(range, to, offset)
         })
     }
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use duka_gateway::control::request::{Import, Source};
+use clap::{Args, ValueEnum};
+use duka_gateway::control::request::{self, Import, Source};
 
 use crate::error::CliError;
 use crate::stdin::Stdin;
@@ -31,9 +31,31 @@ pub(crate) struct ImportArgs {
     #[arg(long)]
     in_place: bool,
 
+    /// Share the room of the files on the disk, where the file system has reflinks (XFS, Btrfs)
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        conflicts_with = "in_place"
+    )]
+    reflink: Reflink,
+
     /// Import profile: unixfs-v1-2025 or unixfs-v0-2015
     #[arg(long, value_name = "PROFILE", default_value = "unixfs-v1-2025")]
     profile: String,
+}
+
+/// When bytes share the room of their file.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Reflink {
+    /// Where the file system can
+    #[default]
+    Auto,
+    /// Fail where it cannot; files under 1 MiB are copied
+    Always,
+    /// Copy
+    Never,
 }
 
 impl ImportArgs {
@@ -44,6 +66,11 @@ impl ImportArgs {
             preserve_mode: self.preserve_mode,
             preserve_mtime: self.preserve_mtime,
             in_place: self.in_place,
+            reflink: match self.reflink {
+                Reflink::Auto => request::Reflink::Auto,
+                Reflink::Always => request::Reflink::Always,
+                Reflink::Never => request::Reflink::Never,
+            },
             profile: self.profile,
         }
     }

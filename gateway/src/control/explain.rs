@@ -165,6 +165,11 @@ impl Explain for ImportError {
                 Some("rename it, or leave it out with --ignore"),
             ),
             Self::Special { .. } => (Code::Permanent, Some("leave it out with --ignore")),
+            Self::NoReflinks { .. } => (
+                Code::Permanent,
+                Some("with --reflink auto it is copied where it must be"),
+            ),
+            Self::NotReflinked { .. } => (Code::Usage, Some("leave --reflink out")),
             Self::NotInPlace { .. } => (Code::Usage, Some("leave --in-place out")),
             Self::Store(error) => error.explain(),
             _ => (Code::Other, None),

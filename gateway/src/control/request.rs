@@ -180,8 +180,23 @@ pub struct Import {
     pub preserve_mtime: bool,
     /// Leave the bytes of the files where they are.
     pub in_place: bool,
+    /// Share the room of the files.
+    pub reflink: Reflink,
     /// Name of the import profile; empty for the default.
     pub profile: String,
+}
+
+/// When stored bytes share the room of the files that they are from.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reflink {
+    /// Where the file system can.
+    #[default]
+    Auto,
+    /// It is an error where the file system cannot.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// Arguments of [`Request::Publish`].

@@ -7,9 +7,11 @@
 mod batch;
 mod buffers;
 mod layout;
+mod opened;
 mod plan;
 mod profile;
 mod reader;
+mod reflink;
 mod work;
 
 use std::io::Read;
@@ -21,6 +23,7 @@ use cid::Cid;
 use globset::GlobSet;
 
 pub use self::profile::Profile;
+pub use self::reflink::Reflink;
 
 use self::batch::Batch;
 use self::layout::Part;
@@ -45,6 +48,8 @@ pub struct ImportOptions {
     pub preserve_mtime: bool,
     /// Leave the bytes of files where they are: only where that is goes into the store.
     pub in_place: bool,
+    /// Whether what is stored shares the room of the files; not asked for what stays in place.
+    pub reflink: Reflink,
 }
 
 /// One regular file of an import.
@@ -139,6 +144,25 @@ pub enum ImportError {
         /// Why not.
         reason: &'static str,
     },
+    /// The store cannot share the bytes of anything that is imported like this.
+    #[error("cannot reflink: {reason}")]
+    NotReflinked {
+        /// Why not.
+        reason: &'static str,
+    },
+    /// The store cannot share the bytes of the file.
+    #[error(
+        "cannot reflink {}: the file and the data directory must be on one file system that has reflinks, such as \
+         XFS or Btrfs",
+        path.display()
+    )]
+    NoReflinks {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// The store refused.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -160,16 +184,21 @@ pub fn import_path(
     options: &ImportOptions,
     progress: &OnProgress,
 ) -> Result<Imported, ImportError> {
-    if options.in_place && !options.raw_leaves() {
-        return Err(ImportError::NotInPlace {
-            reason: "this profile, a mode or an mtime is stored together with the bytes of the files",
-        });
+    if !options.raw_leaves() {
+        let reason =
+            "this profile, a mode or an mtime is stored together with the bytes of the files";
+        if options.in_place {
+            return Err(ImportError::NotInPlace { reason });
+        }
+        if options.reflink == Reflink::Always {
+            return Err(ImportError::NotReflinked { reason });
+        }
     }
     let plan = Plan::of(path, options)?;
     let workers = workers();
     let batch_bytes = BATCHES_BYTES / workers;
     let buffers = work::buffers(options.profile, workers, batch_bytes);
-    let work = Work::new(&plan, options, progress, buffers);
+    let work = Work::new(sink, &plan, options, progress, buffers);
 
     let mut total = Batch::new(sink, batch_bytes);
     let mut roots = vec![None; plan.files.len()];
@@ -226,6 +255,11 @@ pub fn import_reader(
     if options.in_place {
         return Err(ImportError::NotInPlace {
             reason: "a stream has no place; add a file or a folder",
+        });
+    }
+    if options.reflink == Reflink::Always {
+        return Err(ImportError::NotReflinked {
+            reason: "a stream is on no file system; add a file or a folder",
         });
     }
     let options = ImportOptions {

@@ -11,12 +11,14 @@ use super::buffer::Buffer;
 use super::catalog::Catalog;
 use super::direct::open_direct;
 use super::in_place::{Origin, Record};
+use super::keep::Keep;
 use super::layout::{
-    ALIGN, Entry, FORMAT, Footer, MAX_ENTRIES, PackId, first_page, section_header,
+    ALIGN, Entry, FORMAT, Footer, MAX_ENTRIES, PackId, first_page, padding, section_header,
 };
 use super::open::OpenPack;
 use super::place::Place;
 use super::read::Reader;
+use super::reflink::Extent;
 use super::writer::{Job, Queue};
 use super::{PackKind, StoreError, StoreOptions};
 use crate::block::{Block, RAW, cid_of};
@@ -47,6 +49,11 @@ pub(super) struct New<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Content<'a> {
     Bytes(&'a Bytes),
+    /// Its bytes, which the pack shares with another file. They must be whole pages.
+    Shared {
+        data: &'a Bytes,
+        extent: &'a Extent,
+    },
     /// Its bytes stay where they are. A record of them must not be too long.
     InPlace {
         origin: &'a Origin,
@@ -55,14 +62,18 @@ pub(super) enum Content<'a> {
 }
 
 impl<'a> New<'a> {
-    /// A block whose bytes are copied; or stay where they are, when a record can say so.
-    pub(super) fn of(block: &'a Block, origin: Option<&'a Origin>) -> Self {
-        let cid = block.cid();
-        let len = u32::try_from(block.data().len()).unwrap_or(u32::MAX);
-        let origin = origin.filter(|origin| origin.record_len(cid).is_some());
-        let content = match origin {
-            Some(origin) => Content::InPlace { origin, len },
-            None => Content::Bytes(block.data()),
+    /// A block that is kept as it is asked for, where it can be, and else copied.
+    pub(super) fn of(block: &'a Block, keep: &'a Keep) -> Self {
+        let (cid, data) = (block.cid(), block.data());
+        let content = match keep {
+            Keep::InPlace(origin) if origin.record_len(cid).is_some() => {
+                let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                Content::InPlace { origin, len }
+            }
+            Keep::Shared(extent) if extent.is_shareable(data.len() as u64) => {
+                Content::Shared { data, extent }
+            }
+            _ => Content::Bytes(data),
         };
         Self { cid, content }
     }
@@ -70,15 +81,16 @@ impl<'a> New<'a> {
     /// Length of the block.
     pub(super) fn len(&self) -> u64 {
         match self.content {
-            Content::Bytes(data) => data.len() as u64,
+            Content::Bytes(data) | Content::Shared { data, .. } => data.len() as u64,
             Content::InPlace { len, .. } => len.into(),
         }
     }
 
-    /// Bytes that it takes in a pack.
+    /// Bytes that it takes in a pack, and what leads to the page that it starts at.
     pub(super) fn stored(&self) -> u64 {
         match self.content {
             Content::Bytes(data) => data.len() as u64,
+            Content::Shared { data, .. } => data.len() as u64 + ALIGN,
             Content::InPlace { origin, .. } => origin.record_len(self.cid).unwrap_or(0) as u64,
         }
     }
@@ -244,7 +256,7 @@ impl Tail {
         let section = self.position();
         let cid = *new.cid;
         let (written_cid, data, record) = match new.content {
-            Content::Bytes(data) => (cid, data.clone(), 0),
+            Content::Bytes(data) | Content::Shared { data, .. } => (cid, data.clone(), 0),
             Content::InPlace { origin, len } => {
                 let origin = origin.clone();
                 let record = Record { cid, len, origin }.encode(self.pack.salt, section);
@@ -252,7 +264,11 @@ impl Tail {
                 (cid_of(RAW, &record), Bytes::from(record), len)
             }
         };
-        let header = section_header(&written_cid, data.len());
+        let mut header = section_header(&written_cid, data.len());
+        if let Content::Shared { .. } = new.content {
+            let padding = padding(section, header.len());
+            header.splice(..0, padding);
+        }
         let place = Place {
             offset: section + header.len() as u64,
             len: u32::try_from(new.len()).expect("`put` refuses blocks over 2 MiB"),
@@ -262,7 +278,10 @@ impl Tail {
         self.pack.insert(*cid.hash(), place, data.clone());
         self.entries.push(Entry { cid, place });
         self.write(shared, &header);
-        self.write(shared, &data);
+        match new.content {
+            Content::Shared { extent, .. } => self.share(shared, extent, data.len() as u64),
+            _ => self.write(shared, &data),
+        }
         if self.entries.len() == MAX_ENTRIES || self.position() - self.start >= MAX_COMMIT_BYTES {
             self.footer(shared, false);
         }
@@ -307,7 +326,21 @@ impl Tail {
         }
     }
 
-    /// Hands the buffer over. It is full, or a footer just ended it on a multiple of [`ALIGN`].
+    /// Puts bytes of another file, whole pages, at a page.
+    fn share(&mut self, shared: &Shared, extent: &Extent, len: u64) {
+        self.flush(shared);
+        let offset = self.base;
+        self.base += len;
+        self.pack.set_len(self.base);
+        shared.queue.push(Job::Share {
+            pack: Arc::clone(&self.pack),
+            extent: extent.clone(),
+            len,
+            offset,
+        });
+    }
+
+    /// Hands the buffer over. It is full, or what was just written ended on a multiple of [`ALIGN`].
     fn flush(&mut self, shared: &Shared) {
         let Some(buffer) = self.buffer.take() else {
             return;

@@ -22,13 +22,13 @@ use super::buffer::{BUFFER_LEN, Buffer};
 use super::catalog::Located;
 use super::in_place::{Record, SourceFile, Unread};
 use super::index::{self, PackIndex};
-use super::layout::{ALIGN, CAR_HEADER, Entry, Footer, PackId, parse_section};
+use super::layout::{ALIGN, CAR_HEADER, Entry, Footer, PackId, is_padding, parse_section};
 use super::open::OpenPack;
 use super::place::Place;
 use super::read::{self, Access};
 use super::recover::{self, Trust, recover};
 use super::{PackKind, Store, StoreError, collect, direct};
-use crate::block::{Block, Multihash, RAW};
+use crate::block::{Block, IDENTITY, Multihash, RAW};
 use crate::pace::Pace;
 
 /// Longest length and CID before the bytes of a block.
@@ -669,8 +669,8 @@ impl Walk {
         Ok(())
     }
 
-    /// Walks over a section that is no block of the index: a footer, or an older copy of a block. `false`
-    /// when it is neither.
+    /// Walks over a section that is no block of the index: a footer, padding, or an older copy of a block.
+    /// `false` when it is none of them.
     fn section(&mut self, cid: Cid, start: u64, end: u64) -> io::Result<bool> {
         let len = usize::try_from(end - start).unwrap_or(usize::MAX);
         let data = self.reader.bytes(start, len)?;
@@ -686,6 +686,10 @@ impl Walk {
             // The first footer after a restart lists blocks that were walked over before it.
             self.bad_framing |= !self.commit.iter().all(listed);
             self.commit.clear();
+        } else if cid.hash().code() == IDENTITY {
+            if !is_padding(&cid, data) {
+                return Ok(false);
+            }
         } else if Block::new(cid, Bytes::copy_from_slice(data)).is_err() {
             // An older copy that is damaged, or a footer.
             return Ok(false);

@@ -19,7 +19,8 @@ use super::index::PackIndex;
 use super::layout::{Entry, PackId};
 use super::read::Access;
 use super::recover::{Trust, recover};
-use super::{PackKind, Store, StoreError};
+use super::reflink::Extent;
+use super::{Keep, PackKind, Store, StoreError};
 use crate::block::IDENTITY;
 use crate::disk::gone;
 use crate::pace::Pace;
@@ -316,8 +317,8 @@ impl Store {
         Ok(Copied::All(bytes))
     }
 
-    /// Appends a located block to the newest kept pack. Of one in another file only what says where it
-    /// is: the file is not read.
+    /// Appends a located block to the newest kept pack, which shares the bytes where it can. Of one in another
+    /// file only what says where it is: the file is not read.
     pub(super) fn append_copy(&self, cid: &Cid, located: Located) -> Result<(), StoreError> {
         if located.place.is_in_place() {
             let record = self.record(cid, &located)?;
@@ -327,8 +328,14 @@ impl Store {
             };
             return self.append(PackKind::Kept, &[New { cid, content }]).result;
         }
+        let catalog = &self.inner.shared.catalog;
+        let keep = match &located.data {
+            Some(_) => Keep::Copied,
+            None => Keep::Shared(Extent::in_pack(catalog, &located)?),
+        };
         let block = self.load(cid, located, Access::Scan)?;
-        self.append(PackKind::Kept, &[New::of(&block, None)]).result
+        self.append(PackKind::Kept, &[New::of(&block, &keep)])
+            .result
     }
 
     /// Whether `entry`, from the pack's footers, is one of the `wanted` entries of its index.

@@ -12,7 +12,7 @@ use super::collect::remove_files;
 use super::index::PackIndex;
 use super::layout::ALIGN;
 use super::read::Access;
-use super::{PackKind, Store, StoreError, StoreOptions};
+use super::{Keep, PackKind, Store, StoreError, StoreOptions};
 
 /// A cache pack is sealed at this size, in bytes, when packs are larger: what is dropped at once.
 const CACHE_PACK: u64 = 64 << 20;
@@ -222,7 +222,7 @@ impl Store {
                 Err(error) if error.is_damage() => continue,
                 loaded => loaded?,
             };
-            let appended = self.append(PackKind::Cache, &[New::of(&block, None)]);
+            let appended = self.append(PackKind::Cache, &[New::of(&block, &Keep::Copied)]);
             moved += appended.bytes;
             match appended.result {
                 // It is only a cache.
@@ -245,7 +245,7 @@ impl Store {
             if kept.is_some_and(|kept| kept.damaged)
                 && let Ok(block) = self.load(&cid, located, Access::Scan)
             {
-                self.append(PackKind::Kept, &[New::of(&block, None)])
+                self.append(PackKind::Kept, &[New::of(&block, &Keep::Copied)])
                     .result?;
                 rescued = true;
             }

@@ -13,7 +13,7 @@ use cid::Cid;
 
 use super::PackKind;
 use super::place::Place;
-use crate::block::{self, RAW};
+use crate::block::{self, IDENTITY, Multihash, RAW};
 
 /// Packs are written in multiples of this, at multiples of this.
 pub(super) const ALIGN: u64 = PAGE_LEN as u64;
@@ -299,6 +299,50 @@ pub(super) fn section_header(cid: &Cid, len: usize) -> Vec<u8> {
     header
 }
 
+/// Zeros in the longest section of padding: its length is one byte.
+const MAX_PADDING_ZEROS: usize = 61;
+/// Bytes of a section of padding besides the zeros, of which it has a multiple of two.
+const PADDING_FIXED_LEN: usize = 5;
+
+/// Sections without content to be written at `position`, so that the bytes of a block whose length and CID
+/// take `header` bytes start at a page.
+pub(super) fn padding(position: u64, header: usize) -> Vec<u8> {
+    const LONGEST: usize = PADDING_FIXED_LEN + 2 * MAX_PADDING_ZEROS;
+    let least = position + header as u64;
+    let mut len = usize::try_from(least.next_multiple_of(ALIGN) - least).unwrap_or(0);
+    // All sections have an odd length.
+    let count = loop {
+        let count = len.div_ceil(LONGEST);
+        let count = count + (len - count) % 2;
+        if count * PADDING_FIXED_LEN <= len {
+            break count;
+        }
+        len += PAGE_LEN;
+    };
+    let mut padding = Vec::with_capacity(len);
+    for after in (0..count).rev() {
+        let section = (len - padding.len() - after * PADDING_FIXED_LEN).min(LONGEST);
+        let zeros = (section - PADDING_FIXED_LEN) / 2;
+        padding.extend_from_slice(&section_header(&padding_cid(zeros), zeros));
+        padding.resize(padding.len() + zeros, 0);
+    }
+    padding
+}
+
+/// Whether a section is one of those that [`padding`] makes.
+pub(super) fn is_padding(cid: &Cid, data: &[u8]) -> bool {
+    data.len() <= MAX_PADDING_ZEROS
+        && data.iter().all(|byte| *byte == 0)
+        && *cid == padding_cid(data.len())
+}
+
+/// An identity CID, which readers of CARs take and do not store.
+fn padding_cid(zeros: usize) -> Cid {
+    let zeros = &[0; MAX_PADDING_ZEROS][..zeros];
+    let hash = Multihash::wrap(IDENTITY, zeros).expect("61 of 64 bytes");
+    Cid::new_v1(RAW, hash)
+}
+
 /// The CID of the section that `bytes` start with, and where its data lies in `bytes` (the end may
 /// be past them). `None` when it is malformed.
 pub(super) fn parse_section(bytes: &[u8]) -> Option<(Cid, std::ops::Range<usize>)> {
@@ -430,6 +474,22 @@ mod tests {
             let file = tempfile::tempfile().unwrap();
             file.write_all_at(&bytes, section).unwrap();
             proptest::prop_assert_eq!(Footer::read_ending_at(&file, end).unwrap(), Some(footer));
+        }
+
+        #[test]
+        fn padding_leads_to_a_page_and_reads_back(position in 0u64..20_000, header in 36usize..48) {
+            let padding = padding(position, header);
+            let end = position + (padding.len() + header) as u64;
+            proptest::prop_assert_eq!(end % ALIGN, 0);
+            proptest::prop_assert!(padding.len() < PAGE_LEN + 2 * PADDING_FIXED_LEN);
+            let mut rest = &padding[..];
+            while !rest.is_empty() {
+                let (cid, data) = parse_section(rest).unwrap();
+                proptest::prop_assert!(is_padding(&cid, &rest[data.clone()]));
+                let block = block::Block::new(cid, rest[data.clone()].to_vec().into());
+                proptest::prop_assert!(block.is_ok());
+                rest = &rest[data.end..];
+            }
         }
 
         #[test]

@@ -16,7 +16,7 @@ use super::layout::{
     parse_section, read_first_page, read_full,
 };
 use super::place::Place;
-use crate::block::Block;
+use crate::block::{Block, IDENTITY};
 
 /// What was found in a pack file.
 #[derive(Debug)]
@@ -222,7 +222,8 @@ fn salvage(file: &File, id: PackId, len: u64) -> io::Result<Option<Found>> {
 enum Section {
     /// A block whose hash is right.
     Block(Entry),
-    Footer,
+    /// A footer, or padding.
+    NoBlock,
     Damaged,
 }
 
@@ -290,11 +291,14 @@ fn read_section(
 /// What the block of the section at `at` is, whose bytes start at `offset`.
 fn of_bytes(pack: &OfPack, at: u64, cid: Cid, offset: u64, bytes: Bytes) -> Section {
     if Footer::is_footer(pack.id, at, &bytes) {
-        return Section::Footer;
+        return Section::NoBlock;
     }
     let Ok(block) = Block::new(cid, bytes) else {
         return Section::Damaged;
     };
+    if cid.hash().code() == IDENTITY {
+        return Section::NoBlock;
+    }
     let stored = u32::try_from(block.data().len()).unwrap_or(u32::MAX);
     let record = Record::of_section(pack.salt, at, block.data());
     let (cid, len, record) = match record {

@@ -6,6 +6,7 @@ mod damage;
 mod evict;
 mod in_place;
 mod index;
+mod reflink;
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -18,6 +19,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::block::{DAG_PB, RAW};
+use crate::disk::FileRange;
 
 const SMALL: StoreOptions = StoreOptions {
     pack_size: 64 << 10,
@@ -598,6 +600,21 @@ impl Disk for FaultyDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         FileSystem.remove(path)
+    }
+
+    /// The file itself, which tests do not change.
+    fn snapshot(&self, source: &File, _: &Path) -> io::Result<File> {
+        source.try_clone()
+    }
+
+    fn copy_range(&self, range: FileRange<'_>, to: &File, offset: u64) -> io::Result<()> {
+        if self.refuse_once.swap(false, Ordering::Relaxed) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        if self.no_space.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        FileSystem.copy_range(range, to, offset)
     }
 
     fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {

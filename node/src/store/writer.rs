@@ -16,7 +16,8 @@ use super::catalog::Catalog;
 use super::direct::refuses_direct;
 use super::index;
 use super::open::OpenPack;
-use crate::disk::{self, Disk};
+use super::reflink::Extent;
+use crate::disk::{self, Disk, FileRange};
 
 /// Buffers that wait for the disk before `put` waits too.
 const MAX_QUEUED: usize = 3;
@@ -30,6 +31,13 @@ pub(super) enum Job {
     Write {
         pack: Arc<OpenPack>,
         buffer: Buffer,
+        offset: u64,
+    },
+    /// Have `len` bytes at `offset` of the pack be those of another file.
+    Share {
+        pack: Arc<OpenPack>,
+        extent: Extent,
+        len: u64,
         offset: u64,
     },
     /// The pack is complete: sync it and write its index.
@@ -205,6 +213,16 @@ fn perform(job: &Job, catalog: &Catalog) -> Result<(), StoreError> {
                 .map_err(|source| failure("writing", &pack.path, source))?;
             pack.written(offset + buffer.len() as u64);
         }
+        Job::Share {
+            pack,
+            extent,
+            len,
+            offset,
+        } => {
+            share(pack, extent, *len, *offset, disk)
+                .map_err(|source| failure("writing", &pack.path, source))?;
+            pack.written(offset + len);
+        }
         Job::Seal { pack } => {
             disk.sync(&pack.file())
                 .map_err(|source| StoreError::io("syncing", &pack.path, source))?;
@@ -223,6 +241,28 @@ fn write(pack: &OpenPack, bytes: &[u8], offset: u64, disk: &dyn Disk) -> io::Res
             disk.write_at(&file, bytes, offset)
         }
         written => written,
+    }
+}
+
+fn share(
+    pack: &OpenPack,
+    extent: &Extent,
+    len: u64,
+    offset: u64,
+    disk: &dyn Disk,
+) -> io::Result<()> {
+    let file = extent.snapshot.file();
+    let range = FileRange {
+        file: &file,
+        offset: extent.offset,
+        len,
+    };
+    match disk.copy_range(range, &pack.file(), offset) {
+        Err(error) if refuses_direct(&error) => {
+            let file = pack.reopen_buffered(disk)?;
+            disk.copy_range(range, &file, offset)
+        }
+        copied => copied,
     }
 }
 

@@ -76,7 +76,7 @@ fn every_setting() -> Vec<ImportOptions> {
                 hidden: bits & 1 != 0,
                 preserve_mode: bits & 2 != 0,
                 preserve_mtime: bits & 4 != 0,
-                in_place: false,
+                ..ImportOptions::default()
             });
         }
     }

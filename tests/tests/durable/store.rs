@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -13,7 +14,7 @@ use duka_node::block::{Block, RAW};
 use duka_node::disk::Disk;
 use duka_node::pace::Pace;
 use duka_node::store::{
-    CheckCursor, Depth, Origin, PackKind, SourceFile, Store, StoreError, StoreOptions,
+    CheckCursor, Depth, Extent, Keep, Origin, PackKind, SourceFile, Store, StoreError, StoreOptions,
 };
 use duka_tests::disk::faulty::Fault;
 use duka_tests::disk::point::SyncKind;
@@ -119,6 +120,7 @@ impl Workload for Blocks {
         writer.store = None;
         writer.publish(PackKind::Kept, &blocks(200..204, 7_000));
         writer.publish_in_place(&blocks(250..253, 7_000));
+        writer.publish_shared(&blocks(260..264, 32 << 10));
 
         // Killed between the write of a commit and its sync; the next run finds the blocks.
         events.fail_next(SyncKind::Commit);
@@ -129,6 +131,7 @@ impl Workload for Blocks {
                 blocks(0..2, 3_000),
                 blocks(12..18, 4_500),
                 blocks(250..251, 7_000),
+                blocks(260..262, 32 << 10),
             ]
             .concat(),
         );
@@ -244,10 +247,30 @@ impl Writer<'_> {
                 offset,
             };
             offset += block.data().len() as u64;
-            (block.clone(), Some(origin))
+            (block.clone(), Keep::InPlace(origin))
         });
         let located: Vec<_> = located.collect();
         self.publish_with(new, &|store| store.put_from(PackKind::Kept, &located));
+    }
+
+    /// Publishes the parts of a file whose bytes the pack shares.
+    fn publish_shared(&mut self, new: &[Block]) {
+        let parts: Vec<_> = new.iter().map(|block| block.data().clone()).collect();
+        let mut file = tempfile::tempfile_in(self.root).unwrap();
+        file.write_all(&parts.concat()).unwrap();
+        self.publish_with(new, &|store| {
+            let snapshot = store.snapshot(&file).unwrap();
+            let mut offset = 0;
+            let shared = new.iter().map(|block| {
+                let extent = Extent {
+                    snapshot: snapshot.clone(),
+                    offset,
+                };
+                offset += block.data().len() as u64;
+                (block.clone(), Keep::Shared(extent))
+            });
+            store.put_from(PackKind::Kept, &shared.collect::<Vec<_>>())
+        });
     }
 
     fn publish_with(&mut self, new: &[Block], put: &dyn Fn(&Store) -> Result<u64, StoreError>) {

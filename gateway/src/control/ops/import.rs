@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use duka_node::dag::import::{ImportOptions, OnProgress, Profile};
+use duka_node::dag::import::{ImportOptions, OnProgress, Profile, Reflink};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::control::event::Progress;
 use crate::control::failure::{Code, Failure};
-use crate::control::request::{Import, Source};
+use crate::control::request::{self, Import, Source};
 use crate::control::sink::EventSink;
 
 /// An import that is done by then needs no progress bar, and no second look at the files.
@@ -37,6 +37,11 @@ pub(super) fn options(import: &Import) -> Result<ImportOptions, Failure> {
         preserve_mode: import.preserve_mode,
         preserve_mtime: import.preserve_mtime,
         in_place: import.in_place,
+        reflink: match import.reflink {
+            request::Reflink::Auto => Reflink::Auto,
+            request::Reflink::Always => Reflink::Always,
+            request::Reflink::Never => Reflink::Never,
+        },
     })
 }
 

@@ -31,6 +31,7 @@ pub(super) async fn publish(
         preserve_mode: import.preserve_mode,
         preserve_mtime: import.preserve_mtime,
         in_place: import.in_place,
+        reflink: import.reflink,
         profile: import.profile,
         ..PublishOptions::new(args.product)
     };

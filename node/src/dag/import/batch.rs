@@ -2,7 +2,7 @@
 
 use super::{ImportError, Sink};
 use crate::block::Block;
-use crate::store::Origin;
+use crate::store::Keep;
 
 /// Blocks per batch: 4 KiB files reach this before the batch is full of bytes.
 const MAX_BLOCKS: usize = 1024;
@@ -12,8 +12,7 @@ const MAX_BLOCKS: usize = 1024;
 pub(super) struct Batch<'a> {
     sink: &'a Sink,
     limit: usize,
-    /// With where they are, when they are to stay there.
-    waiting: Vec<(Block, Option<Origin>)>,
+    waiting: Vec<(Block, Keep)>,
     waiting_bytes: usize,
     /// Blocks taken in.
     pub(super) blocks: u64,
@@ -34,21 +33,16 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) fn add(&mut self, block: Block) -> Result<(), ImportError> {
-        self.add_from(block, None)
+        self.add_from(block, Keep::Copied)
     }
 
-    /// Adds a block that stays where it is, if it has an origin.
-    pub(super) fn add_from(
-        &mut self,
-        block: Block,
-        origin: Option<Origin>,
-    ) -> Result<(), ImportError> {
+    pub(super) fn add_from(&mut self, block: Block, keep: Keep) -> Result<(), ImportError> {
         self.blocks += 1;
         if matches!(self.sink, Sink::Discard) {
             return Ok(());
         }
         self.waiting_bytes += block.data().len();
-        self.waiting.push((block, origin));
+        self.waiting.push((block, keep));
         if self.waiting_bytes >= self.limit || self.waiting.len() >= MAX_BLOCKS {
             self.flush()?;
         }

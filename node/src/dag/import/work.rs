@@ -5,30 +5,25 @@
 //! never moves between threads; only CIDs do.
 
 use std::collections::VecDeque;
-use std::fs::{File, Metadata as Stat, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::Metadata as Stat;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use rustix::fs::OFlags;
 
 use super::batch::Batch;
 use super::buffers::Buffers;
 use super::layout::{Layout, Part};
-use super::plan::{Plan, kept, read_error, special};
-use super::{ImportError, ImportOptions, OnProgress, Profile};
+use super::opened::Opened;
+use super::plan::{Plan, kept, read_error};
+use super::reflink::Snapshots;
+use super::{ImportError, ImportOptions, OnProgress, Profile, Sink};
 use crate::block::{Block, RAW};
 use crate::dag::unixfs::{self, Metadata};
-use crate::store::{Origin, SourceFile};
 
 /// Files that a worker takes at once: enough that the queue's lock does not matter.
 const FILES_AT_ONCE: usize = 16;
-/// Shorter files are copied even when they are added in place: each read of one that is not costs opening
-/// it, and a record of it a good part of its length.
-const IN_PLACE_FROM: u64 = 64 << 10;
 /// From this length in bytes a chunk is read into a shared buffer.
 const BUFFER_FROM: u64 = 128 << 10;
 
@@ -46,6 +41,7 @@ pub(super) struct Work<'a> {
     options: &'a ImportOptions,
     progress: &'a OnProgress,
     buffers: Buffers,
+    snapshots: Snapshots<'a>,
     queue: Mutex<Queue>,
     changed: Condvar,
 }
@@ -62,11 +58,7 @@ struct Queue {
 /// A file of more than one chunk.
 struct Large {
     index: usize,
-    path: PathBuf,
-    file: File,
-    stat: Stat,
-    /// Where its bytes stay, if they do.
-    source: Option<Arc<SourceFile>>,
+    file: Opened,
     chunks: u64,
     layout: Mutex<Layout>,
 }
@@ -78,6 +70,7 @@ enum Task {
 
 impl<'a> Work<'a> {
     pub(super) fn new(
+        sink: &'a Sink,
         plan: &'a Plan,
         options: &'a ImportOptions,
         progress: &'a OnProgress,
@@ -88,6 +81,7 @@ impl<'a> Work<'a> {
             options,
             progress,
             buffers,
+            snapshots: Snapshots::new(sink, options),
             queue: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -152,40 +146,29 @@ impl<'a> Work<'a> {
     /// Imports a file of at most one chunk; a larger one is put up for all workers.
     fn file(&self, index: usize, batch: &mut Batch<'_>) -> Result<Option<Done>, ImportError> {
         let path = self.plan.locate(&self.plan.files[index]);
-        let file = open(&path)?;
-        let stat = file.metadata().map_err(|err| read_error(&path, err))?;
-        if !stat.is_file() {
-            return Err(ImportError::Special {
-                kind: special(stat.file_type()),
-                path,
-            });
-        }
-        let source = self.source(&path, &stat)?;
+        let file = Opened::new(path, self.options, &self.snapshots)?;
+        let len = file.stat.len();
         let chunk_len = self.options.profile.chunk_len() as u64;
-        if stat.len() > chunk_len {
+        if len > chunk_len {
             let large = Arc::new(Large {
                 index,
-                path,
                 file,
-                chunks: stat.len().div_ceil(chunk_len),
-                stat,
-                source,
+                chunks: len.div_ceil(chunk_len),
                 layout: Mutex::new(Layout::new(self.options.profile)),
             });
             self.queue.lock().large.push_back((large, 0));
             self.changed.notify_all();
             return Ok(None);
         }
-        let data = self.read(&file, &path, 0, stat.len())?;
-        finish(&file, &path, &stat, source.as_deref())?;
-        let block = leaf_block(data, kept(&stat, self.options), self.options);
-        let root = Part::leaf(&block, stat.len());
-        let origin = source.map(|file| Origin { file, offset: 0 });
-        batch.add_from(block, origin)?;
+        let data = self.read(&file, 0, len)?;
+        file.finish()?;
+        let block = leaf_block(data, kept(&file.stat, self.options), self.options);
+        let root = Part::leaf(&block, len);
+        batch.add_from(block, file.keep(0))?;
         Ok(Some(Done {
             index,
             root,
-            executable: is_executable(&stat),
+            executable: is_executable(&file.stat),
         }))
     }
 
@@ -197,25 +180,19 @@ impl<'a> Work<'a> {
     ) -> Result<Option<Done>, ImportError> {
         let chunk_len = self.options.profile.chunk_len() as u64;
         let offset = number * chunk_len;
-        let len = chunk_len.min(large.stat.len() - offset);
-        let data = self.read(&large.file, &large.path, offset, len)?;
+        let len = chunk_len.min(large.file.stat.len() - offset);
+        let data = self.read(&large.file, offset, len)?;
         let block = leaf_block(data, Metadata::default(), self.options);
         let part = Part::leaf(&block, len);
-        let file = large.source.clone();
-        batch.add_from(block, file.map(|file| Origin { file, offset }))?;
+        batch.add_from(block, large.file.keep(offset))?;
 
         let mut nodes = Vec::new();
         let mut layout = large.layout.lock();
         layout.insert(number, part, &mut nodes);
         let root = if layout.chunks() == large.chunks {
-            finish(
-                &large.file,
-                &large.path,
-                &large.stat,
-                large.source.as_deref(),
-            )?;
+            large.file.finish()?;
             let whole = std::mem::replace(&mut *layout, Layout::new(self.options.profile));
-            whole.finish(kept(&large.stat, self.options), &mut nodes)
+            whole.finish(kept(&large.file.stat, self.options), &mut nodes)
         } else {
             None
         };
@@ -226,34 +203,25 @@ impl<'a> Work<'a> {
         Ok(root.map(|root| Done {
             index: large.index,
             root,
-            executable: is_executable(&large.stat),
+            executable: is_executable(&large.file.stat),
         }))
     }
 
-    /// The file, when its bytes are to stay where they are.
-    fn source(&self, path: &Path, stat: &Stat) -> Result<Option<Arc<SourceFile>>, ImportError> {
-        if !self.options.in_place || stat.len() < IN_PLACE_FROM {
-            return Ok(None);
-        }
-        let source = SourceFile::new(path, stat).map_err(|error| read_error(path, error))?;
-        Ok(Some(Arc::new(source)))
-    }
-
     /// Reads exactly `len` bytes (at most one chunk) at `offset`.
-    fn read(&self, file: &File, path: &Path, offset: u64, len: u64) -> Result<Bytes, ImportError> {
+    fn read(&self, file: &Opened, offset: u64, len: u64) -> Result<Bytes, ImportError> {
         let wanted = usize::try_from(len).expect("a chunk fits into memory");
         let (read, data) = if len >= BUFFER_FROM {
             let mut buffer = self.buffers.take();
-            let read = read_full_at(file, &mut buffer.space()[..wanted], offset);
+            let read = file.read(&mut buffer.space()[..wanted], offset);
             (read, buffer.freeze(wanted))
         } else {
             let mut bytes = vec![0; wanted];
-            let read = read_full_at(file, &mut bytes, offset);
+            let read = file.read(&mut bytes, offset);
             (read, bytes.into())
         };
-        if read.map_err(|err| read_error(path, err))? < wanted {
+        if read.map_err(|err| read_error(&file.path, err))? < wanted {
             return Err(ImportError::Changed {
-                path: path.to_owned(),
+                path: file.path.clone(),
             });
         }
         if (self.progress)(len) {
@@ -270,59 +238,6 @@ pub(super) fn leaf_block(data: Bytes, metadata: Metadata, options: &ImportOption
         Block::of(RAW, data)
     } else {
         options.profile.dag_pb(unixfs::encode_leaf(data, metadata))
-    }
-}
-
-/// Opens without following a symlink and without waiting for a pipe's writer: the name may have
-/// been replaced since the walk.
-fn open(path: &Path) -> Result<File, ImportError> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-        .map_err(|err| read_error(path, err))
-}
-
-fn read_full_at(file: &File, mut space: &mut [u8], mut offset: u64) -> io::Result<usize> {
-    let wanted = space.len();
-    while !space.is_empty() {
-        match file.read_at(space, offset) {
-            Ok(0) => break,
-            Ok(n) => {
-                space = &mut space[n..];
-                offset += n as u64;
-            }
-            Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
-            Err(err) => return Err(err),
-        }
-    }
-    Ok(wanted - space.len())
-}
-
-/// All of a file was read: it must be what it was. What stays where it is must survive a power cut as
-/// well as the pack that says so.
-fn finish(
-    file: &File,
-    path: &Path,
-    stat: &Stat,
-    source: Option<&SourceFile>,
-) -> Result<(), ImportError> {
-    if source.is_some() {
-        file.sync_all().map_err(|error| read_error(path, error))?;
-    }
-    check_unchanged(file, path, stat)
-}
-
-fn check_unchanged(file: &File, path: &Path, before: &Stat) -> Result<(), ImportError> {
-    let after = file.metadata().map_err(|err| read_error(path, err))?;
-    let seen = |stat: &Stat| (stat.len(), stat.mtime(), stat.mtime_nsec());
-    if seen(&after) == seen(before) {
-        Ok(())
-    } else {
-        Err(ImportError::Changed {
-            path: path.to_owned(),
-        })
     }
 }
 

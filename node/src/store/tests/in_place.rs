@@ -56,7 +56,7 @@ impl Added {
             offset: (number * CHUNK) as u64,
         };
         let numbered = blocks.iter().cloned().enumerate();
-        let all: Vec<_> = numbered.map(|(n, b)| (b, Some(at(n)))).collect();
+        let all: Vec<_> = numbered.map(|(n, b)| (b, Keep::InPlace(at(n)))).collect();
         let new = store.put_from(PackKind::Kept, &all).unwrap();
         store.commit().unwrap();
         new
@@ -288,7 +288,7 @@ fn a_path_that_is_too_long_for_a_record_is_copied() {
     };
     let one = added.blocks[0].clone();
     store
-        .put_from(PackKind::Kept, &[(one.clone(), Some(origin))])
+        .put_from(PackKind::Kept, &[(one.clone(), Keep::InPlace(origin))])
         .unwrap();
     std::fs::remove_file(&added.path).unwrap();
     assert_holds(&store, &[one]);

@@ -18,6 +18,7 @@ pub mod http;
 pub mod http1;
 pub mod kubo;
 pub mod locate;
+pub mod loop_disk;
 pub mod net;
 pub mod process;
 pub mod proxy;

@@ -40,10 +40,24 @@ fn power_cuts_lose_nothing_that_was_acknowledged() {
     if !can_mount() {
         return;
     }
-    let outcomes = powercut(&["--cuts", "42"], 0);
-    assert_eq!(total(&outcomes, "cuts"), 42);
+    let outcomes = powercut(&["--cuts", "48"], 0);
+    assert_eq!(total(&outcomes, "cuts"), 48);
     assert!(total(&outcomes, "during_writes") > 10, "{outcomes:?}");
     assert!(total(&outcomes, "acknowledged") > 50, "{outcomes:?}");
+}
+
+#[test]
+fn power_cuts_on_xfs_lose_nothing_that_was_acknowledged_and_shared() {
+    if !can_mount() {
+        return;
+    }
+    let shared = ["--file-system", "xfs", "--workload", "shared"];
+    let outcomes = powercut(&[&shared[..], &["--cuts", "12"]].concat(), 0);
+    assert!(total(&outcomes, "during_writes") > 2, "{outcomes:?}");
+    assert!(total(&outcomes, "acknowledged") > 4, "{outcomes:?}");
+    let without = ["--cuts", "60", "--without-sync", "commit"];
+    let outcomes = powercut(&[&shared[..], &without].concat(), 1);
+    assert_eq!(outcomes[0]["losses"].as_array().unwrap().len(), 1);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::{Store, StoreError};
 /// much of the pack.
 const MIN_LEN: u64 = 32 << 10;
 
-/// A file as it was. It has no name, and nobody changes it.
+/// A file whose bytes nobody changes: as one was, under no name.
 #[derive(Clone, Debug)]
 pub struct Snapshot(Arc<File>);
 

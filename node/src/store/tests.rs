@@ -559,6 +559,8 @@ struct FaultyDisk {
     no_space: AtomicBool,
     sync_fails: AtomicBool,
     refuse_once: AtomicBool,
+    refuse_copy_once: AtomicBool,
+    no_room_for_copies: AtomicBool,
     free: AtomicU64,
 }
 
@@ -568,6 +570,8 @@ impl Default for FaultyDisk {
             no_space: AtomicBool::new(false),
             sync_fails: AtomicBool::new(false),
             refuse_once: AtomicBool::new(false),
+            refuse_copy_once: AtomicBool::new(false),
+            no_room_for_copies: AtomicBool::new(false),
             free: AtomicU64::new(u64::MAX),
         }
     }
@@ -608,10 +612,10 @@ impl Disk for FaultyDisk {
     }
 
     fn copy_range(&self, range: FileRange<'_>, to: &File, offset: u64) -> io::Result<()> {
-        if self.refuse_once.swap(false, Ordering::Relaxed) {
+        if self.refuse_copy_once.swap(false, Ordering::Relaxed) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        if self.no_space.load(Ordering::Relaxed) {
+        if self.no_room_for_copies.load(Ordering::Relaxed) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         FileSystem.copy_range(range, to, offset)

@@ -1,6 +1,7 @@
 //! Files of the data directory.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -9,7 +10,9 @@ use duka_node::fuzz::{read_journal, write_journal};
 use duka_node::manifest::change::Op;
 use duka_node::manifest::record::{Job, Pin};
 use duka_node::pace::Pace;
-use duka_node::store::{CheckCursor, Depth, Indexes, PackKind, Store, StoreError, StoreOptions};
+use duka_node::store::{
+    CheckCursor, Depth, Extent, Indexes, Keep, PackKind, Store, StoreError, StoreOptions,
+};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -76,7 +79,27 @@ pub(super) fn packs() -> Vec<Vec<u8>> {
         pack(&[&all[..2], &all[2..3]]),
         pack(&[&all[..1]]),
         sealed().0,
+        shared(),
     ]
+}
+
+/// A pack that shares a block with a file, with what leads to a page before it.
+fn shared() -> Vec<u8> {
+    let dir = data_dir();
+    let store = open(dir.path()).expect("an empty store");
+    let block = Block::of(RAW, Bytes::from(vec![7; 32 << 10]));
+    let mut file = tempfile::tempfile_in(dir.path()).expect("a file");
+    file.write_all(block.data()).expect("a file");
+    let snapshot = store.snapshot(&file).expect("a snapshot");
+    let extent = Extent {
+        snapshot,
+        offset: 0,
+    };
+    store
+        .put_from(PackKind::Kept, &[(block, Keep::Shared(extent))])
+        .expect("a put");
+    store.commit().expect("a commit");
+    fs::read(pack_path(dir.path())).expect("a pack")
 }
 
 /// The index of a sealed pack.

@@ -13,6 +13,7 @@ mod flips;
 mod manifest;
 mod migration;
 mod model;
+mod reflink;
 mod store;
 
 use std::path::Path;

@@ -60,6 +60,18 @@ fn a_power_cut_at_any_operation_loses_no_acknowledged_block() {
 }
 
 #[test]
+fn a_disk_that_fails_while_blocks_are_shared_loses_no_acknowledged_block() {
+    fail_everywhere::<Shared>();
+}
+
+#[test]
+fn a_power_cut_while_blocks_are_shared_loses_no_acknowledged_block() {
+    let seen = cut_everywhere::<Shared>(None);
+    assert_eq!(seen.losses, Vec::<String>::new());
+    assert!(seen.syncs[&SyncKind::Commit] >= 3, "{:?}", seen.syncs);
+}
+
+#[test]
 fn a_disk_that_fails_while_packs_are_evicted_or_written_anew_loses_no_acknowledged_block() {
     fail_everywhere::<Replaced>();
 }
@@ -120,7 +132,6 @@ impl Workload for Blocks {
         writer.store = None;
         writer.publish(PackKind::Kept, &blocks(200..204, 7_000));
         writer.publish_in_place(&blocks(250..253, 7_000));
-        writer.publish_shared(&blocks(260..264, 32 << 10));
 
         // Killed between the write of a commit and its sync; the next run finds the blocks.
         events.fail_next(SyncKind::Commit);
@@ -131,7 +142,6 @@ impl Workload for Blocks {
                 blocks(0..2, 3_000),
                 blocks(12..18, 4_500),
                 blocks(250..251, 7_000),
-                blocks(260..262, 32 << 10),
             ]
             .concat(),
         );
@@ -179,6 +189,35 @@ impl Workload for Blocks {
             }
         }
         Ok(())
+    }
+}
+
+/// Blocks that packs share with a file, and that a collection moves.
+#[derive(Default)]
+struct Shared(Blocks);
+
+impl Workload for Shared {
+    fn run<H: Hook + 'static>(&self, disk: &Arc<Hooked<H>>, root: &Path, events: &dyn Events) {
+        let mut writer = Writer {
+            blocks: &self.0,
+            disk: Arc::clone(disk) as Arc<dyn Disk>,
+            root,
+            options: OPTIONS,
+            events,
+            store: None,
+        };
+        let dead = blocks(0..11, 3_000);
+        writer.publish(PackKind::Kept, &dead);
+        writer.publish_shared(&blocks(20..21, 32 << 10));
+        writer.store = None;
+        writer.publish(PackKind::Kept, &blocks(30..32, 3_000));
+        writer.publish_shared(&blocks(21..22, 32 << 10));
+        writer.collect(&[blocks(20..22, 32 << 10), blocks(30..32, 3_000)].concat());
+        writer.publish_shared(&blocks(22..23, 32 << 10));
+    }
+
+    fn check(&self, root: &Path) -> Result<(), String> {
+        self.0.check(root)
     }
 }
 

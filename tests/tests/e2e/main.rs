@@ -13,6 +13,7 @@ mod kept;
 mod killed;
 mod memory;
 mod network;
+mod reflink;
 mod roots;
 mod routing;
 mod up;

@@ -225,10 +225,11 @@ fn collection_leaves_a_live_pack_and_shares_what_it_moves() {
 fn a_full_disk_is_waited_out() {
     let added = Added::new();
     let (store, _) = added.open();
-    added.disk.no_space.store(true, Ordering::Relaxed);
-    let full = added.put(&store).unwrap_err();
+    let no_room = &added.disk.no_room_for_copies;
+    no_room.store(true, Ordering::Relaxed);
+    let full = added.put(&store).map(drop).unwrap_err();
     assert!(matches!(full, StoreError::Full { .. }), "{full}");
-    added.disk.no_space.store(false, Ordering::Relaxed);
+    no_room.store(false, Ordering::Relaxed);
     let all = added.put(&store).unwrap();
     assert_holds(&store, &all);
     drop(store);
@@ -239,11 +240,9 @@ fn a_full_disk_is_waited_out() {
 fn without_direct_io_blocks_are_shared_all_the_same() {
     let added = Added::new();
     let (store, _) = added.open();
-    let first = block(50, 5_000);
-    store.put(PackKind::Kept, &[first]).unwrap();
-    store.commit().unwrap();
-    added.disk.refuse_once.store(true, Ordering::Relaxed);
+    added.disk.refuse_copy_once.store(true, Ordering::Relaxed);
     let all = added.put(&store).unwrap();
+    assert!(!added.disk.refuse_copy_once.load(Ordering::Relaxed));
     drop(store);
     assert_holds(&added.open().0, &all);
 }

@@ -2,8 +2,8 @@
 //! was acknowledged.
 //!
 //! `cargo run --release -p duka-tests --bin powercut -- --cuts 1000`, as root. A writer process works
-//! on ext4 on a loop device and prints what it was acknowledged; the harness shuts the file system down
-//! at a random moment (`EXT4_IOC_SHUTDOWN` without a flush of its journal: what was not synced is gone),
+//! on a loop device with ext4, or with XFS (`--file-system xfs`), and prints what it was acknowledged; the harness shuts the file system down
+//! at a random moment (`EXT4_IOC_SHUTDOWN`, without a flush of its journal: what was not synced is gone),
 //! mounts it again, and the next writer first looks for everything that was acknowledged: the release
 //! or pin is there, and every block below it is there with the right hash. Every other file system is
 //! written without direct I/O, as where that cannot be had. Exit code 1 says that something was lost.
@@ -15,16 +15,16 @@
 //! `--kill` ends the writer with SIGKILL instead, and `--kill-at POINT` at the syncs of one kind, and
 //! before files are renamed or removed. No disk is needed for that.
 //!
-//! Not proved: what disks do that lie about syncs or tear sectors, and file systems other than ext4.
+//! Not proved: what disks do that lie about syncs or tear sectors, and other file systems.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a program that prints"
 )]
 
-mod disk;
 mod fact;
 mod ledger;
+mod name_space;
 mod point;
 mod session;
 mod statistics;
@@ -36,6 +36,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use duka_tests::disk::point::SyncKind;
+use duka_tests::loop_disk::FileSystem;
 use serde::{Deserialize, Serialize};
 
 use crate::point::Point;
@@ -53,6 +54,9 @@ struct Args {
     /// Only this workload
     #[arg(long)]
     workload: Option<Workload>,
+    /// What the disk is formatted with
+    #[arg(long, value_enum, default_value_t)]
+    file_system: FileSystem,
     /// Leave this kind of sync out; ends at the first loss
     #[arg(long)]
     without_sync: Option<SyncKind>,
@@ -83,6 +87,8 @@ enum Role {
 enum Workload {
     /// Publishes files of some MiB
     Publish,
+    /// Publishes files of some MiB, whose bytes the packs share where the disk can
+    Shared,
     /// Publishes folders of small files
     Small,
     /// Pins and unpins
@@ -108,7 +114,7 @@ fn main() -> Result<ExitCode> {
         (false, None) => How::PowerCut,
     };
     if how == How::PowerCut
-        && let Some(code) = disk::in_own_name_space()?
+        && let Some(code) = name_space::in_own()?
     {
         return Ok(code);
     }
@@ -124,6 +130,7 @@ fn main() -> Result<ExitCode> {
             workload,
             cuts,
             without_sync: args.without_sync,
+            file_system: args.file_system,
             seed: args.seed,
             folder: PathBuf::from(folder.path()),
         };

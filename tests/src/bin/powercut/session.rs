@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use duka_tests::disk::point::SyncKind;
+use duka_tests::loop_disk::{FileSystem, LoopDisk};
 use serde::Serialize;
 
 use crate::Workload;
-use crate::disk::Disk;
 use crate::fact::Line;
 use crate::ledger::Ledger;
 use crate::point::Point;
@@ -40,6 +40,7 @@ pub(crate) struct Session {
     pub(crate) workload: Workload,
     pub(crate) cuts: u64,
     pub(crate) without_sync: Option<SyncKind>,
+    pub(crate) file_system: FileSystem,
     pub(crate) seed: u64,
     pub(crate) folder: PathBuf,
 }
@@ -61,7 +62,7 @@ pub(crate) struct Outcome {
 
 /// Where a session writes.
 enum Place {
-    Disk(Disk),
+    Disk(LoopDisk),
     Folder(tempfile::TempDir),
 }
 
@@ -103,7 +104,7 @@ impl Session {
     /// Cuts on one disk until something is lost, or it is old enough.
     fn run_disk(&self, number: u64, outcome: &mut Outcome) -> Result<()> {
         let place = match self.how {
-            How::PowerCut => Place::Disk(Disk::new(&self.folder)?),
+            How::PowerCut => Place::Disk(LoopDisk::new(&self.folder, self.file_system)?),
             How::Kill | How::KillAt(_) => Place::Folder(tempfile::tempdir_in(&self.folder)?),
         };
         let mut ledger = Ledger::default();

@@ -182,6 +182,7 @@ async fn whole_node(args: &Args, disk: Arc<dyn Disk>) -> Result<()> {
     let (seed, scratch) = (args.seed, &args.scratch);
     match args.workload {
         Workload::Publish => publish_files(&node, seed).await,
+        Workload::Shared => publish_shared(&node, &args.dir, seed).await,
         Workload::Small => publish_folders(&node, scratch, seed).await,
         Workload::Pins => pin_and_unpin(&node, seed).await,
         Workload::Gc => tokio::try_join!(pin_and_unpin(&node, seed), collect(&node)).map(drop),
@@ -204,6 +205,18 @@ async fn publish_files(node: &Node, seed: u64) -> Result<()> {
             reader: Box::new(std::io::Cursor::new(bytes)),
         };
         release(node, "files", source).await?;
+    }
+    Ok(())
+}
+
+/// The files are on the disk of the data directory.
+async fn publish_shared(node: &Node, dir: &Path, seed: u64) -> Result<()> {
+    let file = dir.with_file_name("source");
+    for round in 0.. {
+        let seed = mix(seed ^ round);
+        let bytes = random_bytes(seed, 1_100_000 + seed % 5_000_000);
+        std::fs::write(&file, bytes)?;
+        release(node, "shared", Source::Path(file.clone())).await?;
     }
     Ok(())
 }

@@ -135,6 +135,8 @@ pub struct GatewayConfig {
     pub drain_timeout: Duration,
     /// Trustless gateways asked when peers do not have a block.
     pub upstreams: Vec<String>,
+    /// Other gateways that serve the same content, which clients are told of.
+    pub mirrors: Vec<String>,
     /// What is served: `local` (only what this node has, so that it is no open proxy) or `any`
     /// (also what peers and `upstreams` have).
     pub serve: ServePolicy,

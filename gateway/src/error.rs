@@ -131,7 +131,7 @@ impl GatewayError {
                 "Use the key form of the name, which begins with k51 or 12D3."
             }
             Self::UnknownFormat { .. } => {
-                "Ask for raw, car, tar, ipns-record, dag-json, dag-cbor, json or cbor with ?format=."
+                "Ask for raw, car, tar, meta4, ipns-record, dag-json, dag-cbor, json or cbor with ?format=."
             }
             Self::BadParameter { name: "uri", .. } => "Ask for /ipfs/<cid> or /ipns/<name>.",
             Self::BadParameter { .. } => {

@@ -4,6 +4,7 @@
 //! file per format) → the body, which is pulled as the client takes it.
 
 mod conditional;
+mod digest;
 mod dnslink;
 mod headers;
 mod host;
@@ -25,7 +26,6 @@ use std::time::Duration;
 
 use duka_config::{GatewayConfig, ServePolicy};
 use duka_node::dag::DagError;
-use duka_node::dag::path::PathError;
 use duka_node::fetch::{FetchOptions, Fetcher};
 use duka_node::keys::Name;
 use duka_node::name::{NameError, ResolvedName};
@@ -34,11 +34,13 @@ use duka_node::source::{BlockSource, FetchError};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use url::Url;
 
+use self::digest::Digests;
 use self::dnslink::Dnslinks;
 pub(crate) use self::headers::allow_every_origin;
 use self::host::Hosts;
-pub(crate) use self::host::Site;
+pub(crate) use self::host::{Peer, Site};
 use self::redirects::Outcome;
 pub(crate) use self::redirects::RedirectsError;
 use self::request::{ContentRequest, Parsed};
@@ -46,6 +48,7 @@ use self::resolve::Start;
 use self::source::RequestSource;
 use crate::body::Body;
 use crate::error::GatewayError;
+use crate::server::ServerError;
 
 /// What a gateway serves from: a [`Node`], or memory in tests.
 pub trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
@@ -118,19 +121,26 @@ pub(crate) struct Gateway<B: Backend> {
     backend: B,
     hosts: Hosts,
     dnslinks: Dnslinks,
+    /// Other gateways with the same content.
+    mirrors: Vec<Url>,
+    digests: Digests,
     retrievals: Arc<Semaphore>,
     retrieval_timeout: Duration,
 }
 
 impl<B: Backend> Gateway<B> {
     /// # Errors
-    /// The first domain of the configuration whose DNSLink is no content path.
-    pub(crate) fn new(backend: B, config: &GatewayConfig) -> Result<Self, (String, PathError)> {
+    /// The first domain of the configuration whose DNSLink is no content path, and the first mirror
+    /// that is no URL.
+    pub(crate) fn new(backend: B, config: &GatewayConfig) -> Result<Self, ServerError> {
         let retrievals = config.concurrent_retrievals.min(Semaphore::MAX_PERMITS);
         Ok(Self {
             backend,
             hosts: Hosts::new(config),
-            dnslinks: Dnslinks::new(&config.dnslink)?,
+            dnslinks: Dnslinks::new(&config.dnslink)
+                .map_err(|(domain, source)| ServerError::Dnslink { domain, source })?,
+            mirrors: mirrors(&config.mirrors)?,
+            digests: Digests::new(),
             retrievals: Arc::new(Semaphore::new(retrievals)),
             retrieval_timeout: config.progress_timeout,
         })
@@ -139,6 +149,12 @@ impl<B: Backend> Gateway<B> {
     /// What the host of a request is, which came from `peer`.
     pub(crate) fn site(&self, parts: &Parts, peer: IpAddr) -> Site {
         self.hosts.site(parts, peer, &self.dnslinks)
+    }
+
+    /// The URL of a request without its query, if its host has a name.
+    fn own_url(&self, request: &ContentRequest) -> Option<String> {
+        let origin = self.hosts.origin(request.parts())?;
+        Some(format!("{origin}{}", request.raw_path()))
     }
 
     /// The response to a GET or HEAD of what is at `site`, whatever happens.
@@ -221,6 +237,15 @@ impl<B: Backend> Gateway<B> {
             .try_acquire_owned()
             .map_err(|_| GatewayError::Busy)
     }
+}
+
+fn mirrors(configured: &[String]) -> Result<Vec<Url>, ServerError> {
+    let parse = |text: &String| {
+        let url = Url::parse(text).ok();
+        let http = url.filter(|url| matches!(url.scheme(), "http" | "https"));
+        http.ok_or_else(|| ServerError::Mirror { url: text.clone() })
+    };
+    configured.iter().map(parse).collect()
 }
 
 /// Whether an error may be a page.

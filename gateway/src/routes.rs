@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use crate::body::Body;
 use crate::error::GatewayError;
 use crate::health;
-use crate::ipfs::{Backend, Gateway, accepts_html, allow_every_origin};
+use crate::ipfs::{Backend, Gateway, Peer, accepts_html, allow_every_origin};
 use crate::metrics::{self, GatewayMetrics};
 use crate::server::Readiness;
 
@@ -55,13 +55,14 @@ impl<B: Backend> Routes<B> {
         response
     }
 
-    async fn route(&self, parts: Parts, peer: IpAddr) -> Response<Body> {
+    async fn route(&self, mut parts: Parts, peer: IpAddr) -> Response<Body> {
         match parts.method {
             Method::GET | Method::HEAD => {}
             Method::OPTIONS => return options(),
             _ => return refuse(GatewayError::Method, &parts),
         }
         let site = self.gateway.site(&parts, peer);
+        parts.extensions.insert(Peer(peer));
         match parts.uri.path() {
             path if is_content(path) || site.is_one_root() => {
                 self.gateway.answer(parts, site).await

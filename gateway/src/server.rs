@@ -56,6 +56,12 @@ pub enum ServerError {
         #[source]
         source: PathError,
     },
+    /// A mirror is no URL of a gateway.
+    #[error("gateway.mirrors has {url:?}, which is no http:// or https:// URL")]
+    Mirror {
+        /// What it is.
+        url: String,
+    },
 }
 
 /// Tells `/readyz` whether requests are welcome. Cheap to clone.
@@ -114,7 +120,7 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError::Listen`] when the address is taken or not this machine's;
-    /// [`ServerError::Dnslink`].
+    /// [`ServerError::Dnslink`], [`ServerError::Mirror`].
     pub async fn bind(
         config: &GatewayConfig,
         node: Node,
@@ -136,8 +142,7 @@ impl<B: Backend> Server<B> {
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
         let readiness = Readiness::default();
-        let gateway = Gateway::new(backend, config)
-            .map_err(|(domain, source)| ServerError::Dnslink { domain, source })?;
+        let gateway = Gateway::new(backend, config)?;
         Ok(Self {
             listener,
             local_addr,

@@ -9,6 +9,7 @@ mod formats;
 mod hosts;
 mod limits;
 mod memory;
+mod metalink;
 mod redirects;
 mod tar;
 
@@ -80,6 +81,7 @@ fn config() -> GatewayConfig {
         concurrent_retrievals: 16,
         drain_timeout: Duration::from_secs(5),
         upstreams: Vec::new(),
+        mirrors: Vec::new(),
         serve: ServePolicy::Local,
         connections: 100,
         ..Config::default().gateway

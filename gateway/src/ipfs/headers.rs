@@ -181,6 +181,13 @@ fn ascii_file_name(name: &str) -> String {
     ascii
 }
 
+/// Adds a value made here; one that is no valid header value is left out.
+pub(crate) fn append(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
+        headers.append(name, value);
+    }
+}
+
 /// Inserts a value made here; one that is no valid header value is left out.
 pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
     if let Ok(value) = HeaderValue::try_from(value) {

@@ -17,6 +17,10 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 /// Longest host name that is looked at: a CID that is too long for a label must be told so.
 const MAX_HOST_LEN: usize = 1024;
 
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
 /// What a host is to the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Site {
@@ -79,15 +83,11 @@ impl Hosts {
 
     /// What the host of a request is, which came from `peer`.
     pub(crate) fn site(&self, parts: &Parts, peer: IpAddr, dnslinks: &Dnslinks) -> Site {
-        let trusted = self.proxies.iter().any(|net| net.contains(&peer));
+        let trusted = self.trusts(peer);
         let Some(authority) = authority(parts, trusted) else {
             return Site::Anywhere;
         };
-        let https = trusted
-            && parts
-                .headers
-                .get(FORWARDED_PROTO)
-                .is_some_and(|proto| proto == "https");
+        let https = is_https(parts, trusted);
         let known = |host: &Authority| {
             let config = self.known(host)?.clone();
             let authority = host.to_string();
@@ -117,6 +117,23 @@ impl Hosts {
             };
         }
         Site::Anywhere
+    }
+
+    /// Scheme and host under which a client reached the gateway; [`Peer`] is in the extensions.
+    pub(crate) fn origin(&self, parts: &Parts) -> Option<String> {
+        let peer = parts.extensions.get::<Peer>();
+        let trusted = peer.is_some_and(|Peer(peer)| self.trusts(*peer));
+        let scheme = if is_https(parts, trusted) {
+            "https"
+        } else {
+            "http"
+        };
+        let authority = authority(parts, trusted)?;
+        Some(format!("{scheme}://{authority}"))
+    }
+
+    fn trusts(&self, peer: IpAddr) -> bool {
+        self.proxies.iter().any(|net| net.contains(&peer))
     }
 
     fn known(&self, host: &Authority) -> Option<&HostConfig> {
@@ -186,6 +203,12 @@ impl std::fmt::Display for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}{}", self.name, self.port)
     }
+}
+
+/// Whether a trusted proxy was reached over HTTPS.
+fn is_https(parts: &Parts, trusted: bool) -> bool {
+    let proto = parts.headers.get(FORWARDED_PROTO);
+    trusted && proto.is_some_and(|proto| proto == "https")
 }
 
 /// The host that the client asked for: what a trusted proxy says, the target's, or `Host`.

@@ -24,6 +24,8 @@ pub(crate) enum Format {
     Cbor,
     /// The signed record of a name.
     IpnsRecord,
+    /// A Metalink: where a file is, and the hashes of its pieces.
+    Metalink,
 }
 
 impl Format {
@@ -39,6 +41,7 @@ impl Format {
             Self::Json => "application/json",
             Self::Cbor => "application/cbor",
             Self::IpnsRecord => "application/vnd.ipfs.ipns-record",
+            Self::Metalink => "application/metalink4+xml",
         }
     }
 
@@ -54,10 +57,11 @@ impl Format {
             Self::Json => "json",
             Self::Cbor => "cbor",
             Self::IpnsRecord => "ipns-record",
+            Self::Metalink => "meta4",
         }
     }
 
-    const EXPLICIT: [Self; 8] = [
+    const EXPLICIT: [Self; 9] = [
         Self::Raw,
         Self::Car,
         Self::Tar,
@@ -66,6 +70,7 @@ impl Format {
         Self::Json,
         Self::Cbor,
         Self::IpnsRecord,
+        Self::Metalink,
     ];
 
     fn of_word(word: &str) -> Option<Self> {

@@ -126,6 +126,11 @@ impl ContentRequest {
         rewritten
     }
 
+    /// The request without its body.
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
     /// The request's headers.
     pub(crate) fn headers(&self) -> &HeaderMap {
         &self.parts.headers

@@ -7,6 +7,7 @@ mod document;
 mod entity;
 mod file;
 mod listing;
+mod metalink;
 mod page;
 mod raw;
 mod record;
@@ -35,6 +36,7 @@ pub(super) async fn respond<B: Backend>(
     match request.chosen.format {
         Format::Raw => raw::respond(request, &resolved, &source).await,
         Format::Car => car::respond(gateway, request, &resolved, source).await,
+        Format::Metalink => metalink::respond(gateway, request, &resolved, &source).await,
         Format::IpnsRecord => record::respond(request, &resolved),
         Format::Tar => tar::respond(gateway, request, &resolved, source).await,
         format => match resolved.cid.codec() {
@@ -64,7 +66,7 @@ async fn unixfs<B: Backend>(
     source: RequestSource<B>,
 ) -> Result<Response<Body>, GatewayError> {
     match read::load(&source, &resolved.cid).await? {
-        UnixFs::File(node) => file::respond(request, resolved, source, node).await,
+        UnixFs::File(node) => file::respond(gateway, request, resolved, source, node).await,
         UnixFs::Symlink { target } => Ok(file::symlink(request, resolved, target)),
         UnixFs::Directory(node) => dir::plain(gateway, request, resolved, source, &node).await,
         UnixFs::Shard(_) => dir::sharded(gateway, request, resolved, source).await,

@@ -8,20 +8,23 @@ use duka_node::dag::unixfs::FileNode;
 use duka_node::dag::{DagError, read};
 use futures::future;
 use futures::stream::{self, StreamExt};
-use http::{HeaderValue, Response, header};
+use http::{HeaderValue, Response, StatusCode, header};
 
 use super::entity::{self, Entity};
+use super::metalink;
 use crate::body::Body;
 use crate::error::GatewayError;
-use crate::ipfs::Backend;
+use crate::ipfs::digest;
 use crate::ipfs::headers::content_disposition;
 use crate::ipfs::mime;
 use crate::ipfs::request::ContentRequest;
 use crate::ipfs::resolve::Resolved;
 use crate::ipfs::source::RequestSource;
+use crate::ipfs::{Backend, Gateway};
 
 /// The file that the path led to.
 pub(super) async fn respond<B: Backend>(
+    gateway: &Gateway<B>,
     request: &ContentRequest,
     resolved: &Resolved,
     source: RequestSource<B>,
@@ -34,16 +37,18 @@ pub(super) async fn respond<B: Backend>(
         .as_deref()
         .or(request.segments().last().map(String::as_str));
     let content_type = named.and_then(mime::by_name);
-    send(
-        request,
-        resolved,
-        source,
-        resolved.cid,
-        node,
-        etag,
-        content_type,
-    )
-    .await
+    let cid = resolved.cid;
+    let is_large = !node.children.is_empty();
+    let mut response = send(request, resolved, source, cid, node, etag, content_type).await?;
+    let partial = response.status() == StatusCode::PARTIAL_CONTENT;
+    let headers = response.headers_mut();
+    if let Some(digest) = gateway.digests.known(&cid) {
+        digest::tell(headers, &digest, partial);
+    }
+    if is_large {
+        metalink::link(headers, request, &gateway.mirrors, &cid);
+    }
+    Ok(response)
 }
 
 /// `index.html` of a directory: the entity is the directory, the bytes are the file's.

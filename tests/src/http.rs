@@ -62,7 +62,7 @@ fn serve(stream: TcpStream, upstream: &str, fault: Fault, turn: &Mutex<()>) -> R
     let mut writer = stream;
     loop {
         let mut path = String::new();
-        let mut accept = String::new();
+        let mut passed_on = Vec::new();
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line)? == 0 {
@@ -73,8 +73,8 @@ fn serve(stream: TcpStream, upstream: &str, fault: Fault, turn: &Mutex<()>) -> R
                 path = line.split(' ').nth(1).unwrap_or("/").to_owned();
             } else if line.is_empty() {
                 break;
-            } else if line.to_ascii_lowercase().starts_with("accept:") {
-                accept = line.to_owned();
+            } else if is_passed_on(line) {
+                passed_on.extend(["--header".to_owned(), line.to_owned()]);
             }
         }
         if fault == Fault::Hangs {
@@ -87,7 +87,10 @@ fn serve(stream: TcpStream, upstream: &str, fault: Fault, turn: &Mutex<()>) -> R
             status,
             headers,
             mut body,
-        } = curl(&format!("{upstream}{path}"), &["--header", &accept])?;
+        } = curl(
+            &format!("{upstream}{path}"),
+            &passed_on.iter().map(String::as_str).collect::<Vec<_>>(),
+        )?;
         let length = body.len();
         let middle = length / 2;
         match fault {
@@ -102,13 +105,23 @@ fn serve(stream: TcpStream, upstream: &str, fault: Fault, turn: &Mutex<()>) -> R
         let kind = headers
             .get("content-type")
             .map_or("application/octet-stream", String::as_str);
+        let range = match headers.get("content-range") {
+            Some(range) => format!("content-range: {range}\r\n"),
+            None => String::new(),
+        };
         write!(
             writer,
-            "HTTP/1.1 {status} Given\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n"
+            "HTTP/1.1 {status} Given\r\ncontent-type: {kind}\r\n{range}content-length: {length}\r\n\r\n"
         )?;
         writer.write_all(&body)?;
         if fault == Fault::Truncates {
             return Ok(());
         }
     }
+}
+
+/// Whether a good gateway is told this line of a request's header.
+fn is_passed_on(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    line.starts_with("accept:") || line.starts_with("range:")
 }

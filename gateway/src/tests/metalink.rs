@@ -36,9 +36,9 @@ async fn metalink_lists_the_mirrors_of_a_file_with_its_hashes() {
             "<hash type=\"sha-256\">{SHA256_OF_BIG}</hash>\n<pieces length=\"1000\" type=\"sha-256\">"
         ),
         format!("<url priority=\"1\">http://gateway.example:99{path}</url>"),
-        format!("<url priority=\"2\">https://mirror.example/ipfs/{BIG}?filename=big.bin</url>"),
+        format!("<url priority=\"1\">https://mirror.example/ipfs/{BIG}?filename=big.bin</url>"),
         format!(
-            "<url priority=\"3\">http://mirror.example:81/below/ipfs/{BIG}?filename=big.bin</url>"
+            "<url priority=\"1\">http://mirror.example:81/below/ipfs/{BIG}?filename=big.bin</url>"
         ),
     ] {
         assert!(xml.contains(&part), "{part} is not in {xml}");

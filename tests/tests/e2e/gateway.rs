@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use duka_tests::curl::curl;
+use duka_tests::duka::Options;
 use duka_tests::http::{BadGateway, Fault};
 use duka_tests::kubo::{self, Kubo};
 use duka_tests::{Duka, files, locate, process};
@@ -43,6 +44,52 @@ impl Site {
             big,
         })
     }
+}
+
+#[test]
+fn aria2_gets_a_file_from_two_gateways_of_which_one_lies() {
+    let Site { duka, url, big, .. } = &Site::start().unwrap();
+    let good = url.split("/ipfs/").next().unwrap();
+    let lying = BadGateway::start(good, Fault::FlipsABit).unwrap();
+    let second = Duka::with(&Options {
+        // To aria2 the two are different servers only by their names.
+        more: format!(
+            "mirrors = [{:?}]",
+            lying.url().replace("127.0.0.1", "localhost")
+        ),
+        ..Options::default()
+    });
+    let second = second.unwrap();
+    let folder = duka.home().join("site");
+    let node = second.serve().unwrap();
+    let root = add(&second, &folder).unwrap();
+    let gateway = node.gateway().unwrap();
+    let metalink = format!("{gateway}/ipfs/{root}/music%20files/big.bin?format=meta4");
+    let mut aria2 = Command::new(locate::system("aria2c").unwrap());
+    aria2
+        .args([
+            "--no-conf",
+            "--console-log-level=info",
+            "--follow-metalink=mem",
+        ])
+        .args([
+            "--split=2",
+            "--min-split-size=1M",
+            "--max-connection-per-server=1",
+            "--max-download-limit=3M",
+        ])
+        .args([
+            "--dir",
+            duka.home().join("got").to_str().unwrap(),
+            &metalink,
+        ]);
+    let output = process::run(&mut aria2, Duration::from_secs(120)).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.code, Some(0), "{said}");
+    let got = fs::read(duka.home().join("got/big.bin")).unwrap();
+    assert!(got == *big, "the bytes differ");
+    let lies = said.matches("Invalid checksum").count();
+    assert!(lies > 0, "the lying gateway was not asked: {said}");
 }
 
 #[test]

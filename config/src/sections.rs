@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -137,9 +138,11 @@ pub struct GatewayConfig {
     pub upstreams: Vec<String>,
     /// Other gateways that serve the same content, which clients are told of.
     pub mirrors: Vec<String>,
-    /// What is served: `local` (only what this node has, so that it is no open proxy) or `any`
-    /// (also what peers and `upstreams` have).
+    /// What is served, to browsers and to peers: `local` (only what is held on purpose, so that it is no
+    /// open proxy) or `any` (also what was fetched for requests, and what peers and `upstreams` have).
     pub serve: ServePolicy,
+    /// Files, and directories of `*.deny` files, that say what is served to nobody.
+    pub denylists: Vec<PathBuf>,
     /// The gateway asks nobody, whatever `serve` says.
     pub offline: bool,
     /// Open connections in all; more wait in the system's accept queue.
@@ -192,7 +195,7 @@ pub enum Namespace {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum ServePolicy {
-    /// What this node has.
+    /// What this node holds on purpose.
     #[default]
     Local,
     /// What anybody has.

@@ -6,6 +6,7 @@
 use askama::Template;
 use cid::Cid;
 use duka_node::dag::DagError;
+use duka_node::denylist::{Denied, Status};
 use duka_node::name::NameError;
 use duka_node::source::FetchError;
 use duka_node::source::trustless::Silence;
@@ -16,6 +17,10 @@ use crate::ipfs::RedirectsError;
 
 /// Seconds after which a client that was turned away may ask again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("60");
+
+/// What can be done about a denylist.
+const DENIED: &str =
+    "The operator of this gateway decided so. Ask them if you think that it is a mistake.";
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +60,12 @@ pub(crate) enum GatewayError {
     Redirects(#[from] RedirectsError),
     #[error("the content is not cached here, and the request forbids to fetch it")]
     NotCached,
+    #[error("{path} is not served here")]
+    Denied {
+        path: String,
+        #[source]
+        source: Denied,
+    },
     #[error("the range is outside the content, which has {len} bytes")]
     Range { len: u64 },
     #[error("too many requests are waiting for the network")]
@@ -102,6 +113,7 @@ impl GatewayError {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Format { .. } | Self::TrustlessOnly => StatusCode::NOT_ACCEPTABLE,
             Self::NotCached => StatusCode::PRECONDITION_FAILED,
+            Self::Denied { source, .. } => denied_status(source),
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::IndexNotFile { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Busy => StatusCode::TOO_MANY_REQUESTS,
@@ -156,6 +168,7 @@ impl GatewayError {
             Self::IndexNotFile { .. } => "Ask for a file inside it by its full path.",
             Self::Redirects(_) => "Tell whoever made the site: its _redirects file has a mistake.",
             Self::NotCached => "Leave out Cache-Control: only-if-cached.",
+            Self::Denied { .. } => DENIED,
             Self::Range { .. } => "Ask for bytes inside the content.",
             Self::Busy => "Try again in a minute.",
             Self::NoRoute => "Content is under /ipfs/ and /ipns/.",
@@ -221,6 +234,13 @@ impl GatewayError {
     }
 }
 
+fn denied_status(denied: &Denied) -> StatusCode {
+    match denied.status {
+        Status::Gone => StatusCode::GONE,
+        Status::Legal => StatusCode::UNAVAILABLE_FOR_LEGAL_REASONS,
+    }
+}
+
 fn dag_status(error: &DagError) -> StatusCode {
     match error {
         DagError::NoLink { .. } | DagError::WrongKind { .. } => StatusCode::NOT_FOUND,
@@ -231,6 +251,7 @@ fn dag_status(error: &DagError) -> StatusCode {
             StatusCode::BAD_GATEWAY
         }
         DagError::Fetch(FetchError::Busy { .. }) => StatusCode::TOO_MANY_REQUESTS,
+        DagError::Fetch(FetchError::Denied { source, .. }) => denied_status(source),
         DagError::Fetch(FetchError::Block(_)) => StatusCode::BAD_REQUEST,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -251,6 +272,7 @@ fn dag_advice(error: &DagError) -> &'static str {
         DagError::Fetch(FetchError::Lied { .. }) => {
             "Nothing wrong was passed on. Try again: another source may have the content."
         }
+        DagError::Fetch(FetchError::Denied { .. }) => DENIED,
         DagError::Fetch(FetchError::Block(_)) => {
             "Its CID uses a hash or a size that IPFS gateways do not accept."
         }

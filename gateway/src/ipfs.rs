@@ -26,10 +26,12 @@ use std::time::Duration;
 
 use duka_config::{GatewayConfig, ServePolicy};
 use duka_node::dag::DagError;
+use duka_node::denylist::Denylists;
 use duka_node::fetch::{FetchOptions, Fetcher};
 use duka_node::keys::Name;
 use duka_node::name::{NameError, ResolvedName};
 use duka_node::node::Node;
+use duka_node::served::Served;
 use duka_node::source::{BlockSource, FetchError};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -52,17 +54,22 @@ use crate::server::ServerError;
 
 /// What a gateway serves from: a [`Node`], or memory in tests.
 pub trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
-    /// Yields blocks.
-    type Source: BlockSource + Clone + fmt::Debug;
+    /// Yields the blocks of this machine that are served.
+    type Local: BlockSource + Clone + fmt::Debug;
+    /// Yields blocks from anywhere.
+    type Remote: BlockSource + Clone + fmt::Debug;
 
-    /// The blocks of this machine.
-    fn local(&self) -> Self::Source;
+    /// The blocks of this machine that are served.
+    fn local(&self) -> Self::Local;
+
+    /// What is served to nobody.
+    fn denylists(&self) -> &Denylists;
 
     /// Whether what is not here may be fetched for a client.
     fn may_retrieve(&self) -> bool;
 
     /// The network, for one request.
-    fn remote(&self) -> Self::Source;
+    fn remote(&self) -> Self::Remote;
 
     /// Resolves a name.
     fn resolve_name(
@@ -75,17 +82,14 @@ pub trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct NodeBackend {
     node: Node,
-    local: Fetcher,
     serve: ServePolicy,
     offline: bool,
 }
 
 impl NodeBackend {
     pub(crate) fn new(node: Node, config: &GatewayConfig) -> Self {
-        let local = node.fetcher(FetchOptions::offline());
         Self {
             node,
-            local,
             serve: config.serve,
             offline: config.offline,
         }
@@ -93,10 +97,15 @@ impl NodeBackend {
 }
 
 impl Backend for NodeBackend {
-    type Source = Fetcher;
+    type Local = Served;
+    type Remote = Fetcher;
 
-    fn local(&self) -> Fetcher {
-        self.local.clone()
+    fn local(&self) -> Served {
+        self.node.served().clone()
+    }
+
+    fn denylists(&self) -> &Denylists {
+        self.node.served().denylists()
     }
 
     fn may_retrieve(&self) -> bool {
@@ -193,9 +202,9 @@ impl<B: Backend> Gateway<B> {
         request: &ContentRequest,
         source: RequestSource<B>,
     ) -> Result<Response<Body>, GatewayError> {
-        let start = resolve::start(&self.backend, &self.dnslinks, &request.root).await?;
+        let start = resolve::start(self, request).await?;
         let segments = [start.prefix.as_slice(), request.segments()].concat();
-        match start.follow(&source, &segments).await {
+        match start.follow(self, &source, &segments).await {
             Err(missing @ GatewayError::Dag(DagError::NoLink { .. }))
                 if request.obeys_redirects() =>
             {
@@ -221,7 +230,7 @@ impl<B: Backend> Gateway<B> {
             Outcome::Redirect { status, location } => return Ok(redirect(status, location)),
             Outcome::Serve { status, segments } => (status, segments),
         };
-        let resolved = start.follow(&source, &segments).await?;
+        let resolved = start.follow(self, &source, &segments).await?;
         let target = request.rewritten(segments, status == StatusCode::OK);
         let mut response = respond::respond(self, &target, resolved, source).await?;
         headers::name_path(response.headers_mut(), request);

@@ -5,6 +5,7 @@
 
 mod caching;
 mod content;
+mod denied;
 mod formats;
 mod hosts;
 mod limits;

@@ -18,6 +18,7 @@ pub mod block;
 pub mod blocking;
 mod buffer;
 pub mod dag;
+pub mod denylist;
 #[doc(hidden)]
 pub mod disk;
 pub mod fetch;
@@ -44,6 +45,7 @@ pub mod restore;
 mod room;
 mod roots;
 pub mod scrub;
+pub mod served;
 pub mod shop;
 pub mod source;
 pub mod store;

@@ -56,7 +56,7 @@ use self::records::Records;
 use self::records::files::RecordFiles;
 use crate::ipns::{self, Record};
 use crate::keys::Name;
-use crate::store::Store;
+use crate::served::Served;
 
 /// Commands that wait for the swarm.
 const COMMANDS: usize = 64;
@@ -166,7 +166,7 @@ impl Network {
     pub async fn start(
         config: &NetworkConfig,
         peer_key: Keypair,
-        store: Store,
+        served: Served,
         records_dir: &Path,
         stop: CancellationToken,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), NetError> {
@@ -174,14 +174,14 @@ impl Network {
             return Err(NetError::Off);
         }
         let listen = Listen::all(config)?;
-        Self::start_swarm(config, listen, &peer_key, store, records_dir, stop).await
+        Self::start_swarm(config, listen, &peer_key, served, records_dir, stop).await
     }
 
     async fn start_swarm(
         config: &NetworkConfig,
         listen: Vec<Listen>,
         peer_key: &Keypair,
-        store: Store,
+        served: Served,
         records_dir: &Path,
         stop: CancellationToken,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), NetError> {
@@ -190,7 +190,7 @@ impl Network {
 
         let tasks = TaskTracker::new();
         let (bitswap_behaviour, bitswap) =
-            bitswap::new(&config.limits, store, tasks.clone(), stop.clone());
+            bitswap::new(&config.limits, served, tasks.clone(), stop.clone());
         let peer = peer_key.public().to_peer_id();
         let files = RecordFiles::new(records_dir, tasks.clone());
         let (wan, lan) = (files.load(Scope::Wan, peer), files.load(Scope::Lan, peer));

@@ -17,6 +17,7 @@ use url::Url;
 
 use crate::announce;
 use crate::blocking::{blocking, joined};
+use crate::denylist::{self, DenylistError, Denylists};
 use crate::disk::{self, Disk, FileSystem};
 use crate::fetch::{FetchOptions, Fetcher, Outside};
 use crate::gc;
@@ -31,6 +32,7 @@ use crate::net::{NetError, Network, republish};
 use crate::restore;
 use crate::room;
 use crate::scrub;
+use crate::served::Served;
 use crate::source::trustless::TrustlessSource;
 use crate::store::{self, Store, StoreError, StoreOptions};
 use crate::temp_pins::{TempPin, TempPins};
@@ -52,6 +54,7 @@ struct Inner {
     config: Config,
     keys: Keys,
     store: Store,
+    served: Served,
     manifest: Manifest,
     network: Option<Network>,
     provider: Option<Provider>,
@@ -122,6 +125,9 @@ pub enum OpenError {
     /// The network could not start.
     #[error(transparent)]
     Network(#[from] NetError),
+    /// A denylist could not be used.
+    #[error(transparent)]
+    Denylist(#[from] DenylistError),
     /// A configured gateway is not an `http` or `https` URL.
     #[error("the gateway {url:?} is not an http or https URL")]
     Gateway {
@@ -247,13 +253,16 @@ impl Node {
             (!gateway_urls.is_empty()).then(|| TrustlessSource::new(gateway_urls.clone(), timeout));
         let parts = open_parts(disk, data_dir.to_owned(), config.clone()).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let denylists = parts.denylists;
+        tasks.spawn(denylists.clone().run(denylist::POLL, stop.clone()));
+        let served = Served::new(parts.store.clone(), config.gateway.serve, denylists);
         let network = if config.network.offline {
             None
         } else {
             let (network, run) = Network::start(
                 &config.network,
                 parts.keys.peer.clone(),
-                parts.store.clone(),
+                served.clone(),
                 &data_dir.join("dht"),
                 stop.clone(),
             )
@@ -287,6 +296,7 @@ impl Node {
                 announced: watch::Sender::new(parts.manifest.head()?),
                 keys: parts.keys,
                 store: parts.store,
+                served,
                 manifest: parts.manifest,
                 network,
                 provider,
@@ -342,6 +352,11 @@ impl Node {
     /// The block store.
     pub fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// What of it is given to others.
+    pub fn served(&self) -> &Served {
+        &self.inner.served
     }
 
     /// The manifest.
@@ -549,6 +564,7 @@ impl Node {
 }
 
 struct Parts {
+    denylists: Denylists,
     lock: DirectoryLock,
     keys: Keys,
     store: Store,
@@ -572,6 +588,7 @@ async fn open_parts(
 ) -> Result<Parts, OpenError> {
     blocking(move || {
         check_initialised(&data_dir)?;
+        let denylists = Denylists::load(&config.gateway.denylists)?;
         let lock = DirectoryLock::take_on(disk.as_ref(), &data_dir)?;
         layout::bring_up_to_date(disk.as_ref(), &data_dir)?;
         let keys = keys::load_all(&keys_dir(&data_dir))?;
@@ -587,6 +604,7 @@ async fn open_parts(
             manifest: manifest_recovery,
         };
         Ok(Parts {
+            denylists,
             lock,
             keys,
             store,

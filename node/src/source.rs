@@ -16,6 +16,7 @@ use std::future::Future;
 use cid::Cid;
 
 use crate::block::{Block, BlockError};
+use crate::denylist::Denied;
 use crate::store::StoreError;
 
 /// Yields verified blocks.
@@ -69,6 +70,14 @@ pub enum FetchError {
     Busy {
         /// The block.
         cid: Cid,
+    },
+    /// A denylist names it: it is neither looked for nor served.
+    #[error("block {cid} is not served here")]
+    Denied {
+        /// The block.
+        cid: Cid,
+        /// Which list.
+        source: Denied,
     },
     /// The CID itself cannot be fetched.
     #[error(transparent)]

@@ -97,6 +97,15 @@ impl PackKind {
     }
 }
 
+/// Which blocks somebody may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All that are here.
+    All,
+    /// Those held on purpose: in kept packs, or there but for damage.
+    OnPurpose,
+}
+
 /// Settings of a [`Store`].
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -308,12 +317,29 @@ impl Store {
         Ok(self.locate_whole(cid)?.map(|located| located.place.len))
     }
 
+    /// [`Store::block_len`] of a block in `reach`.
+    pub fn block_len_in(&self, reach: Reach, cid: &Cid) -> Result<Option<u32>, StoreError> {
+        let located = match cid.hash().code() {
+            IDENTITY => return self.block_len(cid),
+            _ => self.locate_whole(cid)?,
+        };
+        match located {
+            Some(located) if self.is_in(reach, cid, &located)? => Ok(Some(located.place.len)),
+            _ => Ok(None),
+        }
+    }
+
     /// Reads a block and checks its CRC, or its hash where it was added in place. Blocking.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] or [`StoreError::Changed`] when no copy of it is whole. From then on it
     /// counts as absent.
     pub fn get(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
+        self.get_in(Reach::All, cid)
+    }
+
+    /// [`Store::get`] of a block in `reach`. Blocking.
+    pub fn get_in(&self, reach: Reach, cid: &Cid) -> Result<Option<Block>, StoreError> {
         if let Ok(Some(inlined)) = Block::inlined(cid) {
             return Ok(Some(inlined));
         }
@@ -323,6 +349,9 @@ impl Store {
                 && let Some(error) = corrupt.take()
             {
                 return Err(error);
+            }
+            if !self.is_in(reach, cid, &located)? {
+                return Ok(None);
             }
             let pack = located.pack;
             if pack.kind == PackKind::Cache && !self.inner.shared.catalog.note_use(&located) {
@@ -583,6 +612,19 @@ impl Store {
             }
         }
         Ok(damaged)
+    }
+
+    /// Whether the copy is of a block in `reach`: a cached one stands for a kept one that is damaged.
+    fn is_in(&self, reach: Reach, cid: &Cid, located: &Located) -> Result<bool, StoreError> {
+        if reach == Reach::All || located.pack.kind == PackKind::Kept {
+            return Ok(true);
+        }
+        let kept = self
+            .inner
+            .shared
+            .catalog
+            .locate(PackKind::Kept, cid.hash())?;
+        Ok(kept.is_some())
     }
 
     fn locate_whole(&self, cid: &Cid) -> Result<Option<Located>, StoreError> {

@@ -26,7 +26,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target {
         name: "pack",
         run: stored::pack,
@@ -68,6 +68,12 @@ pub const TARGETS: [Target; 7] = [
         run: formats::unixfs,
         examples: formats::unixfs_nodes,
         mutations: 50_000,
+    },
+    Target {
+        name: "denylist",
+        run: formats::denylist,
+        examples: formats::denylists,
+        mutations: 5_000,
     },
 ];
 

@@ -543,6 +543,10 @@ impl Explain for OpenError {
             Self::Store(error) => error.explain(),
             Self::Manifest(error) => error.explain(),
             Self::Network(error) => error.explain(),
+            Self::Denylist(_) => (
+                Code::Usage,
+                Some("correct the file, or `gateway.denylists` in the settings"),
+            ),
             Self::Gateway { .. } => (
                 Code::Usage,
                 Some("correct `gateway.upstreams` in the settings"),

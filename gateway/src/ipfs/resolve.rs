@@ -2,11 +2,13 @@
 
 use cid::Cid;
 use duka_node::dag::path::{self, ContentPath, Root};
+use duka_node::denylist::Denylists;
 use duka_node::ipns::Record;
+use duka_node::source::FetchError;
 
-use super::Backend;
-use super::dnslink::Dnslinks;
+use super::request::ContentRequest;
 use super::source::RequestSource;
+use super::{Backend, Gateway};
 use crate::error::GatewayError;
 
 /// Names and domains that may lead to one another before it is called a loop.
@@ -65,10 +67,18 @@ impl Start {
     /// Follows `segments` from the root down.
     pub(crate) async fn follow<B: Backend>(
         &self,
+        gateway: &Gateway<B>,
         source: &RequestSource<B>,
         segments: &[String],
     ) -> Result<Resolved, GatewayError> {
+        let denylists = gateway.backend.denylists();
+        check_path(denylists, &Root::Cid(self.root), &[], segments)?;
         let found = path::resolve(source, self.root, segments).await?;
+        // It may be answered without being read.
+        if let Some(source) = denylists.check_block(&found.cid) {
+            let cid = found.cid;
+            return Err(FetchError::Denied { cid, source }.into());
+        }
         if !found.remainder.is_empty() {
             return Err(GatewayError::NotALink {
                 cid: found.cid,
@@ -87,14 +97,14 @@ impl Start {
 
 /// Resolves the names and domains that a path begins with.
 pub(crate) async fn start<B: Backend>(
-    backend: &B,
-    dnslinks: &Dnslinks,
-    root: &Root,
+    gateway: &Gateway<B>,
+    request: &ContentRequest,
 ) -> Result<Start, GatewayError> {
+    let (denylists, segments) = (gateway.backend.denylists(), request.segments());
     let mut freshness = Freshness::Immutable;
     let mut record = None;
     let mut at = ContentPath {
-        root: root.clone(),
+        root: request.root.clone(),
         segments: Vec::new(),
     };
     for _ in 0..MAX_NAMES {
@@ -108,19 +118,21 @@ pub(crate) async fn start<B: Backend>(
                 });
             }
             Root::Name(name) => {
-                let named = backend.resolve_name(name).await?;
+                check_path(denylists, &at.root, &at.segments, segments)?;
+                let named = gateway.backend.resolve_name(name).await?;
                 let target = ContentPath::parse(&named.path)
                     .map_err(|_| GatewayError::BadValue { value: named.path })?;
                 record.get_or_insert(named.record);
                 (target, Freshness::Seconds(named.max_age))
             }
-            Root::Domain(domain) => match dnslinks.path(domain) {
-                Some(target) => (target.clone(), Freshness::Unknown),
-                None => {
+            Root::Domain(domain) => {
+                check_path(denylists, &at.root, &at.segments, segments)?;
+                let Some(target) = gateway.dnslinks.path(domain) else {
                     let name = domain.clone();
                     return Err(GatewayError::UnknownName { name });
-                }
-            },
+                };
+                (target.clone(), Freshness::Unknown)
+            }
         };
         freshness = freshness.and(fresh);
         at = ContentPath {
@@ -129,6 +141,29 @@ pub(crate) async fn start<B: Backend>(
         };
     }
     Err(GatewayError::NameLoop)
+}
+
+/// Refuses a path that is denied as it stands: what is below `root`, and then `segments`.
+fn check_path(
+    denylists: &Denylists,
+    root: &Root,
+    below: &[String],
+    segments: &[String],
+) -> Result<(), GatewayError> {
+    if denylists.is_empty() {
+        return Ok(());
+    }
+    let path = ContentPath {
+        root: root.clone(),
+        segments: [below, segments].concat(),
+    };
+    match denylists.check(&path) {
+        Some(source) => Err(GatewayError::Denied {
+            path: path.to_string(),
+            source,
+        }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::Backend;
 /// The source of one request. Cheap to clone; all clones share one retrieval.
 #[derive(Debug)]
 pub(crate) struct RequestSource<B: Backend> {
-    local: B::Source,
+    local: B::Local,
     remote: Option<Arc<Remote<B>>>,
 }
 
@@ -31,7 +31,7 @@ struct Remote<B: Backend> {
 
 #[derive(Debug)]
 struct Retrieval<B: Backend> {
-    source: B::Source,
+    source: B::Remote,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -71,7 +71,7 @@ impl<B: Backend> RequestSource<B> {
 }
 
 impl<B: Backend> Remote<B> {
-    fn source(&self, cid: &Cid) -> Result<B::Source, FetchError> {
+    fn source(&self, cid: &Cid) -> Result<B::Remote, FetchError> {
         let mut retrieval = self.retrieval.lock();
         if let Some(started) = &*retrieval {
             return Ok(started.source.clone());

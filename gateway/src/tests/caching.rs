@@ -118,7 +118,7 @@ async fn only_if_cached_is_412_for_what_is_not_here() {
 }
 
 /// A name with a record whose bytes nobody reads here.
-fn named(path: String, max_age: u64) -> (Name, ResolvedName) {
+pub(super) fn named(path: String, max_age: u64) -> (Name, ResolvedName) {
     let name: Name = "k51qzi5uqu5dk3v4rmjber23h16xnr23bsggmqqil9z2gduiis5se8dht36dam"
         .parse()
         .unwrap();

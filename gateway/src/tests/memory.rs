@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cid::Cid;
 use duka_node::block::{Block, Multihash};
+use duka_node::denylist::Denylists;
 use duka_node::keys::Name;
 use duka_node::name::{NameError, ResolvedName};
 use duka_node::source::{BlockSource, FetchError};
@@ -19,6 +20,7 @@ pub(super) struct MemorySource {
     blocks: Arc<HashMap<Multihash, Bytes>>,
     /// Answers only as long as there are permits: a network that can hang.
     answers: Option<Arc<Semaphore>>,
+    denylists: Denylists,
 }
 
 /// Some blocks here, others (or none) on the network.
@@ -27,6 +29,7 @@ pub(super) struct MemoryBackend {
     local: MemorySource,
     remote: Option<MemorySource>,
     names: Arc<HashMap<Name, ResolvedName>>,
+    denylists: Denylists,
 }
 
 impl MemoryBackend {
@@ -46,11 +49,13 @@ impl MemoryBackend {
         let local = MemorySource {
             blocks: Arc::new(blocks),
             answers: None,
+            denylists: Denylists::default(),
         };
         Self {
             local,
             remote: None,
             names: Arc::default(),
+            denylists: Denylists::default(),
         }
     }
 
@@ -60,6 +65,7 @@ impl MemoryBackend {
         let empty = MemorySource {
             blocks: Arc::default(),
             answers: None,
+            denylists: Denylists::default(),
         };
         let full = std::mem::replace(&mut backend.local, empty);
         backend.remote = Some(MemorySource {
@@ -77,16 +83,29 @@ impl MemoryBackend {
         cid
     }
 
+    /// Serves no block and no path that a list with these lines names.
+    pub(super) fn deny(&mut self, lines: &str) {
+        let mut list = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut list, lines.as_bytes()).unwrap();
+        self.denylists = Denylists::load(&[list.path()]).unwrap();
+        self.local.denylists = self.denylists.clone();
+    }
+
     pub(super) fn add_name(&mut self, name: Name, resolved: ResolvedName) {
         Arc::make_mut(&mut self.names).insert(name, resolved);
     }
 }
 
 impl Backend for MemoryBackend {
-    type Source = MemorySource;
+    type Local = MemorySource;
+    type Remote = MemorySource;
 
     fn local(&self) -> MemorySource {
         self.local.clone()
+    }
+
+    fn denylists(&self) -> &Denylists {
+        &self.denylists
     }
 
     fn may_retrieve(&self) -> bool {
@@ -110,6 +129,9 @@ impl Backend for MemoryBackend {
 
 impl BlockSource for MemorySource {
     async fn fetch(&self, cid: &Cid) -> Result<Block, FetchError> {
+        if let Some(source) = self.denylists.check_block(cid) {
+            return Err(FetchError::Denied { cid: *cid, source });
+        }
         if let Some(answers) = &self.answers {
             answers.acquire().await.unwrap().forget();
         }

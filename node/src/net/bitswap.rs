@@ -52,7 +52,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::store::Store;
+use crate::served::Served;
 use engine::Engine;
 use server::Server;
 
@@ -63,23 +63,23 @@ pub use session::Session;
 /// Dials and disconnects that wait for the swarm.
 const MAX_COMMANDS: usize = 256;
 
-/// Makes the engine: a [`Behaviour`] for the swarm and the handle to it. Blocks are served from
-/// `store`, also to those who wait for what is put into it later. Needs a Tokio runtime: the
+/// Makes the engine: a [`Behaviour`] for the swarm and the handle to it. Peers get what
+/// `served` has, also those who wait for what is put into its store later. Needs a Tokio runtime: the
 /// engine's tasks run in `tasks` and end when `stop` is cancelled.
 pub fn new(
     limits: &LimitsConfig,
-    store: Store,
+    served: Served,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) -> (Behaviour, Bitswap) {
     let outbox = usize::try_from(limits.outbox_per_peer.as_u64()).unwrap_or(usize::MAX);
-    let stored = store.clone();
-    let server = Server::new(store, outbox);
+    let store = served.store().clone();
+    let server = Server::new(served, outbox);
     let (sender, commands) = mpsc::channel(MAX_COMMANDS);
     let engine = Engine::start(server, limits.wantlist_per_peer, sender, tasks, stop);
     let behaviour = Behaviour::new(Arc::clone(&engine), commands);
     let (told, runtime) = (Arc::downgrade(&engine), Handle::current());
-    stored.on_put(move |blocks| {
+    store.on_put(move |blocks| {
         if let Some(engine) = told.upgrade() {
             // Imports put from threads outside of the runtime.
             let _runtime = runtime.enter();

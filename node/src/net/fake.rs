@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use duka_config::ServePolicy;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -11,6 +12,8 @@ use super::address::Scope;
 use super::dht::Query;
 use super::event_loop::Command;
 use super::{COMMANDS, Network, QUERIES, Reachability, bitswap};
+use crate::denylist::Denylists;
+use crate::served::Served;
 use crate::store::Store;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -31,7 +34,8 @@ impl FakeDht {
     pub(super) fn new(store: Store) -> (Network, Self) {
         let limits = duka_config::Config::default().network.limits;
         let stop = CancellationToken::new();
-        let (_, bitswap) = bitswap::new(&limits, store, TaskTracker::new(), stop.clone());
+        let served = Served::new(store, ServePolicy::Local, Denylists::default());
+        let (_, bitswap) = bitswap::new(&limits, served, TaskTracker::new(), stop.clone());
         let (sender, commands) = mpsc::channel(COMMANDS);
         let network = Network {
             peer: libp2p::PeerId::random(),

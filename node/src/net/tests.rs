@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use cid::Cid;
-use duka_config::{DhtMode, LimitsConfig, NetworkConfig};
+use duka_config::{DhtMode, LimitsConfig, NetworkConfig, ServePolicy};
 use jiff::{Timestamp, ToSpan};
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
@@ -20,9 +20,11 @@ use super::dial_error::DialErrorKind::{Itself, NoAddress, NotSupported, Unreacha
 use super::listen::Listen;
 use super::{NetError, Network, PeerInfo, Reachability};
 use crate::block::cid_of;
+use crate::denylist::Denylists;
 use crate::fetch::{Fetcher, Outside};
 use crate::ipns::{self, Record};
 use crate::keys::name_of;
+use crate::served::Served;
 use crate::source::{BlockSource, FetchError};
 use crate::store::{PackKind, Store, StoreOptions};
 
@@ -108,7 +110,11 @@ async fn start(
     records: &Path,
     stop: &CancellationToken,
 ) -> Result<(Network, impl Future<Output = ()> + Send + use<>), NetError> {
-    Network::start(config, key.clone(), store(records), records, stop.clone()).await
+    Network::start(config, key.clone(), served(records), records, stop.clone()).await
+}
+
+fn served(dir: &Path) -> Served {
+    Served::new(store(dir), ServePolicy::Local, Denylists::default())
 }
 
 fn store(dir: &Path) -> Store {
@@ -301,7 +307,7 @@ async fn a_node_starts_without_an_address_that_is_not_required() {
         &config(),
         listen.into(),
         &Keypair::generate_ed25519(),
-        store(records.path()),
+        served(records.path()),
         records.path(),
         stop.clone(),
     )

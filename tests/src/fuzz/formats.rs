@@ -54,6 +54,25 @@ pub(super) fn unixfs(bytes: &[u8]) {
     }
 }
 
+/// The bytes are a denylist.
+pub(super) fn denylist(bytes: &[u8]) {
+    fuzz::read_denylist(bytes);
+}
+
+/// A denylist with every kind of line.
+pub(super) fn denylists() -> Vec<Vec<u8>> {
+    let list = "version: 1\nname: \"Example\"\nhints:\n  gateway_status: 451\n  other: [a, {b: c}]\n---\n\
+                # comment\n/ipfs/bafybeihvvulpp4evxj7x7armbqcyg6uezzuig6jp3lktpbovlqfkuqeuoq\n\
+                /ipfs/Qmah2YDTfrox4watLCr3YgKyBwvjq8FJZEFdWY6WtJ3Xt2/test* gateway_status:410\n\
+                !/ipfs/QmUboz9UsQBDeS6Tug1U8jgoFkgYxyYood9NDyVURAY9pK/blocked/n%20t\n\
+                /ipns/domain2.example/path\n/ipns/k51qzi5uqu5dhmzyv3zac033i7rl9hkgczxyl81lwoukda2htteop7d3x0y1mf\n\
+                //QmX9dhRcQcKUw3Ws8485T5a9dtjrSCQaUAHnG4iK9i4ceM\n\
+                //gW813G35CnLsy7gRYYHuf63hrz71U1xoLFDVeV7actx6oX\n\
+                //d9d295bde21f422d471a90f2a37ec53049fdf3e5fa3ee2e8f20e10003da429e7\n";
+    let (_, body) = list.split_once("---\n").expect("a header");
+    vec![list.into(), body.into()]
+}
+
 /// CARs with and without blocks.
 pub(super) fn cars() -> Vec<Vec<u8>> {
     let empty = b"\x11\xa2\x65roots\x80\x67version\x01".to_vec();

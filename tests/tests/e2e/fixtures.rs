@@ -4,6 +4,7 @@
 mod cars;
 mod case;
 mod conditions;
+mod denied;
 mod documents;
 mod hosts;
 mod names;
@@ -30,12 +31,15 @@ struct Gateway {
 impl Gateway {
     fn start() -> Result<Self> {
         let home = tempfile::tempdir()?;
+        let denylist = home.path().join("fixtures.deny");
+        std::fs::write(&denylist, denied::LIST)?;
         let script = locate::repository().join("tests/gateway/serve-fixtures");
         let mut command = Command::new(script);
         command
             .arg(home.path())
             .arg("0")
             .env("DUKA", locate::duka()?)
+            .env("DUKA_GATEWAY_DENYLISTS", denylist)
             .env("HOME", home.path())
             .env("XDG_RUNTIME_DIR", home.path());
         let process = Process::start("serve-fixtures", &mut command)?;
@@ -66,6 +70,7 @@ fn every_case_of_the_checklist_holds() {
         documents::cases(),
         cars::cases(),
         names::cases(),
+        denied::cases(),
         hosts::cases(),
         redirects::cases(),
         tars::cases(),

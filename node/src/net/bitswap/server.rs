@@ -12,7 +12,7 @@ use super::ledger::{Answer, Noted};
 use super::message::{OutgoingMessage, Presence, ProtocolVersion, WantEntry, WantKind};
 use super::peer::Peer;
 use crate::block::{IDENTITY, Multihash};
-use crate::store::Store;
+use crate::served::Served;
 
 /// A message with blocks ends when it has this many bytes; a larger block has one for itself.
 const MESSAGE_TARGET: usize = 1 << 20;
@@ -29,7 +29,7 @@ const CONCURRENT_READS: usize = 8;
 
 /// State of the server side.
 pub(super) struct Server {
-    store: Store,
+    served: Served,
     message_target: usize,
     /// Who waits for a block that is not here.
     waiting: Mutex<HashMap<Multihash, Vec<(PeerId, Cid)>>>,
@@ -41,11 +41,11 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Serves from `store`. `outbox` is the most block data, in bytes, that is in memory for one
+    /// `outbox` is the most block data, in bytes, that is in memory for one
     /// peer.
-    pub(super) fn new(store: Store, outbox: usize) -> Self {
+    pub(super) fn new(served: Served, outbox: usize) -> Self {
         Self {
-            store,
+            served,
             message_target: MESSAGE_TARGET.min(outbox).max(1),
             waiting: Mutex::default(),
             reads: Semaphore::new(CONCURRENT_READS),
@@ -91,15 +91,20 @@ impl Server {
         cids: &[Cid],
         connected: impl Fn(&PeerId) -> Option<Arc<Peer>>,
     ) -> Vec<Arc<Peer>> {
+        let wanted: Vec<Cid> = {
+            let waiting = self.waiting.lock();
+            let wanted = |cid: &&Cid| waiting.contains_key(cid.hash());
+            cids.iter().filter(wanted).copied().collect()
+        };
+        // Who waits for a block that is here and not served goes on waiting.
+        let served: Vec<&Cid> = wanted
+            .iter()
+            .filter(|cid| self.block_len(cid).is_some())
+            .collect();
         let waiters: Vec<(PeerId, Cid)> = {
             let mut waiting = self.waiting.lock();
-            if waiting.is_empty() {
-                return Vec::new();
-            }
-            cids.iter()
-                .filter_map(|cid| waiting.remove(cid.hash()))
-                .flatten()
-                .collect()
+            let waiters = served.iter().filter_map(|cid| waiting.remove(cid.hash()));
+            waiters.flatten().collect()
         };
         let mut answered: HashMap<PeerId, Arc<Peer>> = HashMap::new();
         for (id, cid) in waiters {
@@ -219,14 +224,14 @@ impl Server {
     }
 
     fn block_len(&self, cid: &Cid) -> Option<u32> {
-        self.store.block_len(cid).unwrap_or_else(|error| {
+        self.served.block_len(cid).unwrap_or_else(|error| {
             tracing::warn!(%cid, %error, "cannot look up a wanted block");
             None
         })
     }
 
     fn read(&self, cid: &Cid) -> Option<bytes::Bytes> {
-        match self.store.get(cid) {
+        match self.served.get(cid) {
             Ok(block) => block.map(crate::block::Block::into_data),
             Err(error) => {
                 tracing::warn!(%cid, %error, "cannot serve a block");

@@ -1,8 +1,10 @@
 //! Two and three nodes over loopback TCP.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use duka_config::ServePolicy;
 use futures::stream::FuturesUnordered;
 use futures::{AsyncWriteExt, StreamExt};
 use libp2p::swarm::SwarmEvent;
@@ -11,9 +13,11 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::block::{Block, MAX_BLOCK_LEN, RAW};
+use crate::denylist::Denylists;
 use crate::net::yamux;
+use crate::served::Served;
 use crate::source::BlockSource;
-use crate::store::{PackKind, StoreOptions};
+use crate::store::{PackKind, Store, StoreOptions};
 
 /// Longest time that anything here may take.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -35,6 +39,10 @@ struct TestNode {
 
 impl TestNode {
     async fn start() -> Self {
+        Self::denying(Denylists::default()).await
+    }
+
+    async fn denying(denylists: Denylists) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = StoreOptions {
             pack_size: 64 << 20,
@@ -44,7 +52,8 @@ impl TestNode {
         let (store, _) = Store::open(dir.path(), options).unwrap();
         let limits = duka_config::Config::default().network.limits;
         let stop = CancellationToken::new();
-        let (behaviour, bitswap) = new(&limits, store.clone(), TaskTracker::new(), stop.clone());
+        let served = Served::new(store.clone(), ServePolicy::Local, denylists);
+        let (behaviour, bitswap) = new(&limits, served, TaskTracker::new(), stop.clone());
         let mut swarm = SwarmBuilder::with_new_identity()
             .with_tokio()
             .with_tcp(
@@ -391,6 +400,49 @@ async fn buffers_are_kept_for_peers_that_are_asked_while_a_block_is_waited_for()
 fn wantlist(blocks: &[Block]) -> Vec<message::WantEntry> {
     let want = |block: &Block| message::WantEntry::want(*block.cid(), message::WantKind::Block);
     blocks.iter().map(want).collect()
+}
+
+#[tokio::test]
+async fn what_is_denied_or_cached_is_not_here_for_peers() {
+    let all = blocks(3, 2000);
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("list.deny");
+    std::fs::write(&list, format!("/ipfs/{}", all[0].cid())).unwrap();
+    let a = TestNode::denying(Denylists::load(&[list]).unwrap()).await;
+    a.put(&all[..1]);
+    a.store.put(PackKind::Cache, &all[1..2]).unwrap();
+    a.put(&all[2..]);
+    let peer = peer::Peer::new(PeerId::random(), 100, CancellationToken::new());
+    let server = &a.bitswap.engine.server;
+    for kind in [message::WantKind::Have, message::WantKind::Block] {
+        let mut wants = wantlist(&all);
+        for want in &mut wants {
+            (want.kind, want.send_dont_have) = (kind, true);
+        }
+        server.on_wants(&peer, &wants, false);
+        let mut said = HashMap::new();
+        let mut sent = Vec::new();
+        while peer.ledger.lock().has_answers() {
+            let (message, blocks) = server.next_message(&peer, message::ProtocolVersion::V1_2);
+            let bytes: Vec<u8> = message.pieces().flatten().collect();
+            let start = bytes.len() - message.len();
+            let read = message::Message::decode(&bytes[start..].to_vec().into()).unwrap();
+            said.extend(read.presences.iter().map(|it| (it.cid, it.have)));
+            sent.extend(blocks);
+        }
+        assert_eq!(said.get(all[0].cid()), Some(&false), "denied");
+        assert_eq!(said.get(all[1].cid()), Some(&false), "cached");
+        match kind {
+            message::WantKind::Have => assert_eq!(said.get(all[2].cid()), Some(&true)),
+            message::WantKind::Block => assert_eq!(sent, [*all[2].cid()]),
+        }
+    }
+    // Who waits for them goes on waiting.
+    assert_eq!(server.waiting_count(), 2);
+    let cids = [*all[0].cid(), *all[1].cid()];
+    let told = server.arrived(&cids, |_| Some(Arc::clone(&peer)));
+    assert!(told.is_empty());
+    assert_eq!(server.waiting_count(), 2);
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ pub mod net;
 pub mod process;
 pub mod proxy;
 pub mod random;
+pub mod webm;
 
 pub use duka::Duka;
 pub use kubo::Kubo;

@@ -4,6 +4,7 @@
 mod backup;
 mod bad_blocks;
 mod bad_input;
+mod browser;
 mod connectivity;
 mod fixtures;
 mod gateway;

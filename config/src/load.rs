@@ -625,6 +625,22 @@ mod tests {
     }
 
     #[test]
+    fn address_may_be_left_out_and_a_wrong_one_is_named() {
+        let admin = |value| {
+            let env = env(&[("DUKA_GATEWAY_ADMIN", value)]);
+            load(None, &env, &[]).map(|loaded| loaded.config.gateway.admin)
+        };
+        assert_eq!(Config::default().gateway.admin, None);
+        let chosen = "127.0.0.1:8898";
+        assert_eq!(admin(chosen).unwrap(), Some(chosen.parse().unwrap()));
+        let error = admin("here").unwrap_err().to_string();
+        assert!(
+            error.contains("gateway.admin") && error.contains("\"here\""),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn bad_toml_names_the_line() {
         let file = settings_file("[gateway]\n\nlisten = \n");
         let error = load(Some(file.path()), &env(&[]), &[]).unwrap_err();

@@ -120,9 +120,14 @@ pub struct LimitsConfig {
 pub struct GatewayConfig {
     /// Where the gateway listens; port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// Where health and metrics are answered; on `listen` if it is not set.
+    #[serde(with = "crate::optional")]
+    pub admin: Option<SocketAddr>,
     /// Time to receive a request's header.
     #[serde(with = "humantime_serde")]
     pub header_timeout: Duration,
+    /// Largest header of a request.
+    pub header_size: ByteSize,
     /// Idle connections are closed after this.
     #[serde(with = "humantime_serde")]
     pub idle_timeout: Duration,
@@ -147,6 +152,9 @@ pub struct GatewayConfig {
     pub offline: bool,
     /// Open connections in all; more wait in the system's accept queue.
     pub connections: usize,
+    /// Open connections of one IPv4 address or IPv6 /64, but for this machine and trusted proxies; 0 is
+    /// without limit.
+    pub connections_per_client: usize,
     /// Networks of the proxies whose `X-Forwarded-Host` and `X-Forwarded-Proto` count.
     pub trusted_proxies: Vec<IpNet>,
     /// Content paths of domains, which are used instead of their DNSLink in the DNS.

@@ -13,25 +13,36 @@ use crate::ipfs::{Backend, Gateway, Peer, accepts_html, allow_every_origin};
 use crate::metrics::{self, GatewayMetrics};
 use crate::server::Readiness;
 
-/// Everything that a request can reach.
+/// Everything that a request to one listener can reach.
 #[derive(Debug)]
 pub(crate) struct Routes<B: Backend> {
-    gateway: Gateway<B>,
-    readiness: Readiness,
-    prometheus: Option<PrometheusHandle>,
+    gateway: Option<Gateway<B>>,
+    admin: Option<Admin>,
     metrics: GatewayMetrics,
 }
 
+/// What `/healthz`, `/readyz` and `/metrics` show.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    pub(crate) readiness: Readiness,
+    pub(crate) metrics: Option<PrometheusHandle>,
+}
+
 impl<B: Backend> Routes<B> {
-    pub(crate) fn new(
-        gateway: Gateway<B>,
-        readiness: Readiness,
-        prometheus: Option<PrometheusHandle>,
-    ) -> Self {
+    /// Those of the gateway, and the others where they have no listener of their own.
+    pub(crate) fn public(gateway: Gateway<B>, admin: Option<Admin>) -> Self {
         Self {
-            gateway,
-            readiness,
-            prometheus,
+            gateway: Some(gateway),
+            admin,
+            metrics: GatewayMetrics::new(),
+        }
+    }
+
+    /// Only those of the operator.
+    pub(crate) fn admin(admin: Admin) -> Self {
+        Self {
+            gateway: None,
+            admin: Some(admin),
             metrics: GatewayMetrics::new(),
         }
     }
@@ -61,19 +72,25 @@ impl<B: Backend> Routes<B> {
             Method::OPTIONS => return options(),
             _ => return refuse(GatewayError::Method, &parts),
         }
-        let site = self.gateway.site(&parts, peer);
-        parts.extensions.insert(Peer(peer));
-        match parts.uri.path() {
-            path if is_content(path) || site.is_one_root() => {
-                self.gateway.answer(parts, site).await
+        if let Some(gateway) = &self.gateway {
+            let site = gateway.site(&parts, peer);
+            parts.extensions.insert(Peer(peer));
+            if is_content(parts.uri.path()) || site.is_one_root() {
+                return gateway.answer(parts, site).await;
             }
-            "/healthz" => health::alive(),
-            "/readyz" => health::ready(&self.readiness),
-            "/metrics" => match &self.prometheus {
-                Some(handle) => metrics::page(handle),
-                None => refuse(GatewayError::NoRoute, &parts),
-            },
-            _ => refuse(GatewayError::NoRoute, &parts),
+        }
+        let page = self.admin.as_ref().and_then(|admin| admin.page(&parts));
+        page.unwrap_or_else(|| refuse(GatewayError::NoRoute, &parts))
+    }
+}
+
+impl Admin {
+    fn page(&self, parts: &Parts) -> Option<Response<Body>> {
+        match parts.uri.path() {
+            "/healthz" => Some(health::alive()),
+            "/readyz" => Some(health::ready(&self.readiness)),
+            "/metrics" => self.metrics.as_ref().map(metrics::page),
+            _ => None,
         }
     }
 }

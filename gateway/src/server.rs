@@ -1,15 +1,17 @@
-//! Listener, limits and graceful stop of the gateway.
+//! Listeners, limits and graceful stop of the gateway.
 //!
-//! One task per connection. What a client may cost is bounded here: connections in all, time for a
-//! request's header, idle time, and time without progress while a response is being written (see
-//! `connection`). [`Server::run`] returns once every connection has ended or the drain time is
-//! over.
+//! One task per connection. What a client may cost is bounded here: connections in all and of each
+//! client, time and bytes of a request's header, idle time, and time without progress while a response
+//! is being written (see `connection`). [`Server::run`] returns once every connection has ended or the
+//! drain time is over. Health and metrics may have a listener of their own, which answers until then.
 
 mod activity;
+mod clients;
 mod connection;
+mod listening;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -18,19 +20,18 @@ use duka_config::GatewayConfig;
 use duka_node::dag::path::PathError;
 use duka_node::node::Node;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::ipfs::{Backend, Gateway, NodeBackend};
-use crate::routes::Routes;
-use connection::{ConnectionLimits, serve_connection};
+use crate::routes::{Admin, Routes};
+use clients::Clients;
+use connection::ConnectionLimits;
+use listening::Listening;
 
 pub(crate) use activity::OpenRequest;
 
-/// Pause after the system refused to accept, so that a full descriptor table is no busy loop.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections that the listener of health and metrics has at once.
+const ADMIN_CONNECTIONS: usize = 64;
 /// How often histograms are folded, as the metrics exporter asks for.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -105,21 +106,19 @@ impl Readiness {
 /// A bound gateway that is not serving yet.
 #[derive(Debug)]
 pub struct Server<B: Backend = NodeBackend> {
-    listener: TcpListener,
-    local_addr: SocketAddr,
-    routes: Arc<Routes<B>>,
+    public: Listening<B>,
+    admin: Option<Listening<B>>,
     readiness: Readiness,
     metrics: Option<PrometheusHandle>,
-    limits: ConnectionLimits,
-    connections: usize,
     drain_timeout: Duration,
 }
 
 impl Server {
-    /// Listens on `config.listen`. Connections wait in the accept queue until [`Server::run`].
+    /// Listens on `config.listen`, and on `config.admin` where it is set. Connections wait in the accept
+    /// queue until [`Server::run`].
     ///
     /// # Errors
-    /// [`ServerError::Listen`] when the address is taken or not this machine's;
+    /// [`ServerError::Listen`] when an address is taken or not this machine's;
     /// [`ServerError::Dnslink`], [`ServerError::Mirror`].
     pub async fn bind(
         config: &GatewayConfig,
@@ -137,31 +136,45 @@ impl<B: Backend> Server<B> {
         backend: B,
         metrics: Option<PrometheusHandle>,
     ) -> Result<Self, ServerError> {
-        let addr = config.listen;
-        let failed = |source| ServerError::Listen { addr, source };
-        let listener = TcpListener::bind(addr).await.map_err(failed)?;
-        let local_addr = listener.local_addr().map_err(failed)?;
         let readiness = Readiness::default();
         let gateway = Gateway::new(backend, config)?;
+        let limits = ConnectionLimits::of(config);
+        let pages = Admin {
+            readiness: readiness.clone(),
+            metrics: metrics.clone(),
+        };
+        let (pages, admin) = match config.admin {
+            None => (Some(pages), None),
+            Some(addr) => {
+                let (routes, anyone) = (Routes::admin(pages), Clients::new(0, &[]));
+                let bound = Listening::bind(addr, routes, ADMIN_CONNECTIONS, anyone, limits);
+                (None, Some(bound.await?))
+            }
+        };
+        let public = Listening::bind(
+            config.listen,
+            Routes::public(gateway, pages),
+            config.connections,
+            Clients::new(config.connections_per_client, &config.trusted_proxies),
+            limits,
+        );
         Ok(Self {
-            listener,
-            local_addr,
-            routes: Arc::new(Routes::new(gateway, readiness.clone(), metrics.clone())),
+            public: public.await?,
+            admin,
             readiness,
             metrics,
-            limits: ConnectionLimits {
-                header: config.header_timeout,
-                idle: config.idle_timeout,
-                progress: config.progress_timeout,
-            },
-            connections: config.connections,
             drain_timeout: config.drain_timeout,
         })
     }
 
     /// Where it listens; tells the port when 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+        self.public.local_addr()
+    }
+
+    /// Where health and metrics are answered, if they have an address of their own.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Listening::local_addr)
     }
 
     /// The handle that makes `/readyz` answer 200.
@@ -175,73 +188,37 @@ impl<B: Backend> Server<B> {
     /// Dropping the future stops accepting and closes nothing gracefully: connections go on until
     /// their clients leave. Cancel `stop` instead.
     pub async fn run(self, stop: CancellationToken) {
-        let tracker = TaskTracker::new();
-        let cut = CancellationToken::new();
-        let slots = Arc::new(Semaphore::new(self.connections.min(Semaphore::MAX_PERMITS)));
-        let mut upkeep = tokio::time::interval(METRICS_UPKEEP);
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => break,
-                _ = upkeep.tick() => {
-                    if let Some(metrics) = &self.metrics {
-                        metrics.run_upkeep();
-                    }
-                    continue;
-                }
-                accepted = accept(&self.listener, &slots) => accepted,
-            };
-            match accepted {
-                Ok((stream, peer, slot)) => {
-                    let serving = serve_connection(
-                        stream,
-                        peer,
-                        Arc::clone(&self.routes),
-                        self.limits,
-                        stop.clone(),
-                    );
-                    let cut = cut.clone();
-                    tracker.spawn(async move {
-                        tokio::select! {
-                            () = serving => {}
-                            () = cut.cancelled() => {}
-                        }
-                        drop(slot);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+        let (drain, drained) = (self.drain_timeout, CancellationToken::new());
+        let public = async {
+            self.public.serve(&stop, drain).await;
+            drained.cancel();
+        };
+        let admin = async {
+            if let Some(admin) = self.admin {
+                admin.serve(&drained, drain).await;
             }
-        }
-        self.readiness.set_draining();
-        drop(self.listener);
-        tracker.close();
-        if tokio::time::timeout(self.drain_timeout, tracker.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!(
-                open = tracker.len(),
-                "cutting the connections that did not finish"
-            );
-            cut.cancel();
-            tracker.wait().await;
+        };
+        let mark = async {
+            stop.cancelled().await;
+            self.readiness.set_draining();
+        };
+        tokio::select! {
+            _ = async { tokio::join!(public, admin, mark) } => {}
+            () = keep_up(self.metrics) => {}
         }
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots)
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
-    let (stream, peer) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, peer.ip().to_canonical(), slot))
+/// Folds histograms, for ever.
+async fn keep_up(metrics: Option<PrometheusHandle>) {
+    let Some(metrics) = metrics else {
+        return std::future::pending().await;
+    };
+    let mut turns = tokio::time::interval(METRICS_UPKEEP);
+    loop {
+        turns.tick().await;
+        metrics.run_upkeep();
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod memory;
 mod metalink;
 mod redirects;
 mod tar;
+mod threats;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -47,6 +48,7 @@ fn big() -> Vec<u8> {
 /// A server with its configuration, running until it is stopped.
 struct TestServer {
     addr: SocketAddr,
+    admin_addr: Option<SocketAddr>,
     readiness: Readiness,
     stop: CancellationToken,
     running: JoinHandle<()>,
@@ -97,10 +99,12 @@ impl TestServer {
     async fn with(config: GatewayConfig, backend: MemoryBackend) -> Self {
         let server = Server::bind_backend(&config, backend, None).await.unwrap();
         let (addr, readiness) = (server.local_addr(), server.readiness());
+        let admin_addr = server.admin_addr();
         let stop = CancellationToken::new();
         let running = tokio::spawn(server.run(stop.clone()));
         Self {
             addr,
+            admin_addr,
             readiness,
             stop,
             running,
@@ -115,36 +119,40 @@ impl TestServer {
         self.ask("GET", path, headers).await
     }
 
-    /// One request on a connection of its own.
     async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
-        let stream = TcpStream::connect(self.addr).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .unwrap();
-        let connection = tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(path);
-        if !headers.iter().any(|(name, _)| *name == "host") {
-            request = request.header("host", "127.0.0.1");
+        ask(self.addr, method, path, headers).await
+    }
+}
+
+/// One request on a connection of its own.
+async fn ask(addr: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let mut request = Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", "127.0.0.1");
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Empty::<Bytes>::new()).unwrap();
+    let (parts, mut body) = sender.send_request(request).await.unwrap().into_parts();
+    let mut bytes = Vec::new();
+    let complete = loop {
+        match body.frame().await {
+            Some(Ok(frame)) => bytes.extend_from_slice(frame.data_ref().unwrap()),
+            Some(Err(_)) => break false,
+            None => break true,
         }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Empty::<Bytes>::new()).unwrap();
-        let (parts, mut body) = sender.send_request(request).await.unwrap().into_parts();
-        let mut bytes = Vec::new();
-        let complete = loop {
-            match body.frame().await {
-                Some(Ok(frame)) => bytes.extend_from_slice(frame.data_ref().unwrap()),
-                Some(Err(_)) => break false,
-                None => break true,
-            }
-        };
-        connection.abort();
-        Reply {
-            status: parts.status,
-            headers: parts.headers,
-            body: bytes.into(),
-            complete,
-        }
+    };
+    connection.abort();
+    Reply {
+        status: parts.status,
+        headers: parts.headers,
+        body: bytes.into(),
+        complete,
     }
 }

@@ -262,6 +262,14 @@ impl Serving {
         Ok(url.trim_end_matches('/').to_owned())
     }
 
+    /// Where health and metrics are: a URL without a slash at its end.
+    ///
+    /// # Errors
+    /// If the ready event has none.
+    pub fn admin(&self) -> Result<String> {
+        Ok(field(&self.ready, "admin")?.to_owned())
+    }
+
     /// The first peer address, with the peer id, that contains `kind`.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use duka_config::Config;
+use duka_config::{Config, GatewayConfig};
 use duka_gateway::control::failure::{Code, Failure};
 use duka_gateway::control::server::ControlServer;
 use duka_gateway::server::{Readiness, Server, ServerError};
@@ -25,6 +25,8 @@ pub(crate) struct Serving {
     pub(crate) node: Node,
     /// `http://127.0.0.1:8899`
     pub(crate) gateway: String,
+    /// Where health and metrics are: the gateway's, or a URL of their own.
+    admin: String,
     readiness: Readiness,
     servers: JoinSet<()>,
     stop: CancellationToken,
@@ -54,17 +56,19 @@ impl Serving {
     ) -> Result<Self, CliError> {
         let server = Server::bind(&config.gateway, node.clone(), Some(metrics))
             .await
-            .map_err(|error| not_bound(&error))?;
+            .map_err(|error| not_bound(&error, &config.gateway))?;
         let control = ControlServer::bind(node.clone(), cx.runtime_dir.as_deref())
             .map_err(|error| CliError::io("the control socket cannot be made", &error))?;
         let (stop, mut servers) = (CancellationToken::new(), JoinSet::new());
         let gateway = format!("http://{}", server.local_addr());
+        let admin = server.admin_addr().unwrap_or(server.local_addr());
         let readiness = server.readiness();
         servers.spawn(server.run(stop.clone()));
         servers.spawn(control.run(stop.clone()));
         Ok(Self {
             node,
             gateway,
+            admin: format!("http://{admin}"),
             readiness,
             servers,
             stop,
@@ -79,6 +83,7 @@ impl Serving {
             "peer_id": self.node.keys().peer.public().to_peer_id().to_string(),
             "name": self.node.shop_name().to_string(),
             "gateway": self.gateway,
+            "admin": self.admin,
             "addresses": self.addresses().await?,
         });
         if let (Some(event), Value::Object(more)) = (event.as_object_mut(), more) {
@@ -136,10 +141,14 @@ impl Serving {
     }
 }
 
-fn not_bound(error: &ServerError) -> Failure {
+fn not_bound(error: &ServerError, config: &GatewayConfig) -> Failure {
     match error {
         ServerError::Dnslink { .. } => {
             Failure::of(Code::Usage, error).hint("write it like \"shop.example\" = \"/ipns/k51…\"")
+        }
+        ServerError::Listen { addr, .. } if config.admin == Some(*addr) => {
+            Failure::of(Code::Other, error)
+                .hint("give the setting gateway.admin another address, or port 0")
         }
         _ => Failure::of(Code::Other, error).hint("give --gateway another address, or port 0"),
     }

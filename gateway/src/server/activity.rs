@@ -248,6 +248,7 @@ mod tests {
 
     const LIMITS: ConnectionLimits = ConnectionLimits {
         header: Duration::from_secs(10),
+        header_size: 32 << 10,
         idle: Duration::from_secs(60),
         progress: Duration::from_secs(30),
     };

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use duka_config::GatewayConfig;
 use http::{Method, Version};
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
@@ -20,22 +21,36 @@ use super::activity::{Activity, Verdict, WatchedStream};
 use crate::ipfs::Backend;
 use crate::routes::Routes;
 
-/// Largest request header, and what is read ahead of it, in bytes.
-const MAX_HEADER_LEN: usize = 32 << 10;
+/// Least that hyper reads of a header at once, in bytes.
+const MIN_HEADER_SIZE: usize = 8 << 10;
 /// Requests that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 128;
 /// Bytes of responses that one HTTP/2 stream may buffer.
 const STREAM_SEND_BUFFER: usize = 256 << 10;
 
-/// Times that a connection may take.
+/// What a connection may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionLimits {
-    /// To send a request's header.
+    /// Time to send a request's header.
     pub(super) header: Duration,
-    /// Between requests.
+    /// Bytes of it, and what is read ahead.
+    pub(super) header_size: usize,
+    /// Time between requests.
     pub(super) idle: Duration,
-    /// Without taking a byte of a response.
+    /// Time without taking a byte of a response.
     pub(super) progress: Duration,
+}
+
+impl ConnectionLimits {
+    pub(super) fn of(config: &GatewayConfig) -> Self {
+        let header_size = usize::try_from(config.header_size.as_u64()).unwrap_or(usize::MAX);
+        Self {
+            header: config.header_timeout,
+            header_size: header_size.max(MIN_HEADER_SIZE),
+            idle: config.idle_timeout,
+            progress: config.progress_timeout,
+        }
+    }
 }
 
 /// Serves requests of `peer` until the client leaves, a limit is reached, or `stop` is cancelled and
@@ -100,7 +115,7 @@ impl<B: Backend> Client<B> {
                 Ok::<_, Infallible>(response.map(|body| body.guarded(open)))
             }
         });
-        let builder = builder();
+        let builder = builder(self.limits.header_size);
         let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
         let (limits, stop) = (&self.limits, &self.stop);
         let mut watchdog = pin!(tokio::time::sleep(limits.header.min(limits.idle)));
@@ -139,19 +154,19 @@ fn is_connect<T>(request: &http::Request<T>) -> bool {
     request.method() == Method::CONNECT && request.version() == Version::HTTP_11
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+fn builder(header_size: usize) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
         // The watchdog does it, and tells an idle connection from a slow header.
         .header_read_timeout(None)
-        .max_buf_size(MAX_HEADER_LEN);
+        .max_buf_size(header_size);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_send_buf_size(STREAM_SEND_BUFFER)
-        .max_header_list_size(u32::try_from(MAX_HEADER_LEN).expect("32 KiB fit in u32"));
+        .max_header_list_size(u32::try_from(header_size).unwrap_or(u32::MAX));
     builder
 }

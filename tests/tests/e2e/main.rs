@@ -12,6 +12,7 @@ mod get;
 mod in_place;
 mod kept;
 mod killed;
+mod limits;
 mod memory;
 mod network;
 mod reflink;

@@ -1,0 +1,130 @@
+//! One address that is listened on: accepts connections within limits, and drains them.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, counter, describe_counter};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::ServerError;
+use super::clients::{Admitted, Clients};
+use super::connection::{ConnectionLimits, serve_connection};
+use crate::ipfs::Backend;
+use crate::routes::Routes;
+
+/// Pause after the system refused to accept, so that a full descriptor table is no busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound address that is not served yet.
+#[derive(Debug)]
+pub(super) struct Listening<B: Backend> {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    routes: Arc<Routes<B>>,
+    slots: Arc<Semaphore>,
+    clients: Clients,
+    limits: ConnectionLimits,
+    /// Connections that were closed at once.
+    refused: Counter,
+}
+
+/// A connection that may be served, with what it holds of the limits.
+struct Accepted {
+    stream: TcpStream,
+    peer: IpAddr,
+    held: (OwnedSemaphorePermit, Admitted),
+}
+
+impl<B: Backend> Listening<B> {
+    /// Listens on `addr`, for at most `connections` at once.
+    pub(super) async fn bind(
+        addr: SocketAddr,
+        routes: Routes<B>,
+        connections: usize,
+        clients: Clients,
+        limits: ConnectionLimits,
+    ) -> Result<Self, ServerError> {
+        let failed = |source| ServerError::Listen { addr, source };
+        let listener = TcpListener::bind(addr).await.map_err(failed)?;
+        let local_addr = listener.local_addr().map_err(failed)?;
+        describe_counter!(
+            "duka_gateway_connections_refused_total",
+            "Connections closed at once, because their client had too many"
+        );
+        Ok(Self {
+            listener,
+            local_addr,
+            routes: Arc::new(routes),
+            slots: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
+            clients,
+            limits,
+            refused: counter!("duka_gateway_connections_refused_total"),
+        })
+    }
+
+    pub(super) fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Serves until `stop` is cancelled, then lets open requests finish, for at most `drain`.
+    pub(super) async fn serve(self, stop: &CancellationToken, drain: Duration) {
+        let tracker = TaskTracker::new();
+        let cut = CancellationToken::new();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => break,
+                accepted = self.accept() => accepted,
+            };
+            match accepted {
+                Ok(Some(Accepted { stream, peer, held })) => {
+                    let (routes, limits) = (Arc::clone(&self.routes), self.limits);
+                    let (stop, cut) = (stop.clone(), cut.clone());
+                    tracker.spawn(async move {
+                        let serving = serve_connection(stream, peer, routes, limits, stop);
+                        cut.run_until_cancelled(serving).await;
+                        drop(held);
+                    });
+                }
+                Ok(None) => self.refused.increment(1),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(self.listener);
+        tracker.close();
+        if tokio::time::timeout(drain, tracker.wait()).await.is_err() {
+            tracing::warn!(
+                open = tracker.len(),
+                "cutting the connections that did not finish"
+            );
+            cut.cancel();
+            tracker.wait().await;
+        }
+    }
+
+    /// The next connection; `None` when its client has as many as it may.
+    async fn accept(&self) -> io::Result<Option<Accepted>> {
+        let slot = Arc::clone(&self.slots)
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
+        let (stream, peer) = self.listener.accept().await?;
+        let peer = peer.ip().to_canonical();
+        let Some(admitted) = self.clients.admit(peer) else {
+            return Ok(None);
+        };
+        stream.set_nodelay(true)?;
+        Ok(Some(Accepted {
+            stream,
+            peer,
+            held: (slot, admitted),
+        }))
+    }
+}

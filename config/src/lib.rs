@@ -15,5 +15,5 @@ pub use origin::{Explained, Origin};
 pub use paths::{NoHome, Paths};
 pub use sections::{
     Config, DhtMode, GatewayConfig, HostConfig, LimitsConfig, LogConfig, LogFormat, Namespace,
-    NetworkConfig, ServePolicy, ShopConfig, StoreConfig,
+    NetworkConfig, ServePolicy, ShopConfig, StoreConfig, TlsConfig,
 };

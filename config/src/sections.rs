@@ -161,6 +161,18 @@ pub struct GatewayConfig {
     pub dnslink: BTreeMap<String, String>,
     /// Host names that this gateway serves in a way of their own.
     pub hosts: BTreeMap<String, HostConfig>,
+    /// HTTPS.
+    pub tls: TlsConfig,
+}
+
+/// `[gateway.tls]`: HTTPS in place of HTTP, where both are set.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The file with the certificate and those of its issuers.
+    pub cert: PathBuf,
+    /// The file with its private key.
+    pub key: PathBuf,
 }
 
 /// An entry of `gateway.hosts`.

@@ -20,7 +20,6 @@ mod source;
 
 use std::fmt;
 use std::future::Future;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +41,7 @@ use self::digest::Digests;
 use self::dnslink::Dnslinks;
 pub(crate) use self::headers::allow_every_origin;
 use self::host::Hosts;
-pub(crate) use self::host::{Peer, Site};
+pub(crate) use self::host::Site;
 use self::redirects::Outcome;
 pub(crate) use self::redirects::RedirectsError;
 use self::request::{ContentRequest, Parsed};
@@ -50,7 +49,7 @@ use self::resolve::Start;
 use self::source::RequestSource;
 use crate::body::Body;
 use crate::error::GatewayError;
-use crate::server::ServerError;
+use crate::server::{Peer, ServerError};
 
 /// What a gateway serves from: a [`Node`], or memory in tests.
 pub trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
@@ -156,7 +155,7 @@ impl<B: Backend> Gateway<B> {
     }
 
     /// What the host of a request is, which came from `peer`.
-    pub(crate) fn site(&self, parts: &Parts, peer: IpAddr) -> Site {
+    pub(crate) fn site(&self, parts: &Parts, peer: Peer) -> Site {
         self.hosts.site(parts, peer, &self.dnslinks)
     }
 

@@ -1,7 +1,5 @@
 //! The one route table.
 
-use std::net::IpAddr;
-
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, header};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -9,9 +7,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use crate::body::Body;
 use crate::error::GatewayError;
 use crate::health;
-use crate::ipfs::{Backend, Gateway, Peer, accepts_html, allow_every_origin};
+use crate::ipfs::{Backend, Gateway, accepts_html, allow_every_origin};
 use crate::metrics::{self, GatewayMetrics};
-use crate::server::Readiness;
+use crate::server::{Peer, Readiness};
 
 /// Everything that a request to one listener can reach.
 #[derive(Debug)]
@@ -48,7 +46,7 @@ impl<B: Backend> Routes<B> {
     }
 
     /// Answers a request. Its body is not read: nothing here takes one.
-    pub(crate) async fn answer<T>(&self, request: Request<T>, peer: IpAddr) -> Response<Body> {
+    pub(crate) async fn answer<T>(&self, request: Request<T>, peer: Peer) -> Response<Body> {
         let in_progress = self.metrics.request();
         let (parts, _) = request.into_parts();
         let mut response = self.route(parts, peer).await;
@@ -66,7 +64,7 @@ impl<B: Backend> Routes<B> {
         response
     }
 
-    async fn route(&self, mut parts: Parts, peer: IpAddr) -> Response<Body> {
+    async fn route(&self, mut parts: Parts, peer: Peer) -> Response<Body> {
         match parts.method {
             Method::GET | Method::HEAD => {}
             Method::OPTIONS => return options(),
@@ -74,7 +72,7 @@ impl<B: Backend> Routes<B> {
         }
         if let Some(gateway) = &self.gateway {
             let site = gateway.site(&parts, peer);
-            parts.extensions.insert(Peer(peer));
+            parts.extensions.insert(peer);
             if is_content(parts.uri.path()) || site.is_one_root() {
                 return gateway.answer(parts, site).await;
             }

@@ -9,6 +9,7 @@ mod activity;
 mod clients;
 mod connection;
 mod listening;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,8 +28,11 @@ use crate::routes::{Admin, Routes};
 use clients::Clients;
 use connection::ConnectionLimits;
 use listening::Listening;
+use tls::{Reload, Tls};
 
 pub(crate) use activity::OpenRequest;
+pub(crate) use connection::Peer;
+pub use tls::TlsError;
 
 /// Connections that the listener of health and metrics has at once.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -48,6 +52,9 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// There is no certificate to show.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A domain of the settings leads nowhere.
     #[error("the setting gateway.dnslink is wrong for {domain:?}")]
     Dnslink {
@@ -108,6 +115,7 @@ impl Readiness {
 pub struct Server<B: Backend = NodeBackend> {
     public: Listening<B>,
     admin: Option<Listening<B>>,
+    reload: Option<Reload>,
     readiness: Readiness,
     metrics: Option<PrometheusHandle>,
     drain_timeout: Duration,
@@ -119,7 +127,7 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError::Listen`] when an address is taken or not this machine's;
-    /// [`ServerError::Dnslink`], [`ServerError::Mirror`].
+    /// [`ServerError::Dnslink`], [`ServerError::Mirror`], [`ServerError::Tls`].
     pub async fn bind(
         config: &GatewayConfig,
         node: Node,
@@ -147,20 +155,23 @@ impl<B: Backend> Server<B> {
             None => (Some(pages), None),
             Some(addr) => {
                 let (routes, anyone) = (Routes::admin(pages), Clients::new(0, &[]));
-                let bound = Listening::bind(addr, routes, ADMIN_CONNECTIONS, anyone, limits);
+                let bound = Listening::bind(addr, routes, ADMIN_CONNECTIONS, anyone, limits, None);
                 (None, Some(bound.await?))
             }
         };
+        let (tls, reload) = Tls::load(&config.tls).await?.unzip();
         let public = Listening::bind(
             config.listen,
             Routes::public(gateway, pages),
             config.connections,
             Clients::new(config.connections_per_client, &config.trusted_proxies),
             limits,
+            tls,
         );
         Ok(Self {
             public: public.await?,
             admin,
+            reload,
             readiness,
             metrics,
             drain_timeout: config.drain_timeout,
@@ -170,6 +181,11 @@ impl<B: Backend> Server<B> {
     /// Where it listens; tells the port when 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.public.local_addr()
+    }
+
+    /// `https`, or `http`.
+    pub fn scheme(&self) -> &'static str {
+        self.reload.as_ref().map_or("http", |_| "https")
     }
 
     /// Where health and metrics are answered, if they have an address of their own.
@@ -205,7 +221,16 @@ impl<B: Backend> Server<B> {
         tokio::select! {
             _ = async { tokio::join!(public, admin, mark) } => {}
             () = keep_up(self.metrics) => {}
+            () = reload(self.reload) => {}
         }
+    }
+}
+
+/// Reads the certificate again when it changes, for ever.
+async fn reload(reload: Option<Reload>) {
+    match reload {
+        Some(reload) => reload.run().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -11,6 +11,8 @@ use crate::{locate, process};
 /// An answer.
 #[derive(Debug)]
 pub struct Answer {
+    /// `HTTP/1.1` or `HTTP/2`.
+    pub version: String,
     /// HTTP status.
     pub status: u16,
     /// Headers by lower-case name.
@@ -26,7 +28,7 @@ impl Answer {
     }
 }
 
-/// Fetches a URL; `arguments` are curl's.
+/// Fetches a URL over HTTP/1.1; `arguments` are curl's, and may say another version.
 ///
 /// # Errors
 /// If curl fails: no connection, a body cut short, or a minute passed.
@@ -55,10 +57,8 @@ pub fn curl(url: &str, arguments: &[&str]) -> Result<Answer> {
         let head = std::str::from_utf8(&rest[..end])?;
         rest = &rest[end + 4..];
         let mut lines = head.lines();
-        let status = lines
-            .next()
-            .and_then(|line| line.split(' ').nth(1))
-            .context("no status")?;
+        let mut words = lines.next().unwrap_or_default().split(' ');
+        let (version, status) = (words.next(), words.next().context("no status")?);
         let status: u16 = status.parse()?;
         // 100 Continue and redirects that curl followed come before the answer.
         if status < 200 || (arguments.contains(&"--location") && (300..400).contains(&status)) {
@@ -69,6 +69,7 @@ pub fn curl(url: &str, arguments: &[&str]) -> Result<Answer> {
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
         return Ok(Answer {
+            version: version.unwrap_or_default().to_owned(),
             status,
             headers,
             body: rest.to_vec(),

@@ -87,6 +87,7 @@ fn serve(stream: TcpStream, upstream: &str, fault: Fault, turn: &Mutex<()>) -> R
             status,
             headers,
             mut body,
+            ..
         } = curl(
             &format!("{upstream}{path}"),
             &passed_on.iter().map(String::as_str).collect::<Vec<_>>(),

@@ -60,15 +60,17 @@ impl Serving {
         let control = ControlServer::bind(node.clone(), cx.runtime_dir.as_deref())
             .map_err(|error| CliError::io("the control socket cannot be made", &error))?;
         let (stop, mut servers) = (CancellationToken::new(), JoinSet::new());
-        let gateway = format!("http://{}", server.local_addr());
-        let admin = server.admin_addr().unwrap_or(server.local_addr());
+        let (scheme, address) = (server.scheme(), server.local_addr());
+        let gateway = format!("{scheme}://{address}");
+        let admin = server.admin_addr();
+        let admin = admin.map_or(gateway.clone(), |address| format!("http://{address}"));
         let readiness = server.readiness();
         servers.spawn(server.run(stop.clone()));
         servers.spawn(control.run(stop.clone()));
         Ok(Self {
             node,
             gateway,
-            admin: format!("http://{admin}"),
+            admin,
             readiness,
             servers,
             stop,
@@ -150,6 +152,8 @@ fn not_bound(error: &ServerError, config: &GatewayConfig) -> Failure {
             Failure::of(Code::Other, error)
                 .hint("give the setting gateway.admin another address, or port 0")
         }
+        ServerError::Tls(_) => Failure::of(Code::Usage, error)
+            .hint("set gateway.tls.cert and gateway.tls.key to the files of a certificate"),
         _ => Failure::of(Code::Other, error).hint("give --gateway another address, or port 0"),
     }
 }

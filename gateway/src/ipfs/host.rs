@@ -2,7 +2,6 @@
 //! gateways, <https://specs.ipfs.tech/http-gateways/subdomain-gateway/>).
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use duka_config::{GatewayConfig, HostConfig, Namespace};
 use http::header::{self, HeaderName};
@@ -10,16 +9,13 @@ use http::request::Parts;
 use ipnet::IpNet;
 
 use super::dnslink::{Dnslinks, uninline};
+use crate::server::Peer;
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Longest host name that is looked at: a CID that is too long for a label must be told so.
 const MAX_HOST_LEN: usize = 1024;
-
-/// Where a request came from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// What a host is to the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,12 +78,12 @@ impl Hosts {
     }
 
     /// What the host of a request is, which came from `peer`.
-    pub(crate) fn site(&self, parts: &Parts, peer: IpAddr, dnslinks: &Dnslinks) -> Site {
+    pub(crate) fn site(&self, parts: &Parts, peer: Peer, dnslinks: &Dnslinks) -> Site {
         let trusted = self.trusts(peer);
         let Some(authority) = authority(parts, trusted) else {
             return Site::Anywhere;
         };
-        let https = is_https(parts, trusted);
+        let https = is_https(parts, peer, trusted);
         let known = |host: &Authority| {
             let config = self.known(host)?.clone();
             let authority = host.to_string();
@@ -121,9 +117,9 @@ impl Hosts {
 
     /// Scheme and host under which a client reached the gateway; [`Peer`] is in the extensions.
     pub(crate) fn origin(&self, parts: &Parts) -> Option<String> {
-        let peer = parts.extensions.get::<Peer>();
-        let trusted = peer.is_some_and(|Peer(peer)| self.trusts(*peer));
-        let scheme = if is_https(parts, trusted) {
+        let peer = *parts.extensions.get::<Peer>()?;
+        let trusted = self.trusts(peer);
+        let scheme = if is_https(parts, peer, trusted) {
             "https"
         } else {
             "http"
@@ -132,8 +128,8 @@ impl Hosts {
         Some(format!("{scheme}://{authority}"))
     }
 
-    fn trusts(&self, peer: IpAddr) -> bool {
-        self.proxies.iter().any(|net| net.contains(&peer))
+    fn trusts(&self, peer: Peer) -> bool {
+        self.proxies.iter().any(|net| net.contains(&peer.address))
     }
 
     fn known(&self, host: &Authority) -> Option<&HostConfig> {
@@ -205,10 +201,10 @@ impl std::fmt::Display for Authority {
     }
 }
 
-/// Whether a trusted proxy was reached over HTTPS.
-fn is_https(parts: &Parts, trusted: bool) -> bool {
-    let proto = parts.headers.get(FORWARDED_PROTO);
-    trusted && proto.is_some_and(|proto| proto == "https")
+/// Whether the client uses HTTPS: with a trusted proxy where that says so, or with this gateway.
+fn is_https(parts: &Parts, peer: Peer, trusted: bool) -> bool {
+    let forwarded = parts.headers.get(FORWARDED_PROTO).filter(|_| trusted);
+    forwarded.map_or(peer.https, |proto| proto == "https")
 }
 
 /// The host that the client asked for: what a trusted proxy says, the target's, or `Host`.
@@ -224,12 +220,22 @@ fn authority(parts: &Parts, trusted: bool) -> Option<Authority> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
-    fn site_for(uri: &str, headers: &[(&str, &str)], peer: IpAddr) -> Site {
+    fn site_for(uri: &str, headers: &[(&str, &str)], address: IpAddr) -> Site {
+        let peer = Peer {
+            address,
+            https: false,
+        };
+        site_of(uri, headers, peer)
+    }
+
+    fn site_of(uri: &str, headers: &[(&str, &str)], peer: Peer) -> Site {
         let subdomains = HostConfig {
             subdomains: true,
             ..HostConfig::default()
@@ -359,5 +365,21 @@ mod tests {
             site_for("/", &known, CLIENT),
             Site::Known(KnownHost { https: false, .. })
         ));
+    }
+
+    #[test]
+    fn encrypted_connection_is_https_unless_a_trusted_proxy_says_otherwise() {
+        let https = |address, proto: &[(&str, &str)]| {
+            let headers = [&[("host", "example.com")], proto].concat();
+            let https = true;
+            match site_of("/", &headers, Peer { address, https }) {
+                Site::Known(host) => host.https,
+                site => panic!("{site:?}"),
+            }
+        };
+        let http = [("x-forwarded-proto", "http")];
+        assert!(https(CLIENT, &[]));
+        assert!(https(CLIENT, &http));
+        assert!(!https(PROXY, &http));
     }
 }

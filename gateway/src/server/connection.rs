@@ -1,4 +1,4 @@
-//! One connection: HTTP/1.1 or HTTP/2 (prior knowledge), with a watchdog beside it.
+//! One connection: HTTP/1.1 or HTTP/2 (by prior knowledge, or as TLS negotiated it), with a watchdog beside it.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -17,7 +17,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::activity::{Activity, Verdict, WatchedStream};
+use super::activity::{Activity, Transport, Verdict, WatchedStream};
+use super::tls::Tls;
 use crate::ipfs::Backend;
 use crate::routes::Routes;
 
@@ -53,17 +54,34 @@ impl ConnectionLimits {
     }
 }
 
-/// Serves requests of `peer` until the client leaves, a limit is reached, or `stop` is cancelled and
+/// Who asks, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer {
+    /// The address at the other end.
+    pub(crate) address: IpAddr,
+    /// The connection is encrypted.
+    pub(crate) https: bool,
+}
+
+/// Serves requests of `address` until the client leaves, a limit is reached, or `stop` is cancelled and
 /// the open requests are answered. After a `CONNECT` the connection goes on as before, so that a client
 /// that takes the gateway for its proxy reaches it and nothing else.
 pub(super) async fn serve_connection<B: Backend>(
     stream: TcpStream,
-    peer: IpAddr,
+    address: IpAddr,
+    tls: Option<Tls>,
     routes: Arc<Routes<B>>,
     limits: ConnectionLimits,
     stop: CancellationToken,
 ) {
     let activity = Arc::new(Activity::new());
+    let peer = Peer {
+        address,
+        https: tls.is_some(),
+    };
+    let Some(transport) = transport(stream, tls, limits.header).await else {
+        return;
+    };
     let client = Client {
         activity: Arc::clone(&activity),
         peer,
@@ -72,7 +90,7 @@ pub(super) async fn serve_connection<B: Backend>(
         stop,
     };
     let tunnel = Tunnel::default();
-    let io = TokioIo::new(WatchedStream::new(stream, activity));
+    let io = TokioIo::new(WatchedStream::new(transport, activity));
     client.serve(io, Some(&tunnel)).await;
     let connected = tunnel.lock().take();
     if let Some(connected) = connected
@@ -82,13 +100,28 @@ pub(super) async fn serve_connection<B: Backend>(
     }
 }
 
+/// What requests come over, after the handshake; `None` when that fails or takes too long.
+async fn transport(stream: TcpStream, tls: Option<Tls>, limit: Duration) -> Option<Transport> {
+    let Some(tls) = tls else {
+        return Some(Transport::Plain(stream));
+    };
+    match tokio::time::timeout(limit, tls.accept(stream)).await {
+        Ok(Ok(stream)) => Some(Transport::Tls(Box::new(stream))),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "no TLS");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
 /// What a `CONNECT` leaves for the requests after it.
 type Tunnel = Arc<Mutex<Option<OnUpgrade>>>;
 
 /// Who is served, and how.
 struct Client<B: Backend> {
     activity: Arc<Activity>,
-    peer: IpAddr,
+    peer: Peer,
     routes: Arc<Routes<B>>,
     limits: ConnectionLimits,
     stop: CancellationToken,

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::ServerError;
 use super::clients::{Admitted, Clients};
 use super::connection::{ConnectionLimits, serve_connection};
+use super::tls::Tls;
 use crate::ipfs::Backend;
 use crate::routes::Routes;
 
@@ -29,6 +30,7 @@ pub(super) struct Listening<B: Backend> {
     slots: Arc<Semaphore>,
     clients: Clients,
     limits: ConnectionLimits,
+    tls: Option<Tls>,
     /// Connections that were closed at once.
     refused: Counter,
 }
@@ -41,13 +43,14 @@ struct Accepted {
 }
 
 impl<B: Backend> Listening<B> {
-    /// Listens on `addr`, for at most `connections` at once.
+    /// Listens on `addr`, for at most `connections` at once, over TLS where it is given.
     pub(super) async fn bind(
         addr: SocketAddr,
         routes: Routes<B>,
         connections: usize,
         clients: Clients,
         limits: ConnectionLimits,
+        tls: Option<Tls>,
     ) -> Result<Self, ServerError> {
         let failed = |source| ServerError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(failed)?;
@@ -63,6 +66,7 @@ impl<B: Backend> Listening<B> {
             slots: Arc::new(Semaphore::new(connections.min(Semaphore::MAX_PERMITS))),
             clients,
             limits,
+            tls,
             refused: counter!("duka_gateway_connections_refused_total"),
         })
     }
@@ -82,10 +86,11 @@ impl<B: Backend> Listening<B> {
             };
             match accepted {
                 Ok(Some(Accepted { stream, peer, held })) => {
-                    let (routes, limits) = (Arc::clone(&self.routes), self.limits);
+                    let (routes, tls) = (Arc::clone(&self.routes), self.tls.clone());
+                    let limits = self.limits;
                     let (stop, cut) = (stop.clone(), cut.clone());
                     tracker.spawn(async move {
-                        let serving = serve_connection(stream, peer, routes, limits, stop);
+                        let serving = serve_connection(stream, peer, tls, routes, limits, stop);
                         cut.run_until_cancelled(serving).await;
                         drop(held);
                     });

@@ -9,6 +9,7 @@ mod connectivity;
 mod fixtures;
 mod gateway;
 mod get;
+mod https;
 mod in_place;
 mod kept;
 mod killed;

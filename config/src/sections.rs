@@ -136,6 +136,15 @@ pub struct GatewayConfig {
     pub progress_timeout: Duration,
     /// Requests that may wait for the network or walk a DAG at once; more get 429.
     pub concurrent_retrievals: usize,
+    /// A block that nobody sends bytes of for this long is given up.
+    #[serde(with = "humantime_serde")]
+    pub retrieval_timeout: Duration,
+    /// Blocks that one request may fetch from the network.
+    pub retrieval_blocks: u64,
+    /// Bytes that one request may fetch from the network.
+    pub retrieval_bytes: ByteSize,
+    /// Memory for small blocks that were asked for lately.
+    pub memory_cache: ByteSize,
     /// Time to finish open requests on shutdown.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,

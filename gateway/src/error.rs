@@ -251,6 +251,7 @@ fn dag_status(error: &DagError) -> StatusCode {
             StatusCode::BAD_GATEWAY
         }
         DagError::Fetch(FetchError::Busy { .. }) => StatusCode::TOO_MANY_REQUESTS,
+        DagError::Fetch(FetchError::OverBudget { .. }) => StatusCode::UNPROCESSABLE_ENTITY,
         DagError::Fetch(FetchError::Denied { source, .. }) => denied_status(source),
         DagError::Fetch(FetchError::Block(_)) => StatusCode::BAD_REQUEST,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -271,6 +272,9 @@ fn dag_advice(error: &DagError) -> &'static str {
         ) => "Try again in a minute.",
         DagError::Fetch(FetchError::Lied { .. }) => {
             "Nothing wrong was passed on. Try again: another source may have the content."
+        }
+        DagError::Fetch(FetchError::OverBudget { .. }) => {
+            "Ask for a part of it: a file inside, or a range of bytes."
         }
         DagError::Fetch(FetchError::Denied { .. }) => DENIED,
         DagError::Fetch(FetchError::Block(_)) => {

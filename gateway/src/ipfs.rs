@@ -26,7 +26,7 @@ use std::time::Duration;
 use duka_config::{GatewayConfig, ServePolicy};
 use duka_node::dag::DagError;
 use duka_node::denylist::Denylists;
-use duka_node::fetch::{FetchOptions, Fetcher};
+use duka_node::fetch::Fetcher;
 use duka_node::keys::Name;
 use duka_node::name::{NameError, ResolvedName};
 use duka_node::node::Node;
@@ -46,7 +46,7 @@ use self::redirects::Outcome;
 pub(crate) use self::redirects::RedirectsError;
 use self::request::{ContentRequest, Parsed};
 use self::resolve::Start;
-use self::source::RequestSource;
+use self::source::{Budget, RequestSource};
 use crate::body::Body;
 use crate::error::GatewayError;
 use crate::server::{Peer, ServerError};
@@ -82,6 +82,7 @@ pub trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
 pub struct NodeBackend {
     node: Node,
     serve: ServePolicy,
+    timeout: Duration,
     offline: bool,
 }
 
@@ -90,6 +91,7 @@ impl NodeBackend {
         Self {
             node,
             serve: config.serve,
+            timeout: config.retrieval_timeout,
             offline: config.offline,
         }
     }
@@ -112,7 +114,7 @@ impl Backend for NodeBackend {
     }
 
     fn remote(&self) -> Fetcher {
-        self.node.fetcher(FetchOptions::cached())
+        self.node.shared_fetcher(self.timeout)
     }
 
     async fn resolve_name(&self, name: &Name) -> Result<ResolvedName, NameError> {
@@ -133,7 +135,7 @@ pub(crate) struct Gateway<B: Backend> {
     mirrors: Vec<Url>,
     digests: Digests,
     retrievals: Arc<Semaphore>,
-    retrieval_timeout: Duration,
+    budget: Budget,
 }
 
 impl<B: Backend> Gateway<B> {
@@ -150,7 +152,7 @@ impl<B: Backend> Gateway<B> {
             mirrors: mirrors(&config.mirrors)?,
             digests: Digests::new(),
             retrievals: Arc::new(Semaphore::new(retrievals)),
-            retrieval_timeout: config.progress_timeout,
+            budget: Budget::new(config),
         })
     }
 
@@ -184,7 +186,7 @@ impl<B: Backend> Gateway<B> {
         let source = if request.only_if_cached {
             RequestSource::local(&self.backend)
         } else {
-            RequestSource::with_network(&self.backend, &self.retrievals, self.retrieval_timeout)
+            RequestSource::with_network(&self.backend, &self.retrievals, self.budget)
         };
         match self.content(&request, source).await {
             Err(GatewayError::Dag(DagError::Fetch(FetchError::NotFound { .. })))

@@ -3,13 +3,15 @@
 //! A [`Fetcher`] serves one request. What is not in the local store is asked of one bitswap session
 //! at once; when no peer of it has the block the DHT is asked for providers, and then, or when its
 //! peers send nothing for a moment, the trustless gateways for the bytes. The first good answer wins. No
-//! deadline while blocks arrive: a block is given up when nothing has arrived for the configured time,
-//! and at once when there is nobody to ask.
+//! deadline while bytes arrive: a block is given up when nothing has arrived for the configured time,
+//! and at once when there is nobody to ask. Requests that wait for the same block share its fetch.
 
 mod dag;
+mod flights;
 mod outside;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cid::Cid;
 use libp2p::PeerId;
@@ -20,6 +22,7 @@ use crate::source::{BlockSource, FetchError};
 use crate::store::{PackKind, Store, StoreError};
 
 pub use dag::{Progress, fetch_dag};
+pub(crate) use flights::Flights;
 pub(crate) use outside::Outside;
 use outside::Session;
 
@@ -34,6 +37,8 @@ pub struct FetchOptions {
     pub providers: Vec<PeerId>,
     /// Trustless gateways to ask besides the configured ones.
     pub gateways: Vec<url::Url>,
+    /// How long nothing may arrive before a block is given up; `None` is as configured.
+    pub timeout: Option<Duration>,
 }
 
 impl FetchOptions {
@@ -52,6 +57,7 @@ impl FetchOptions {
             kind: PackKind::Cache,
             providers: Vec::new(),
             gateways: Vec::new(),
+            timeout: None,
         }
     }
 
@@ -70,6 +76,7 @@ pub struct Fetcher {
     store: Store,
     kind: PackKind,
     session: Option<Arc<Session>>,
+    flights: Option<Flights>,
 }
 
 impl Fetcher {
@@ -78,6 +85,15 @@ impl Fetcher {
             store,
             kind,
             session: outside.map(|outside| Arc::new(Session::new(outside))),
+            flights: None,
+        }
+    }
+
+    /// Shares fetches of single blocks with all others of these `flights`.
+    pub(crate) fn sharing(self, flights: Flights) -> Self {
+        Self {
+            flights: Some(flights),
+            ..self
         }
     }
 
@@ -151,6 +167,17 @@ impl BlockSource for Fetcher {
     /// What comes from outside is stored before it is yielded (not durable before the next commit), unless
     /// there is no room for the cache.
     async fn fetch(&self, cid: &Cid) -> Result<Block, FetchError> {
+        let Some(flights) = &self.flights else {
+            return self.fetch_alone(cid).await;
+        };
+        let (fetcher, wanted) = (self.clone(), *cid);
+        let fetch = async move { fetcher.fetch_alone(&wanted).await };
+        flights.join(cid, fetch).await
+    }
+}
+
+impl Fetcher {
+    async fn fetch_alone(&self, cid: &Cid) -> Result<Block, FetchError> {
         let Obtained { block, .. } = self.obtain(cid).await?;
         if !self.holds(cid)? {
             match self.put(vec![block.clone()]).await {
@@ -168,7 +195,6 @@ impl BlockSource for Fetcher {
 mod tests {
     use std::os::unix::fs::FileExt;
     use std::path::Path;
-    use std::time::Duration;
 
     use tokio_util::task::TaskTracker;
 
@@ -231,6 +257,44 @@ mod tests {
         assert_eq!(fetcher.fetch(block.cid()).await.unwrap(), block);
         assert!(store.has(block.cid()).unwrap());
         assert_eq!(store.get(block.cid()).unwrap(), Some(block));
+    }
+
+    #[tokio::test]
+    async fn requests_that_wait_for_the_same_block_ask_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            reserve: 0,
+            ..StoreOptions::default()
+        };
+        let (store, _) = Store::open(dir.path(), options).unwrap();
+        let block = Block::of(RAW, vec![7; 5_000].into());
+        // It answers one request, and no other one.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let body = block.data().clone();
+        let answering = tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+            let (mut stream, _) = listener.accept().await.unwrap();
+            drop(listener);
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&body).await.unwrap();
+        });
+        let flights = Flights::default();
+        let request = || {
+            let urls = vec![url.parse().unwrap()];
+            let source = TrustlessSource::new(urls, Duration::from_secs(20));
+            online_into(PackKind::Cache, &store, source).sharing(flights.clone())
+        };
+        let (one, two) = (request(), request());
+        let (one, two) = tokio::join!(one.fetch(block.cid()), two.fetch(block.cid()));
+        assert_eq!((one.unwrap(), two.unwrap()), (block.clone(), block));
+        answering.await.unwrap();
     }
 
     #[tokio::test]

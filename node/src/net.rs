@@ -26,6 +26,7 @@ mod tls;
 mod transport;
 pub mod yamux;
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,11 @@ use self::records::files::RecordFiles;
 use crate::ipns::{self, Record};
 use crate::keys::Name;
 use crate::served::Served;
+
+/// Whether everybody can reach the address, and not only this machine or its network.
+pub(crate) fn is_public_ip(ip: IpAddr) -> bool {
+    address::is_public(ip)
+}
 
 /// Commands that wait for the swarm.
 const COMMANDS: usize = 64;

@@ -19,7 +19,7 @@ use crate::announce;
 use crate::blocking::{blocking, joined};
 use crate::denylist::{self, DenylistError, Denylists};
 use crate::disk::{self, Disk, FileSystem};
-use crate::fetch::{FetchOptions, Fetcher, Outside};
+use crate::fetch::{FetchOptions, Fetcher, Flights, Outside};
 use crate::gc;
 use crate::ipns::Record;
 use crate::keys::{self, KeyError, Keys, Name, Origin};
@@ -60,6 +60,7 @@ struct Inner {
     provider: Option<Provider>,
     gateway_urls: Vec<Url>,
     gateways: Option<TrustlessSource>,
+    flights: Flights,
     recovery: Recovery,
     lookups: Lookups,
     publish_turn: Mutex<()>,
@@ -255,7 +256,8 @@ impl Node {
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let denylists = parts.denylists;
         tasks.spawn(denylists.clone().run(denylist::POLL, stop.clone()));
-        let served = Served::new(parts.store.clone(), config.gateway.serve, denylists);
+        let served = Served::new(parts.store.clone(), config.gateway.serve, denylists)
+            .with_memory(config.gateway.memory_cache.as_u64());
         let network = if config.network.offline {
             None
         } else {
@@ -302,6 +304,7 @@ impl Node {
                 provider,
                 gateway_urls,
                 gateways,
+                flights: Flights::default(),
                 recovery: parts.recovery,
                 lookups: Lookups::new(),
                 publish_turn: Mutex::new(()),
@@ -383,10 +386,21 @@ impl Node {
             network: self.inner.network.clone(),
             gateways,
             providers: options.providers,
-            timeout: self.inner.config.network.limits.block_timeout,
+            timeout: options
+                .timeout
+                .unwrap_or(self.inner.config.network.limits.block_timeout),
             tasks: self.inner.tasks.clone(),
         });
         Fetcher::new(self.inner.store.clone(), options.kind, outside)
+    }
+
+    /// A source for one HTTP request, into cache packs: it shares what it fetches with all others.
+    pub fn shared_fetcher(&self, timeout: Duration) -> Fetcher {
+        let options = FetchOptions {
+            timeout: Some(timeout),
+            ..FetchOptions::cached()
+        };
+        self.fetcher(options).sharing(self.inner.flights.clone())
     }
 
     /// Resolves a name to the path it leads to. The gateways in `further` are asked besides the

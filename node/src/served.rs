@@ -1,9 +1,14 @@
 //! What this node gives to others, by HTTP and by bitswap: nothing on a denylist and, unless everything is
 //! served, nothing that was only fetched for a request.
 
+mod hot;
+
+use std::sync::Arc;
+
 use cid::Cid;
 use duka_config::ServePolicy;
 
+use self::hot::Hot;
 use crate::block::Block;
 use crate::blocking::blocking;
 use crate::denylist::Denylists;
@@ -16,6 +21,7 @@ pub struct Served {
     store: Store,
     reach: Reach,
     denylists: Denylists,
+    hot: Arc<Hot>,
 }
 
 impl Served {
@@ -29,6 +35,16 @@ impl Served {
             store,
             reach,
             denylists,
+            hot: Arc::new(Hot::new(0)),
+        }
+    }
+
+    /// Keeps small blocks that HTTP clients asked for in so many bytes of memory.
+    pub fn with_memory(self, bytes: u64) -> Self {
+        let most = usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self {
+            hot: Arc::new(Hot::new(most)),
+            ..self
         }
     }
 
@@ -70,8 +86,15 @@ impl BlockSource for Served {
         if let Some(block) = Block::inlined(cid)? {
             return Ok(block);
         }
+        let removals = self.store.removals();
+        if let Some(data) = self.hot.get(cid.hash(), removals) {
+            return Ok(Block::trusted(*cid, data));
+        }
         let (store, reach, wanted) = (self.store.clone(), self.reach, *cid);
         let read = blocking(move || store.get_in(reach, &wanted)).await?;
+        if let Some(block) = &read {
+            self.hot.put(*cid.hash(), block.data(), removals);
+        }
         read.ok_or_else(|| FetchError::NotFound {
             cid: *cid,
             tried: match self.reach {
@@ -124,6 +147,19 @@ mod tests {
                 assert_eq!(served.block_len(cid).unwrap().is_some(), is_served);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_in_memory_is_forgotten_when_the_store_removes_something() {
+        let dir = tempfile::tempdir().unwrap();
+        let served = served(dir.path(), ServePolicy::Any).with_memory(1 << 20);
+        let cid = *block(1).cid();
+        assert_eq!(served.fetch(&cid).await.unwrap(), block(1));
+        served.store.commit().unwrap();
+        std::fs::write(dir.path().join("packs/kept-00000001.car"), "").unwrap();
+        assert_eq!(served.fetch(&cid).await.unwrap(), block(1), "from memory");
+        served.store.note_removal();
+        assert!(served.fetch(&cid).await.is_err());
     }
 
     #[tokio::test]

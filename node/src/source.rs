@@ -4,6 +4,7 @@
 //! Its implementations: the local store, bitswap peers, trustless gateways, and
 //! [`crate::fetch::Fetcher`], which asks them in that order.
 
+mod guard;
 pub mod local;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -29,7 +30,7 @@ pub trait BlockSource: Send + Sync + 'static {
 }
 
 /// Why a block could not be had.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
     /// Every place that was asked does not have it.
@@ -70,6 +71,14 @@ pub enum FetchError {
     Busy {
         /// The block.
         cid: Cid,
+    },
+    /// The request has fetched as much as one may.
+    #[error("block {cid} was not fetched: {limit}")]
+    OverBudget {
+        /// The block.
+        cid: Cid,
+        /// How much that is, in words.
+        limit: String,
     },
     /// A denylist names it: it is neither looked for nor served.
     #[error("block {cid} is not served here")]

@@ -505,6 +505,16 @@ impl Store {
         self.inner.on_put.get_or_init(|| OnPut(Box::new(listener)));
     }
 
+    /// Grows whenever a pack is removed: what was read before may be gone.
+    pub(crate) fn removals(&self) -> u64 {
+        self.inner.shared.catalog.removals()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn note_removal(&self) {
+        self.inner.shared.catalog.note_removal();
+    }
+
     /// Makes everything that was put before this call durable. Concurrent calls share one sync.
     /// Blocking.
     pub fn commit(&self) -> Result<(), StoreError> {

@@ -1,18 +1,36 @@
 //! Where one request reads its blocks: what this node has, and only on a miss the network.
 //!
 //! The first block that is not here takes one of the gateway's retrieval permits and keeps it as
-//! long as the request; without a permit the request ends with 429. Local hits need none.
+//! long as the request; without a permit the request ends with 429. Local hits need none. What a request
+//! may fetch from the network has a limit in blocks and in bytes.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use bytesize::ByteSize;
 use cid::Cid;
+use duka_config::GatewayConfig;
 use duka_node::block::Block;
 use duka_node::source::{BlockSource, FetchError};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Backend;
+
+/// What one request may fetch from the network.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Budget {
+    blocks: u64,
+    bytes: u64,
+}
+
+impl Budget {
+    pub(super) fn new(config: &GatewayConfig) -> Self {
+        Self {
+            blocks: config.retrieval_blocks,
+            bytes: config.retrieval_bytes.as_u64(),
+        }
+    }
+}
 
 /// The source of one request. Cheap to clone; all clones share one retrieval.
 #[derive(Debug)]
@@ -25,7 +43,8 @@ pub(crate) struct RequestSource<B: Backend> {
 struct Remote<B: Backend> {
     backend: B,
     permits: Arc<Semaphore>,
-    timeout: Duration,
+    budget: Budget,
+    spent: Mutex<Budget>,
     retrieval: Mutex<Option<Retrieval<B>>>,
 }
 
@@ -53,13 +72,17 @@ impl<B: Backend> RequestSource<B> {
         }
     }
 
-    /// Reads what is here, then asks the network, `timeout` for each block.
-    pub(super) fn with_network(backend: &B, permits: &Arc<Semaphore>, timeout: Duration) -> Self {
+    /// Reads what is here, then asks the network, within `budget`.
+    pub(super) fn with_network(backend: &B, permits: &Arc<Semaphore>, budget: Budget) -> Self {
         let remote = backend.may_retrieve().then(|| {
             Arc::new(Remote {
                 backend: backend.clone(),
                 permits: Arc::clone(permits),
-                timeout,
+                budget,
+                spent: Mutex::new(Budget {
+                    blocks: 0,
+                    bytes: 0,
+                }),
                 retrieval: Mutex::new(None),
             })
         });
@@ -71,6 +94,28 @@ impl<B: Backend> RequestSource<B> {
 }
 
 impl<B: Backend> Remote<B> {
+    /// Counts a block that is to be fetched, if the request may.
+    fn begin(&self, cid: &Cid) -> Result<(), FetchError> {
+        let Budget { blocks, bytes } = self.budget;
+        let mut spent = self.spent.lock();
+        if spent.blocks >= blocks || spent.bytes >= bytes {
+            let bytes = ByteSize::b(bytes);
+            return Err(FetchError::OverBudget {
+                cid: *cid,
+                limit: format!(
+                    "one request may fetch {blocks} blocks and {bytes} from the network"
+                ),
+            });
+        }
+        spent.blocks += 1;
+        Ok(())
+    }
+
+    fn arrived(&self, block: &Block) {
+        let mut spent = self.spent.lock();
+        spent.bytes = spent.bytes.saturating_add(block.data().len() as u64);
+    }
+
     fn source(&self, cid: &Cid) -> Result<B::Remote, FetchError> {
         let mut retrieval = self.retrieval.lock();
         if let Some(started) = &*retrieval {
@@ -95,12 +140,9 @@ impl<B: Backend> BlockSource for RequestSource<B> {
             (local, _) => return local,
         };
         let source = missing.source(cid)?;
-        match tokio::time::timeout(missing.timeout, source.fetch(cid)).await {
-            Ok(fetched) => fetched,
-            Err(_) => Err(FetchError::TimedOut {
-                cid: *cid,
-                tried: format!("the network, for {} s", missing.timeout.as_secs()),
-            }),
-        }
+        missing.begin(cid)?;
+        let block = source.fetch(cid).await?;
+        missing.arrived(&block);
+        Ok(block)
     }
 }

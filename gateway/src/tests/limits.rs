@@ -117,12 +117,9 @@ async fn retrievals_over_the_limit_are_429_and_local_hits_are_not_counted() {
 
 #[tokio::test]
 async fn network_that_does_not_answer_is_504() {
-    let config = duka_config::GatewayConfig {
-        progress_timeout: Duration::from_millis(100),
-        ..config()
-    };
     let backend = MemoryBackend::remote(Arc::new(Semaphore::new(0)));
-    let server = TestServer::with(config, backend).await;
+    let backend = backend.waits(Duration::from_millis(100));
+    let server = TestServer::with(config(), backend).await;
     let path = format!("/ipfs/{HELLO}");
     let reply = server.get(&path).await;
     assert_eq!(reply.status, 504);
@@ -132,6 +129,7 @@ async fn network_that_does_not_answer_is_504() {
     for words in [
         "<h1>504 Gateway Timeout</h1>",
         "Try again in a minute.",
+        "a network in memory was asked",
         HELLO,
     ] {
         assert!(page.text().contains(words), "{words}: {}", page.text());
@@ -140,14 +138,34 @@ async fn network_that_does_not_answer_is_504() {
 
 #[tokio::test]
 async fn network_that_stops_half_way_cuts_the_stream() {
-    let config = duka_config::GatewayConfig {
-        progress_timeout: Duration::from_millis(200),
-        ..config()
-    };
     let backend = MemoryBackend::remote(Arc::new(Semaphore::new(9)));
-    let server = TestServer::with(config, backend).await;
+    let backend = backend.waits(Duration::from_millis(200));
+    let server = TestServer::with(config(), backend).await;
     let reply = server.get(&format!("/ipfs/{BIG}?filename=big.bin")).await;
     assert_eq!((reply.status.as_u16(), reply.complete), (200, false));
+}
+
+#[tokio::test]
+async fn request_fetches_no_more_than_one_may() {
+    let plenty = || MemoryBackend::remote(Arc::new(Semaphore::new(1_000)));
+    let (mut few, mut short) = (config(), config());
+    few.retrieval_blocks = 9;
+    short.retrieval_bytes = bytesize::ByteSize::b(5_000);
+    let path = format!("/ipfs/{BIG}?filename=big.bin");
+    for config in [few, short] {
+        let server = TestServer::with(config, plenty()).await;
+        let reply = server.get(&path).await;
+        assert_eq!((reply.status.as_u16(), reply.complete), (200, false));
+        assert!(reply.body.len() < 10_000);
+        // Each request has a budget of its own.
+        assert_eq!(server.get(&format!("/ipfs/{HELLO}")).await.status, 200);
+    }
+    let mut none = config();
+    none.retrieval_blocks = 0;
+    let server = TestServer::with(none, plenty()).await;
+    let reply = server.get(&format!("/ipfs/{HELLO}")).await;
+    assert_eq!(reply.status, 422);
+    assert!(reply.text().contains("0 blocks"), "{}", reply.text());
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cid::Cid;
@@ -20,6 +21,8 @@ pub(super) struct MemorySource {
     blocks: Arc<HashMap<Multihash, Bytes>>,
     /// Answers only as long as there are permits: a network that can hang.
     answers: Option<Arc<Semaphore>>,
+    /// How long it is waited for an answer.
+    patience: Duration,
     denylists: Denylists,
 }
 
@@ -49,6 +52,7 @@ impl MemoryBackend {
         let local = MemorySource {
             blocks: Arc::new(blocks),
             answers: None,
+            patience: Duration::from_secs(30),
             denylists: Denylists::default(),
         };
         Self {
@@ -65,6 +69,7 @@ impl MemoryBackend {
         let empty = MemorySource {
             blocks: Arc::default(),
             answers: None,
+            patience: Duration::from_secs(30),
             denylists: Denylists::default(),
         };
         let full = std::mem::replace(&mut backend.local, empty);
@@ -73,6 +78,14 @@ impl MemoryBackend {
             ..full
         });
         backend
+    }
+
+    /// The network has so long to answer.
+    pub(super) fn waits(mut self, patience: Duration) -> Self {
+        if let Some(remote) = &mut self.remote {
+            remote.patience = patience;
+        }
+        self
     }
 
     /// Adds a block made by a test and returns its CID.
@@ -133,7 +146,14 @@ impl BlockSource for MemorySource {
             return Err(FetchError::Denied { cid: *cid, source });
         }
         if let Some(answers) = &self.answers {
-            answers.acquire().await.unwrap().forget();
+            let answer = tokio::time::timeout(self.patience, answers.acquire()).await;
+            let Ok(answer) = answer else {
+                return Err(FetchError::TimedOut {
+                    cid: *cid,
+                    tried: "a network in memory was asked".to_owned(),
+                });
+            };
+            answer.unwrap().forget();
         }
         if let Some(block) = Block::inlined(cid)? {
             return Ok(block);

@@ -15,13 +15,18 @@ use tokio_util::task::TaskTracker;
 use crate::block::Block;
 use crate::net::Network;
 use crate::net::bitswap::{self, LastReceived};
-use crate::source::trustless::TrustlessSource;
+use crate::source::trustless::{Progress, TrustlessSource};
 use crate::source::{BlockSource, FetchError};
 
 /// Peers that send nothing at all for this long are silent: the gateways are asked as well.
 const PEERS_SILENT: Duration = Duration::from_millis(500);
 /// So are peers that send bytes, but no whole block for this long.
 const PEERS_BLOCKLESS: Duration = Duration::from_secs(5);
+/// Bytes of peers are progress for this long without a whole block: the longest block at the least pace
+/// that peers may have.
+const LONGEST_BLOCK: Duration = Duration::from_secs(128);
+/// Peers that are named in errors.
+const MAX_NAMED: usize = 3;
 /// A timer that is seen so late was not polled: the reader paused.
 const PAUSED: Duration = Duration::from_secs(1);
 /// Providers that are looked for at a time.
@@ -45,8 +50,8 @@ pub(super) struct Session {
     peers: Option<Peers>,
     gateways: Option<TrustlessSource>,
     timeout: Duration,
-    /// When a gateway last sent a block.
-    gateway_block: Mutex<Option<Instant>>,
+    /// When a gateway last sent bytes.
+    gateway_progress: Progress,
     /// Somebody could be asked at some time: who is gone may come back.
     had_somebody: AtomicBool,
 }
@@ -77,7 +82,7 @@ impl Session {
             }),
             gateways,
             timeout,
-            gateway_block: Mutex::new(None),
+            gateway_progress: Progress::default(),
             had_somebody: AtomicBool::new(false),
         }
     }
@@ -140,11 +145,7 @@ impl Session {
                 () = silent(|| peers.bitswap.received()) => {}
             }
         }
-        match gateways.fetch(cid).await {
-            Ok(block) => {
-                *self.gateway_block.lock() = Some(Instant::now());
-                Ok(block)
-            }
+        match gateways.fetch_noting(cid, &self.gateway_progress).await {
             Err(error) if self.peers.is_some() => {
                 tracing::debug!(%cid, %error, "the gateways do not have a block");
                 if matches!(error, FetchError::Lied { .. }) {
@@ -156,26 +157,25 @@ impl Session {
         }
     }
 
-    /// Returns when no block has arrived for the time-out, counted from the call.
+    /// Returns when nothing has arrived for the time-out, counted from the call.
     async fn stalled(&self) {
         let mut since = Instant::now();
         loop {
             let deadline = since + self.timeout;
             sleep_until(deadline).await;
-            match goes_on_from(since, deadline, Instant::now(), self.last_block()) {
+            match goes_on_from(since, deadline, Instant::now(), self.last_progress(since)) {
                 Some(later) => since = later,
                 None => return,
             }
         }
     }
 
-    /// When the last block arrived, whoever waited for it.
-    fn last_block(&self) -> Option<Instant> {
+    /// When something last arrived, whoever waited for it. It is asked by who waits since `start`.
+    fn last_progress(&self, start: Instant) -> Option<Instant> {
         let peers = self.peers.as_ref();
-        let from_peers = peers.and_then(|peers| peers.bitswap.received().block);
-        from_peers
-            .map(Instant::from_std)
-            .max(*self.gateway_block.lock())
+        let from_peers = peers.and_then(|peers| progress_of(peers.bitswap.received(), start));
+        let from_gateways = self.gateway_progress.last().map(Instant::from_std);
+        from_peers.max(from_gateways)
     }
 
     fn tried(&self) -> String {
@@ -187,13 +187,28 @@ impl Session {
                 1 => "1 peer was asked".to_owned(),
                 count => format!("{count} peers were asked"),
             });
-        let gateways = match self.gateways.as_ref().map_or(0, TrustlessSource::count) {
-            0 => None,
-            1 => Some("1 gateway was asked".to_owned()),
-            count => Some(format!("{count} gateways were asked")),
-        };
+        let peers = peers.map(|peers| match self.peer_names() {
+            names if names.is_empty() => peers,
+            names => format!("{peers}: {names}"),
+        });
+        let gateways = self.gateways.as_ref();
+        let gateways = gateways.map(|gateways| format!("gateways: {}", gateways.names()));
         let tried: Vec<String> = peers.into_iter().chain(gateways).collect();
-        tried.join(", ")
+        tried.join("; ")
+    }
+
+    fn peer_names(&self) -> String {
+        let stats = self.peers.as_ref().map(|peers| peers.bitswap.stats());
+        let stats = stats.unwrap_or_default();
+        let names: Vec<String> = stats
+            .iter()
+            .take(MAX_NAMED)
+            .map(|(peer, ..)| peer.to_string())
+            .collect();
+        match stats.len().saturating_sub(MAX_NAMED) {
+            0 => names.join(", "),
+            more => format!("{} and {more} more", names.join(", ")),
+        }
     }
 }
 
@@ -223,6 +238,14 @@ fn goes_on_from(
         return Some(now);
     }
     last_block.filter(|last| *last > since)
+}
+
+/// When peers last sent a block, or bytes that may become one.
+fn progress_of(received: LastReceived, start: Instant) -> Option<Instant> {
+    let block = received.block.map(Instant::from_std);
+    let until = block.map_or(start, |block| block.max(start)) + LONGEST_BLOCK;
+    let bytes = received.bytes.map(Instant::from_std);
+    block.max(bytes.filter(|bytes| *bytes <= until))
 }
 
 /// Returns when the peers of a request are silent, counted from the call.
@@ -286,6 +309,21 @@ mod tests {
         );
         // Bytes that never become a block.
         assert_eq!(silent_at(start, received(9_000, 0)), after(start, 5_000));
+    }
+
+    #[test]
+    fn bytes_of_peers_are_progress_while_they_may_become_a_block() {
+        let start = after(Instant::now(), 60_000);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let received = |bytes, block: Option<u64>| LastReceived {
+            bytes: Some(at(bytes).into_std()),
+            block: block.map(|block| at(block).into_std()),
+        };
+        assert_eq!(progress_of(LastReceived::default(), start), None);
+        assert_eq!(progress_of(received(100, None), start), Some(at(100)));
+        assert_eq!(progress_of(received(200, None), start), None);
+        assert_eq!(progress_of(received(200, Some(90)), start), Some(at(200)));
+        assert_eq!(progress_of(received(300, Some(90)), start), Some(at(90)));
     }
 
     #[test]

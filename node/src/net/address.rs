@@ -116,7 +116,7 @@ fn unmapped(ip: IpAddr) -> IpAddr {
 }
 
 /// Globally routable unicast, as the IANA special-purpose registries have it.
-fn is_public(ip: IpAddr) -> bool {
+pub(super) fn is_public(ip: IpAddr) -> bool {
     match unmapped(ip) {
         IpAddr::V4(ip) => is_public_v4(ip),
         IpAddr::V6(ip) => is_public_v6(ip),
@@ -139,11 +139,16 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let [a, b, ..] = ip.segments();
+    let [a, b, c, .., y, z] = ip.segments();
     let documentation = (a, b) == (0x2001, 0xdb8);
-    // 2000::/3 is all that is given out; NAT64 addresses stand for public IPv4 ones.
-    let unicast = (a & 0xe000) == 0x2000 || (a, b) == (0x64, 0xff9b);
-    unicast && !documentation
+    let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
+    match (a, b) {
+        // NAT64 and 6to4 addresses stand for IPv4 ones.
+        (0x64, 0xff9b) => is_public_v4(v4(y, z)),
+        (0x2002, _) => is_public_v4(v4(b, c)),
+        // 2000::/3 is all that is given out.
+        _ => (a & 0xe000) == 0x2000 && !documentation,
+    }
 }
 
 /// The peer that the address ends with.

@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use cid::Cid;
 use futures::future::join_all;
+use parking_lot::Mutex;
 use reqwest::header::{ACCEPT, RETRY_AFTER};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Response, StatusCode};
 use tokio::sync::Semaphore;
 use url::Url;
 
+use super::guard::Guard;
 use super::{BlockSource, FetchError};
 use crate::block::{Block, BlockError, MAX_BLOCK_LEN};
 use crate::keys::Name;
@@ -34,6 +36,8 @@ const MAX_PARALLEL: usize = 64;
 const MAX_REDIRECTS: usize = 4;
 /// How often a gateway that says "later" is asked again for the same block.
 const MAX_RETRIES: u32 = 3;
+/// Gateways that are named in errors.
+const MAX_NAMED: usize = 3;
 /// A whole block may take this many times the time allowed without progress.
 const WHOLE_BLOCK: u32 = 8;
 
@@ -43,6 +47,20 @@ pub struct TrustlessSource {
     client: Client,
     gateways: Arc<[Gateway]>,
     timeout: Duration,
+}
+
+/// When bytes last arrived for a request.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(Mutex<Option<Instant>>);
+
+impl Progress {
+    fn note(&self) {
+        *self.0.lock() = Some(Instant::now());
+    }
+
+    pub(crate) fn last(&self) -> Option<Instant> {
+        *self.0.lock()
+    }
 }
 
 #[derive(Debug)]
@@ -89,6 +107,10 @@ enum Refusal {
 impl TrustlessSource {
     /// Asks `gateways`, each request bounded by `timeout` without progress.
     pub fn new(gateways: Vec<Url>, timeout: Duration) -> Self {
+        Self::guarded(gateways, timeout, &Guard::system())
+    }
+
+    fn guarded(gateways: Vec<Url>, timeout: Duration, guard: &Guard) -> Self {
         let client = || {
             Client::builder()
                 .user_agent(concat!("duka/", env!("CARGO_PKG_VERSION")))
@@ -96,6 +118,7 @@ impl TrustlessSource {
                 .pool_max_idle_per_host(MAX_PARALLEL)
                 .http2_adaptive_window(true)
                 .redirect(Policy::custom(follow))
+                .dns_resolver(guard.clone())
                 .no_proxy()
         };
         let client = client()
@@ -133,7 +156,8 @@ impl TrustlessSource {
         let name = &name.to_string();
         let requests = self.gateways.iter().map(|gateway| async move {
             let url = gateway.url("ipns", name, "ipns-record");
-            let answer = self.download(url, IPNS_RECORD, MAX_RECORD_LEN);
+            let progress = Progress::default();
+            let answer = self.download(url, IPNS_RECORD, MAX_RECORD_LEN, &progress);
             let answer = tokio::time::timeout(RECORD_TIMEOUT, answer).await;
             (gateway, answer.unwrap_or(Err(Refusal::TimedOut)))
         });
@@ -156,12 +180,17 @@ impl TrustlessSource {
     }
 
     /// The block from `gateway`, verified.
-    async fn ask(&self, gateway: &Gateway, cid: &Cid) -> Result<Block, Refusal> {
+    async fn ask(
+        &self,
+        gateway: &Gateway,
+        cid: &Cid,
+        progress: &Progress,
+    ) -> Result<Block, Refusal> {
         let _slot = gateway.slots.acquire().await;
         let _counted = InFlight::new(gateway);
         let started = Instant::now();
         let url = gateway.url("ipfs", &cid.to_string(), "raw");
-        let downloaded = self.download(url, RAW_BLOCK, MAX_BLOCK_LEN).await;
+        let downloaded = self.download(url, RAW_BLOCK, MAX_BLOCK_LEN, progress).await;
         let took = match &downloaded {
             Err(Refusal::TimedOut) => self.timeout,
             _ => started.elapsed(),
@@ -174,15 +203,28 @@ impl TrustlessSource {
         })
     }
 
-    async fn download(&self, url: Url, accept: &str, most: usize) -> Result<Bytes, Refusal> {
+    async fn download(
+        &self,
+        url: Url,
+        accept: &str,
+        most: usize,
+        progress: &Progress,
+    ) -> Result<Bytes, Refusal> {
         let whole = self.timeout.saturating_mul(WHOLE_BLOCK);
-        match tokio::time::timeout(whole, self.try_download(url, accept, most)).await {
+        let download = self.try_download(url, accept, most, progress);
+        match tokio::time::timeout(whole, download).await {
             Ok(done) => done,
             Err(_) => Err(Refusal::TimedOut),
         }
     }
 
-    async fn try_download(&self, url: Url, accept: &str, most: usize) -> Result<Bytes, Refusal> {
+    async fn try_download(
+        &self,
+        url: Url,
+        accept: &str,
+        most: usize,
+        progress: &Progress,
+    ) -> Result<Bytes, Refusal> {
         let mut retries = 0;
         let mut response = loop {
             let request = self.client.get(url.clone()).header(ACCEPT, accept);
@@ -215,6 +257,7 @@ impl TrustlessSource {
                 return Err(Refusal::Failed);
             }
             body.extend_from_slice(&chunk);
+            progress.note();
         }
         Ok(body.freeze())
     }
@@ -245,6 +288,17 @@ impl TrustlessSource {
 
 impl BlockSource for TrustlessSource {
     async fn fetch(&self, cid: &Cid) -> Result<Block, FetchError> {
+        self.fetch_noting(cid, &Progress::default()).await
+    }
+}
+
+impl TrustlessSource {
+    /// [`BlockSource::fetch`], which notes when bytes arrive.
+    pub(crate) async fn fetch_noting(
+        &self,
+        cid: &Cid,
+        progress: &Progress,
+    ) -> Result<Block, FetchError> {
         if let Some(block) = Block::inlined(cid)? {
             return Ok(block);
         }
@@ -261,7 +315,7 @@ impl BlockSource for TrustlessSource {
         };
         while let Some(next) = self.next(&asked) {
             asked.push(next);
-            match self.ask(&self.gateways[next], cid).await {
+            match self.ask(&self.gateways[next], cid, progress).await {
                 Ok(block) => return Ok(block),
                 Err(refusal) => worst = worst.max(refusal),
             }
@@ -281,13 +335,24 @@ impl BlockSource for TrustlessSource {
             },
         })
     }
-}
 
-impl TrustlessSource {
     /// The first gateway that lied, and how.
     fn lie(&self) -> Option<(&Url, BlockError)> {
         let mut gateways = self.gateways.iter();
         gateways.find_map(|gateway| Some((&gateway.base, gateway.lie.get()?.clone())))
+    }
+
+    /// The gateways in words, without what an URL may hold besides.
+    pub(crate) fn names(&self) -> String {
+        let named = self.gateways.iter().take(MAX_NAMED).map(|gateway| {
+            let origin = gateway.base.origin();
+            origin.ascii_serialization()
+        });
+        let named = named.collect::<Vec<_>>().join(", ");
+        match self.gateways.len().saturating_sub(MAX_NAMED) {
+            0 => named,
+            more => format!("{named} and {more} more"),
+        }
     }
 
     fn tried(&self) -> String {
@@ -296,10 +361,7 @@ impl TrustlessSource {
             .iter()
             .filter(|gateway| gateway.lie.get().is_some());
         let liars = liars.count();
-        let all = match self.gateways.as_ref() {
-            [only] => only.base.to_string(),
-            all => format!("{} gateways", all.len()),
-        };
+        let all = self.names();
         match liars {
             0 => all,
             _ => format!("{all}, {liars} dropped for sending wrong bytes"),
@@ -476,6 +538,65 @@ mod tests {
             stream.write_all(head.as_bytes()).await.ok()?;
             stream.write_all(&body).await.ok()?;
         }
+    }
+
+    /// A gateway at this name, which a DNS under foreign control says is at 127.0.0.1 from the second
+    /// look-up on, and before at an address that nobody has.
+    fn rebound(name: &str, gateway: &TestGateway) -> TrustlessSource {
+        let asked = AtomicUsize::new(0);
+        let guard = Guard::new(move |_| {
+            let ip = match asked.fetch_add(1, Ordering::Relaxed) {
+                0 => [192, 0, 2, 1],
+                _ => [127, 0, 0, 1],
+            };
+            Box::pin(std::future::ready(Ok(vec![ip.into()])))
+        });
+        let mut url = gateway.url.clone();
+        url.set_host(Some(name)).unwrap();
+        TrustlessSource::guarded(vec![url], Duration::from_millis(300), &guard)
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_rebound_to_this_machine_leads_nowhere() {
+        let wanted = block("content");
+        let inside = gateway(Manner::Honest, std::slice::from_ref(&wanted)).await;
+        let source = rebound("gateway.example", &inside);
+        for _ in 0..3 {
+            let refused = source.fetch(wanted.cid()).await;
+            assert!(refused.is_err());
+        }
+        assert_eq!(inside.asked.load(Ordering::Relaxed), 0);
+        // A name that only the local network has is meant so.
+        let local = rebound("gateway.lan", &inside);
+        drop(local.fetch(wanted.cid()).await);
+        assert_eq!(local.fetch(wanted.cid()).await.unwrap(), wanted);
+    }
+
+    #[tokio::test]
+    async fn redirects_to_private_addresses_ask_nobody() {
+        let wanted = block("content");
+        let inside = gateway(Manner::Honest, std::slice::from_ref(&wanted)).await;
+        let port = inside.url.port().unwrap();
+        let path = format!("/ipfs/{}?format=raw", wanted.cid());
+        for host in ["localhost", "127.0.0.1", "[::1]"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let away = format!("http://{}", listener.local_addr().unwrap());
+            let to = format!("http://{host}:{port}{path}");
+            tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    request.push(stream.read_u8().await.unwrap());
+                }
+                let answer =
+                    format!("HTTP/1.1 307 Moved\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            });
+            let source = TrustlessSource::new(vec![away.parse().unwrap()], Duration::from_secs(20));
+            let refused = source.fetch(wanted.cid()).await;
+            assert!(matches!(refused, Err(FetchError::Failed { .. })), "{host}");
+        }
+        assert_eq!(inside.asked.load(Ordering::Relaxed), 0);
     }
 
     fn source(gateways: &[&TestGateway]) -> TrustlessSource {

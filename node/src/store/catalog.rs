@@ -6,6 +6,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use fixedbitset::FixedBitSet;
@@ -50,6 +51,8 @@ pub(super) struct Catalog {
     pub(super) damage: Damage,
     in_use: [Mutex<InUse>; 2],
     packs: RwLock<Packs>,
+    /// Packs that were taken out.
+    removals: AtomicU64,
     files: Mutex<LruCache<PathBuf, Arc<File>>>,
     /// The same for direct I/O; `None` where the file system has none.
     direct_files: Mutex<LruCache<PathBuf, Option<Arc<File>>>>,
@@ -87,6 +90,7 @@ impl Catalog {
             disk,
             in_use: Default::default(),
             packs: RwLock::default(),
+            removals: AtomicU64::new(0),
             files: Mutex::new(LruCache::new(OPEN_FILES)),
             direct_files: Mutex::new(LruCache::new(OPEN_DIRECT_FILES)),
         }
@@ -176,10 +180,19 @@ impl Catalog {
     fn forget(&self, id: PackId, in_use: &mut InUse) {
         in_use.forget(id);
         self.packs.write().take_sealed(id);
+        self.note_removal();
         let mut files = self.files.lock();
         files.pop(&id.index_path(&self.dir));
         files.pop(&id.pack_path(&self.dir));
         self.direct_files.lock().pop(&id.pack_path(&self.dir));
+    }
+
+    pub(super) fn removals(&self) -> u64 {
+        self.removals.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_removal(&self) {
+        self.removals.fetch_add(1, Ordering::Release);
     }
 
     /// Bytes of the sealed packs.

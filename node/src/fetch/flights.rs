@@ -120,8 +120,8 @@ mod tests {
         (go, fetch)
     }
 
-    async fn never() -> Fetched {
-        panic!("a second fetch was begun")
+    fn never() -> impl Future<Output = Fetched> + Send + 'static {
+        futures::future::lazy(|_| panic!("a second fetch was begun"))
     }
 
     #[tokio::test]

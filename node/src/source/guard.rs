@@ -65,11 +65,11 @@ impl Resolve for Guard {
 /// Whether only a local network knows the name: whoever configured it means that network.
 fn is_local(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
-    let ends_so = |end: &&str| {
+    let ends_so = |end: &str| {
         let before = name.strip_suffix(end);
         before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
     };
-    !name.contains('.') || LOCAL_ENDS.iter().any(|end| ends_so(&end))
+    !name.contains('.') || LOCAL_ENDS.iter().any(|end| ends_so(end))
 }
 
 #[cfg(test)]

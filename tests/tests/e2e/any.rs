@@ -52,7 +52,7 @@ fn what_others_have_is_fetched_and_is_not_served_when_only_own_content_is() {
 fn who_does_not_answer_is_named_and_who_lies_is_not_believed() {
     let source = Duka::new().unwrap();
     let file = source.home().join("file");
-    fs::write(&file, "content").unwrap();
+    fs::write(&file, files::random_bytes(91, 100_000)).unwrap();
     let cid = add(&source, &file).unwrap();
     let upstream = source.serve().unwrap();
     for (fault, status) in [(Fault::Hangs, 504), (Fault::FlipsABit, 502)] {
@@ -72,7 +72,7 @@ fn who_does_not_answer_is_named_and_who_lies_is_not_believed() {
 fn denied_content_is_not_fetched_and_a_list_that_cannot_be_used_is_one_sentence() {
     let source = Duka::new().unwrap();
     let file = source.home().join("file");
-    fs::write(&file, "content").unwrap();
+    fs::write(&file, files::random_bytes(91, 100_000)).unwrap();
     let cid = add(&source, &file).unwrap();
     let upstream = source.serve().unwrap();
     let list = source.home().join("list.deny");

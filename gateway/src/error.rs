@@ -182,7 +182,7 @@ impl GatewayError {
     pub(crate) fn into_response(self, path: &str, html: bool, head: bool) -> http::Response<Body> {
         let status = self.status();
         log(&self, status, path);
-        let message = message(&self);
+        let message = told(&self);
         let (content_type, text) = if html {
             let page = ErrorPage {
                 status,
@@ -287,6 +287,17 @@ fn dag_advice(error: &DagError) -> &'static str {
     }
 }
 
+/// What a client is told: what is wrong with this machine is for its operator, in the log.
+fn told(error: &GatewayError) -> String {
+    match error {
+        GatewayError::Dag(DagError::Fetch(FetchError::Store(error))) => match error.is_damage() {
+            true => "this gateway's copy of the content is damaged".to_owned(),
+            false => "this gateway cannot read its copy of the content".to_owned(),
+        },
+        error => message(error),
+    }
+}
+
 /// The error and its causes, in one line.
 fn message(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -321,6 +332,8 @@ struct ErrorPage<'a> {
 mod tests {
     use http_body_util::BodyExt;
 
+    use duka_node::store::StoreError;
+
     use super::*;
 
     fn missing() -> GatewayError {
@@ -352,6 +365,21 @@ mod tests {
             text(missing().into_response("/", true, false))
                 .await
                 .contains("3 peers")
+        );
+    }
+
+    #[tokio::test]
+    async fn clients_are_not_told_where_files_are() {
+        let damaged = StoreError::Corrupt {
+            cid: "bafkqaaa".parse().unwrap(),
+            pack: "/home/me/shop/kept-1.car".into(),
+            offset: 7,
+        };
+        let error = GatewayError::from(FetchError::Store(damaged));
+        let said = text(error.into_response("/", false, false)).await;
+        assert!(
+            said.contains("damaged") && !said.contains("/home"),
+            "{said}"
         );
     }
 

@@ -22,7 +22,7 @@ use crate::disk::{Disk, FileSystem};
 use crate::keys::{self, KeyError};
 use crate::manifest::{self, ManifestError};
 use crate::node::{Node, keys_dir};
-use crate::store::{SealedPack, StoreError};
+use crate::store::{PackKind, SealedPack, StoreError};
 
 pub use files::{FileError, Progress};
 pub(crate) use files::{Meter, Sum, copy, hash, write};
@@ -39,7 +39,7 @@ const MAX_SETTINGS: u64 = 1 << 20;
 pub struct BackupOptions {
     /// The folder: empty, missing, or with an older backup of the same shop.
     pub dir: PathBuf,
-    /// The encrypted keys ([`encrypt_keys`]); `None` leaves them out.
+    /// The encrypted keys ([`encrypt_keys`]); with `None` those of the backup before stay, if any.
     pub keys: Option<String>,
     /// The file with the settings.
     pub settings: Option<PathBuf>,
@@ -65,6 +65,10 @@ pub struct Report {
     pub removed_files: u64,
     /// Blocks that are not in it, but in files that were added in place.
     pub in_place_blocks: u64,
+    /// Blocks in it that are known to be damaged.
+    pub damaged_blocks: u64,
+    /// Whether the encrypted keys are in it.
+    pub keys: bool,
 }
 
 /// Why no backup was made. The one before is whole.
@@ -84,6 +88,12 @@ pub enum BackupError {
         dir: PathBuf,
         /// That shop's name.
         shop: String,
+    },
+    /// The folder is something else.
+    #[error("{} is not a folder", path.display())]
+    NoFolder {
+        /// What is there.
+        path: PathBuf,
     },
     /// The folder is a part of what it is to replace.
     #[error("{} is inside the data directory {}", dir.display(), data_dir.display())]
@@ -191,6 +201,8 @@ fn back_up(
         new_bytes: 0,
         removed_files: 0,
         in_place_blocks: node.store().in_place_blocks()?,
+        damaged_blocks: node.store().known_damage(PackKind::Kept) as u64,
+        keys: false,
     };
     meter.total = meter.done + new_bytes(&packs, &folder);
     for pack in &packs {
@@ -203,10 +215,12 @@ fn back_up(
         shop,
         keys: keys
             .map(|keys| folder.put(folder::KEYS, "keys", "age", keys.as_bytes()))
-            .transpose()?,
+            .transpose()?
+            .or_else(|| folder.keys().cloned()),
         files,
     };
     report.bytes = list.bytes();
+    report.keys = list.keys.is_some();
     report.removed_files = folder.finish(&list)?;
     Ok(report)
 }

@@ -97,7 +97,13 @@ pub async fn collect(node: &Node, options: GcOptions) -> Result<Report, GcError>
             expect: Vec::new(),
             ops: vec![Op::PutState(LAST.to_owned(), now)],
         };
-        node.manifest().commit(change).await?;
+        match node.manifest().commit(change).await {
+            // What was removed is removed.
+            Err(error) if error.is_full() => tracing::warn!(%error, "when it was is not noted"),
+            committed => {
+                committed?;
+            }
+        }
     }
     Ok(report)
 }
@@ -112,7 +118,13 @@ fn mark_and_sweep(node: &Node, options: GcOptions) -> Result<Report, GcError> {
     let (store, manifest) = (node.store(), node.manifest());
     let mut pace = Pace::new(options.bytes_per_second, node.stop_token());
     if options.seal && !options.dry_run {
-        store.seal()?;
+        match store.seal() {
+            // Packs that are dead as they are go all the same.
+            Err(error) if error.is_full() => {
+                tracing::warn!(%error, "the newest pack is left out of this collection");
+            }
+            sealed => sealed?,
+        }
     }
     // Begun before the roots are read: what a commit adds after that is in use.
     let collection = store.collect();

@@ -37,6 +37,7 @@ use std::fmt;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -274,6 +275,7 @@ impl Store {
             catalog,
             queue: writer::Queue::default(),
             pressure: Notify::new(),
+            refused: AtomicBool::new(false),
             reader: Reader::new(),
         });
         let for_writer = Arc::clone(&shared);
@@ -566,9 +568,15 @@ impl Store {
         free.map_err(|source| StoreError::io("asking for the free space of", dir, source))
     }
 
+    /// Copies in packs of `kind` that are known to be damaged.
+    pub fn known_damage(&self, kind: PackKind) -> usize {
+        self.inner.shared.catalog.damage.count(kind)
+    }
+
     /// Whether a `put` into packs of `kind` may leave the block out: a kept block counts as cached,
-    /// a cached one does not count as kept. Index only. A kept block that was found is in use from
-    /// now on: see [`Session`].
+    /// a cached one does not count as kept. Reads no blocks: of one in a file in place only whether
+    /// the file seems to be what it was. A kept block that was found is in use from now on: see
+    /// [`Session`].
     pub fn holds(&self, kind: PackKind, cid: &Cid) -> Result<bool, StoreError> {
         if cid.hash().code() == IDENTITY {
             return Ok(true);
@@ -584,11 +592,22 @@ impl Store {
             };
             match located {
                 None => return Ok(false),
+                Some(located)
+                    if located.place.is_in_place() && !self.seems_there(cid, &located) =>
+                {
+                    return Ok(false);
+                }
                 Some(located) if catalog.note_use(&located) => return Ok(true),
                 // Its pack was retired since: there may be a copy.
                 Some(_) => {}
             }
         }
+    }
+
+    /// Whether the file that has the block seems to be what it was when it was added in place.
+    fn seems_there(&self, cid: &Cid, located: &Located) -> bool {
+        let record = self.record(cid, located);
+        record.is_ok_and(|record| record.origin.file.seems_unchanged())
     }
 
     /// Whether a `put` may leave the block out, given what would be put.
@@ -601,8 +620,7 @@ impl Store {
                 let Content::InPlace { .. } = new.content else {
                     return Ok(false);
                 };
-                let found = self.record(new.cid, &located);
-                if !found.is_ok_and(|found| found.origin.file.seems_unchanged()) {
+                if !self.seems_there(new.cid, &located) {
                     let damage = &self.inner.shared.catalog.damage;
                     damage.note_gone(located.pack, located.place.offset);
                 }

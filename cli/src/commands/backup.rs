@@ -39,7 +39,8 @@ pub(crate) struct Backup {
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
 
-    /// Leave the keys out: without a copy of the folder keys/ elsewhere the shop cannot be restored
+    /// Leave the keys out, but for those of an older backup in the folder: without a copy of the folder
+    /// keys/ elsewhere the shop cannot be restored
     #[arg(long, conflicts_with_all = ["recipient", "passphrase_file"])]
     without_keys: bool,
 }

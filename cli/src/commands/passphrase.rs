@@ -22,6 +22,11 @@ pub(crate) fn read(file: &Path) -> Result<Zeroizing<String>, CliError> {
     } else {
         File::open(file).and_then(|file| file.take(MAX_LEN).read_to_string(&mut text))
     };
+    let is_text = |error: &io::Error| error.kind() != io::ErrorKind::InvalidData;
+    if read.as_ref().is_err_and(|error| !is_text(error)) {
+        let message = format!("{} is not text", file.display());
+        return Err(CliError::usage(message).hint("give a file with the secret in UTF-8"));
+    }
     read.map_err(|error| CliError::io(&format!("reading {} failed", file.display()), &error))?;
     Ok(text)
 }

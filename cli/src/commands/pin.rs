@@ -27,8 +27,8 @@ pub(crate) enum Pin {
     Add {
         /// CID, CID/path, /ipfs/CID/path or /ipns/NAME/path
         path: String,
-        /// A label
-        #[arg(long)]
+        /// A label: one line of text
+        #[arg(long, value_parser = label)]
         name: Option<String>,
         /// Keep only the one block, not what it links to
         #[arg(long)]
@@ -144,4 +144,17 @@ pub(crate) async fn run(args: Pin, cx: &Context, ui: &mut Ui) -> Result<(), CliE
         Outcome::PinRm { cid } => ui.note(format!("{cid} is no longer pinned")),
         _ => Ok(()),
     })
+}
+
+/// Longest label of a pin, in bytes.
+const MAX_LABEL: usize = 255;
+
+fn label(text: &str) -> Result<String, String> {
+    if text.len() > MAX_LABEL {
+        return Err(format!("it has more than {MAX_LABEL} bytes"));
+    }
+    if text.contains(char::is_control) {
+        return Err("it is not one line of text".to_owned());
+    }
+    Ok(text.to_owned())
 }

@@ -351,7 +351,7 @@ impl Explain for FsckError {
 impl Explain for BackupError {
     fn explain(&self) -> (Code, Option<&'static str>) {
         match self {
-            Self::NotForBackups { .. } => (
+            Self::NotForBackups { .. } | Self::NoFolder { .. } => (
                 Code::Usage,
                 Some("give an empty folder, or one that does not exist yet"),
             ),

@@ -47,6 +47,12 @@ impl<'a> Folder<'a> {
     /// Opens or makes the folder for backups of a shop.
     pub(super) fn open(disk: &'a dyn Disk, dir: &Path, shop: &str) -> Result<Self, BackupError> {
         let failed = |source| FileError::io("making the folder", dir, source);
+        let is_other = |path: &&Path| path.exists() && !path.is_dir();
+        if let Some(path) = dir.ancestors().find(is_other) {
+            return Err(BackupError::NoFolder {
+                path: path.to_owned(),
+            });
+        }
         disk::make_dir(disk, dir).map_err(failed)?;
         let mut entries = fs::read_dir(dir).map_err(failed)?;
         let lock = dir.join(LOCK);
@@ -93,6 +99,13 @@ impl<'a> Folder<'a> {
         (there.len() == known.bytes).then_some(known)
     }
 
+    /// The encrypted keys of the backup before.
+    pub(super) fn keys(&self) -> Option<&Listed> {
+        let mut files = self.known.keys();
+        let keys = files.find(|file| file.starts_with(&format!("{KEYS}/")))?;
+        self.known(keys)
+    }
+
     /// Takes in a file that never changes: by another name of it, or a copy where that cannot be.
     pub(super) fn take(
         &self,
@@ -101,6 +114,9 @@ impl<'a> Folder<'a> {
         meter: &mut Meter<'_>,
     ) -> Result<(Listed, Way), FileError> {
         let target = self.path(&file);
+        // A link to a symbolic link would be a backup of nothing but its name.
+        let source =
+            &fs::canonicalize(source).map_err(|error| FileError::io("reading", source, error))?;
         if target.exists() {
             // Left by a backup that was not finished.
             let sum = files::hash(source, meter)?;

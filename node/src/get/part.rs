@@ -31,9 +31,8 @@ pub(super) struct Part {
     resumed: bool,
     /// The target exists and is brought up to date.
     update: bool,
-    /// Held by whoever writes below the part; `true` once that is over.
-    discarded: RwLock<bool>,
-    _lock: TargetLock,
+    /// Read by whoever writes below the part; `None` once that is over.
+    lock: RwLock<Option<TargetLock>>,
 }
 
 impl Part {
@@ -72,8 +71,7 @@ impl Part {
             parent,
             resumed: resumed.is_some(),
             update: existing.is_some(),
-            discarded: RwLock::new(false),
-            _lock: lock,
+            lock: RwLock::new(Some(lock)),
         })
     }
 
@@ -93,8 +91,8 @@ impl Part {
     /// Removes what this run wrote, when no run before it left anything. Writes that are under way end
     /// first, later ones do nothing.
     pub(super) fn discard(&self) -> Result<(), GetError> {
-        let mut discarded = self.discarded.write();
-        *discarded = true;
+        let mut lock = self.lock.write();
+        let _unlocked_at_the_end = lock.take();
         if self.resumed {
             return Ok(());
         }
@@ -145,8 +143,8 @@ impl Part {
     }
 
     /// Held while something is written; `None` once the part is discarded.
-    fn writing(&self) -> Option<RwLockReadGuard<'_, bool>> {
-        Some(self.discarded.read()).filter(|discarded| !**discarded)
+    fn writing(&self) -> Option<RwLockReadGuard<'_, Option<TargetLock>>> {
+        Some(self.lock.read()).filter(|lock| lock.is_some())
     }
 
     /// Makes the file at `path`, `size` bytes long, beginning with `data`.

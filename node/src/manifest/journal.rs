@@ -17,6 +17,19 @@ pub(super) const MAX_CHANGE_LEN: usize = frame::MAX_PAYLOAD_LEN / 2 - (1 << 10);
 const CHANGE: &str = "change";
 
 /// The journal file that is written.
+/// What is left free for the index when something is given up, in bytes.
+const GIVE_UP_RESERVE: u64 = 4 << 20;
+
+/// What a change is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To keep something: it leaves the reserve.
+    Keep,
+    /// To give something up, or to note what was done: it may use most of the reserve, for it is how
+    /// room is made.
+    GiveUp,
+}
+
 #[derive(Debug)]
 pub(super) struct Journal {
     disk: Arc<dyn Disk>,
@@ -259,9 +272,9 @@ impl Journal {
     /// # Errors
     /// After [`ManifestError::Full`] the journal is as before. After any other error it must not
     /// be written again: what reached the disk is unknown.
-    pub(super) fn append(&mut self, entry: &[u8]) -> Result<(), ManifestError> {
+    pub(super) fn append(&mut self, entry: &[u8], purpose: Purpose) -> Result<(), ManifestError> {
         let len = entry.len() as u64;
-        self.check_room(len)?;
+        self.check_room(len, purpose)?;
         if let Err(error) = self.disk.write_at(&self.file, entry, self.end) {
             // A partial entry would be cut at the next open, but must not stay before a good one.
             self.disk
@@ -277,9 +290,13 @@ impl Journal {
         Ok(())
     }
 
-    fn check_room(&self, len: u64) -> Result<(), ManifestError> {
+    fn check_room(&self, len: u64, purpose: Purpose) -> Result<(), ManifestError> {
         let free = files::free_bytes(self.disk.as_ref(), &self.dir)?;
-        if free < self.reserve.saturating_add(len) {
+        let reserve = match purpose {
+            Purpose::Keep => self.reserve,
+            Purpose::GiveUp => self.reserve.min(GIVE_UP_RESERVE),
+        };
+        if free < reserve.saturating_add(len) {
             return Err(ManifestError::Full {
                 path: self.dir.clone(),
             });

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::change::Change;
+use super::change::{Change, Op};
 use super::draft::Draft;
 use super::files::{self, Listing};
 use super::index::{Index, Writes};
-use super::journal::{self, Journal};
+use super::journal::{self, Journal, Purpose};
 use super::{ManifestError, ManifestOptions, checkpoint};
 use crate::disk::Disk;
 
@@ -141,14 +141,10 @@ impl Writer {
         waiting.into_iter().for_each(|r| answer(r, done.clone()));
     }
 
-    fn write(
-        &mut self,
-        sequence: u64,
-        ops: Vec<super::change::Op>,
-        writes: Writes,
-    ) -> Result<u64, ManifestError> {
+    fn write(&mut self, sequence: u64, ops: Vec<Op>, writes: Writes) -> Result<u64, ManifestError> {
+        let purpose = purpose(&ops);
         let entry = journal::encode(sequence, ops)?;
-        match self.journal.append(&entry) {
+        match self.journal.append(&entry, purpose) {
             Ok(()) => {}
             Err(error @ ManifestError::Full { .. }) => return Err(error),
             Err(error) => return Err(self.fail(error)),
@@ -241,5 +237,19 @@ fn answer(reply: Reply, result: Result<u64, ManifestError>) {
     // A caller that stopped waiting does not undo its change.
     if reply.send(result).is_err() {
         tracing::trace!("nobody waited for this change");
+    }
+}
+
+/// What operations are for: a removal gives something up, and a state is a note.
+fn purpose(ops: &[Op]) -> Purpose {
+    let gives_up = |op: &Op| {
+        matches!(
+            op,
+            Op::DeletePin(_) | Op::DeleteJob(_) | Op::DeleteState(_) | Op::PutState(..)
+        )
+    };
+    match ops.iter().all(gives_up) {
+        true => Purpose::GiveUp,
+        false => Purpose::Keep,
     }
 }

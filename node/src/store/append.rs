@@ -2,6 +2,7 @@
 //! thread, footers close commits, full packs are sealed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use cid::Cid;
@@ -35,7 +36,17 @@ pub(super) struct Shared {
     pub(super) queue: Queue,
     /// Somebody found that room gets scarce.
     pub(super) pressure: Notify,
+    /// A put was refused for lack of room since anybody asked.
+    pub(super) refused: AtomicBool,
     pub(super) reader: Reader,
+}
+
+impl Shared {
+    /// Notes that a put was refused, for whoever makes room.
+    pub(super) fn refuse(&self) {
+        self.refused.store(true, Ordering::Relaxed);
+        self.pressure.notify_one();
+    }
 }
 
 /// A block to be appended.

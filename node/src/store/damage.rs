@@ -51,6 +51,12 @@ impl Damage {
         self.places.read().iter().any(is_of_kind) || self.gone.read().iter().any(is_of_kind)
     }
 
+    /// Damaged copies in packs of `kind`; what is in other files does not count.
+    pub(super) fn count(&self, kind: PackKind) -> usize {
+        let places = self.places.read();
+        places.iter().filter(|(pack, _)| pack.kind == kind).count()
+    }
+
     pub(super) fn contains(&self, pack: PackId, offset: u64) -> bool {
         let place = (pack, offset);
         self.places.read().contains(&place) || self.gone.read().contains(&place)

@@ -98,6 +98,11 @@ impl StoreError {
         matches!(self, Self::Corrupt { .. } | Self::Changed { .. })
     }
 
+    /// Whether there is no room, on the disk or in what the store may take.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::Quota { .. })
+    }
+
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io {
             action,

@@ -5,6 +5,8 @@
 //! restart the oldest packs go with all that is in them. A reader that comes late finds its pack gone and
 //! looks again; one that has the file open reads on.
 
+use std::sync::atomic::Ordering;
+
 use bytesize::ByteSize;
 
 use super::append::New;
@@ -79,9 +81,11 @@ impl Store {
         self.inner.shared.pressure.notified().await;
     }
 
-    /// Whether kept blocks take more than they should, or the disk gets full: garbage is to be collected.
+    /// Whether kept blocks take more than they should, the disk gets full, or a put was refused since
+    /// this was asked: garbage is to be collected.
     pub fn is_tight(&self) -> Result<bool, StoreError> {
-        Ok(self.is_above(HIGH)? || self.disk_is_low()?)
+        let refused = self.inner.shared.refused.swap(false, Ordering::Relaxed);
+        Ok(refused || self.is_above(HIGH)? || self.disk_is_low()?)
     }
 
     /// Evicts from the cache while it is larger than it may be or the store is above its watermark.
@@ -120,6 +124,7 @@ impl Store {
         let limit = shared.options.max_size;
         let used = self.used();
         if limit > 0 && used.all() + more > limit {
+            shared.refuse();
             return Err(StoreError::Quota {
                 limit: ByteSize(limit),
                 kept: ByteSize(used.kept),
@@ -129,6 +134,7 @@ impl Store {
         }
         let free = self.free_bytes()?;
         if free < shared.options.reserve {
+            shared.refuse();
             return Err(StoreError::Full {
                 path: shared.catalog.dir().to_owned(),
             });

@@ -317,6 +317,42 @@ async fn every_damaged_or_missing_file_is_named_and_nothing_is_restored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_of_the_backup_before_stay_when_none_are_given() {
+    let place = Place::new().await;
+    assert!(place.back_up().await.unwrap().keys);
+    let without = BackupOptions {
+        dir: place.folder(),
+        keys: None,
+        settings: None,
+    };
+    let report = backup::run(&place.node, without, |_, _| {}).await.unwrap();
+    assert!(report.keys);
+    place.restore("restored").unwrap();
+    place.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pack_behind_a_symbolic_link_is_taken_in_itself() {
+    let place = Place::new().await;
+    place.node.store().seal_all().unwrap();
+    let packs = place.path("data").join("blocks/packs");
+    let pack = std::fs::read_dir(&packs).unwrap().find_map(|entry| {
+        let path = entry.unwrap().path();
+        path.extension().is_some_and(|e| e == "car").then_some(path)
+    });
+    let pack = pack.unwrap();
+    let elsewhere = place.path("elsewhere.car");
+    std::fs::rename(&pack, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &pack).unwrap();
+    place.back_up().await.unwrap();
+    let taken = std::fs::read_dir(place.folder().join("packs")).unwrap();
+    for entry in taken {
+        assert!(entry.unwrap().file_type().unwrap().is_file());
+    }
+    place.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_folder_with_something_else_in_it_is_left_alone() {
     let place = Place::new().await;
     std::fs::create_dir(place.folder()).unwrap();
@@ -324,6 +360,16 @@ async fn a_folder_with_something_else_in_it_is_left_alone() {
     let refused = place.back_up().await;
     assert!(
         matches!(refused, Err(BackupError::NotForBackups { .. })),
+        "{refused:?}"
+    );
+    let file = BackupOptions {
+        dir: place.folder().join("letter/below"),
+        keys: None,
+        settings: None,
+    };
+    let refused = backup::run(&place.node, file, |_, _| {}).await;
+    assert!(
+        matches!(refused, Err(BackupError::NoFolder { .. })),
         "{refused:?}"
     );
     std::fs::remove_file(place.folder().join("letter")).unwrap();

@@ -19,7 +19,7 @@ pub(super) async fn backup(
     settings: Option<PathBuf>,
     sink: &EventSink,
 ) -> Result<Outcome, Failure> {
-    let (has_keys, has_settings) = (keys.is_some(), settings.is_some());
+    let has_settings = settings.is_some();
     let options = BackupOptions {
         dir: dir.clone(),
         keys,
@@ -33,6 +33,13 @@ pub(super) async fn backup(
         );
         sink.send(Event::Warning { message }).await;
     }
+    if report.damaged_blocks > 0 {
+        let message = format!(
+            "{} blocks in the backup are damaged, as they are in the store: mend them with duka fsck --repair",
+            report.damaged_blocks
+        );
+        sink.send(Event::Warning { message }).await;
+    }
     Ok(Outcome::Backup {
         dir: dir.display().to_string(),
         name: report.shop,
@@ -42,7 +49,7 @@ pub(super) async fn backup(
         bytes: report.bytes,
         new_bytes: report.new_bytes,
         removed_files: report.removed_files,
-        keys: has_keys,
+        keys: report.keys,
         settings: has_settings,
     })
 }

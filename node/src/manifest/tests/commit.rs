@@ -96,10 +96,17 @@ fn full_disk_refuses_changes_and_reads_go_on() {
     };
     let (manifest, _) = Manifest::open_with(dir.path(), full).unwrap();
     for _ in 0..2 {
-        let error = manifest.commit_blocking(put("x", b"y")).unwrap_err();
+        let job = vec![Op::PutJob(1, Job::Announce)];
+        let error = manifest.commit_blocking(change(job)).unwrap_err();
         assert!(matches!(error, ManifestError::Full { .. }), "{error:?}");
     }
-    assert_eq!(states(&manifest).len(), 3);
+    // What makes room, and a note of it, use the reserve.
+    manifest.commit_blocking(put("x", b"y")).unwrap();
+    let pin = "bafkqaaa".parse().unwrap();
+    manifest
+        .commit_blocking(change(vec![Op::DeletePin(pin)]))
+        .unwrap();
+    assert_eq!(states(&manifest).len(), 4);
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn a_put_beyond_the_limit_is_refused_and_says_what_takes_the_room() {
     let all = blocks(0..60);
     let error = put(&store, PackKind::Kept, &all).unwrap_err();
     assert!(matches!(error, StoreError::Quota { .. }), "{error}");
+    assert!(store.is_tight().unwrap(), "whoever makes room is told");
     let said = error.to_string();
     for part in [
         "store.max_size",

@@ -83,6 +83,7 @@ impl Added {
             format!("{path} changed since it was added in place: add it again")
         );
         assert!(!store.has(block.cid()).unwrap());
+        assert!(!store.holds(PackKind::Kept, block.cid()).unwrap());
         assert_eq!(store.get_whole(block.cid()).unwrap(), None);
     }
 }
@@ -369,4 +370,15 @@ fn a_flipped_bit_in_a_record_is_found() {
         assert!(matches!(got, Err(StoreError::Corrupt { .. })), "{got:?}");
         flip(&path, at);
     }
+}
+
+#[test]
+fn a_block_is_not_held_once_its_file_is_gone() {
+    let added = Added::new();
+    let store = added.open();
+    added.put(&store, &added.blocks);
+    let cid = added.blocks[0].cid();
+    assert!(store.holds(PackKind::Kept, cid).unwrap());
+    std::fs::remove_file(&added.path).unwrap();
+    assert!(!store.holds(PackKind::Kept, cid).unwrap());
 }

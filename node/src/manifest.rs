@@ -118,6 +118,21 @@ pub enum ManifestError {
         /// Where, in bytes.
         offset: u64,
     },
+    /// The journal ends before the index, which gets an entry only after the journal's sync: acknowledged
+    /// entries are missing.
+    #[error(
+        "the index in {} holds change {applied}, the journal ends at {last}: the changes after that were \
+         acknowledged and are missing in it",
+        dir.display()
+    )]
+    JournalCut {
+        /// The manifest's directory.
+        dir: PathBuf,
+        /// The last change that the index holds.
+        applied: u64,
+        /// The last change that the journal holds.
+        last: u64,
+    },
     /// Written by a newer duka.
     #[error("{} was written by a newer duka (format {found}; this one knows {known})", path.display())]
     TooNew {
@@ -244,17 +259,23 @@ impl Manifest {
         Ok((manifest, recovery))
     }
 
-    /// Makes the index anew from checkpoint and journal, and opens the manifest. Blocking.
+    /// Whether `dir` has neither a checkpoint nor the beginning of a journal: there was no manifest, or
+    /// it is gone.
+    pub(crate) fn is_absent(dir: &Path) -> Result<bool, ManifestError> {
+        files::is_absent(dir)
+    }
+
+    /// Makes the index anew from checkpoint and journal, and opens the manifest. The index before is
+    /// set aside. Blocking.
     ///
     /// # Errors
     /// [`RebuildError::Lost`] says what is not in them any more; the index is as it was then.
     pub fn rebuild(dir: &Path) -> Result<Self, RebuildError> {
-        sources::check(dir)?;
-        sources::remove_index(dir)?;
+        sources::give_index_up(dir)?;
         Ok(Self::open(dir)?.0)
     }
 
-    /// Removes the index, which the next open makes anew. Blocking.
+    /// Sets the index aside, so that the next open makes it anew. Blocking.
     ///
     /// # Errors
     /// [`RebuildError::Lost`] when it would not be what it was; it stays then.
@@ -262,8 +283,7 @@ impl Manifest {
         if !files::index_path(dir).exists() {
             return Ok(());
         }
-        sources::check(dir)?;
-        Ok(sources::remove_index(dir)?)
+        sources::give_index_up(dir)
     }
 
     /// Checks the change's conditions, then makes all of it durable, or nothing. Changes that wait

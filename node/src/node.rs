@@ -120,6 +120,18 @@ pub enum OpenError {
     /// The packs could not be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// There are packs, and no manifest that says what is in them.
+    #[error(
+        "the manifest {} is gone, and with it which products, releases and pins the blocks in {} belong to",
+        manifest.display(),
+        blocks.display()
+    )]
+    ManifestGone {
+        /// Where it was.
+        manifest: PathBuf,
+        /// The store.
+        blocks: PathBuf,
+    },
     /// The manifest could not be opened.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -595,6 +607,16 @@ pub(crate) fn store_options(config: &Config) -> StoreOptions {
     }
 }
 
+/// Refuses packs without a manifest: with an empty one nothing would keep them from collection. A node
+/// makes its manifest before its first pack.
+fn check_manifest(data_dir: &Path) -> Result<(), OpenError> {
+    let (manifest, blocks) = (manifest_dir(data_dir), blocks_dir(data_dir));
+    if Store::has_files(&blocks)? && Manifest::is_absent(&manifest)? {
+        return Err(OpenError::ManifestGone { manifest, blocks });
+    }
+    Ok(())
+}
+
 async fn open_parts(
     disk: Arc<dyn Disk>,
     data_dir: PathBuf,
@@ -604,6 +626,7 @@ async fn open_parts(
         check_initialised(&data_dir)?;
         let denylists = Denylists::load(&config.gateway.denylists)?;
         let lock = DirectoryLock::take_on(disk.as_ref(), &data_dir)?;
+        check_manifest(&data_dir)?;
         layout::bring_up_to_date(disk.as_ref(), &data_dir)?;
         let keys = keys::load_all(&keys_dir(&data_dir))?;
         let (store, store_recovery) = Store::open_on(

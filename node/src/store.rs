@@ -36,7 +36,7 @@ mod writer;
 use std::fmt;
 use std::io;
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -147,7 +147,8 @@ pub struct Recovery {
     /// Whole blocks behind the last footer of a pack, which were kept: the footer that lists them
     /// was never written, or is damaged.
     pub unlisted_blocks: usize,
-    /// Blocks of the last commits whose bytes do not match: damaged since, or never acknowledged.
+    /// Blocks of the last commits whose bytes do not match: damaged since, or never acknowledged. And those
+    /// that a pack has become too short to hold.
     pub damaged_blocks: usize,
     /// Index files that were rebuilt from their pack.
     pub rebuilt_indexes: usize,
@@ -245,6 +246,10 @@ impl Inner {
     }
 }
 
+fn packs_dir(dir: &Path) -> PathBuf {
+    dir.join("packs")
+}
+
 impl Store {
     /// Opens or makes the store in the folder `packs` of `dir`, recovering an unfinished tail.
     /// Blocking. The caller holds the lock of the data directory.
@@ -259,7 +264,7 @@ impl Store {
         dir: &Path,
         options: StoreOptions,
     ) -> Result<(Self, Recovery), StoreError> {
-        let packs = dir.join("packs");
+        let packs = packs_dir(dir);
         let above = dir.parent().unwrap_or(dir);
         let made = disk
             .make_dir(&packs)
@@ -303,6 +308,16 @@ impl Store {
             inner: Arc::new(inner),
         };
         Ok((store, recovery))
+    }
+
+    /// Whether the store in `dir` has files of packs.
+    pub(crate) fn has_files(dir: &Path) -> Result<bool, StoreError> {
+        let packs = packs_dir(dir);
+        match std::fs::read_dir(&packs) {
+            Ok(mut entries) => Ok(entries.next().is_some()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(StoreError::io("listing", &packs, source)),
+        }
     }
 
     /// Whether the block is here and not known to be damaged: index only, no data is read. Identity

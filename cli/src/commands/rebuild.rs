@@ -16,7 +16,8 @@ use crate::ui::{Ui, count};
 ///
 /// For a data directory whose index or index files are lost or suspect. No node may run in it; beside
 /// one, `duka fsck --repair-index` makes damaged index files anew. Where journal and checkpoint are
-/// not whole it says what is lost, and changes nothing.
+/// not whole, or end before the index does, it says what is lost, and changes nothing. The index before
+/// is kept as `manifest/index.broken-<time>`.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Rebuild {}

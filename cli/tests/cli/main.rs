@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests, and the helpers of tests")]
 
+mod damaged_manifest;
 mod newer;
 mod node;
 mod reading;

@@ -51,6 +51,10 @@ const FREE_SPACE: Option<&str> = Some(
 );
 const TRY_AGAIN: Option<&str> = Some("try again, or from another place: `duka get --gateway URL`");
 const USE_NEWER: Option<&str> = Some("use the newer duka");
+const NOTHING_CHANGED: Option<&str> = Some(
+    "nothing was changed: put a newer copy of the folder `manifest` back, or make a new data directory \
+     from a backup with `duka restore`",
+);
 const RUN_FSCK: Option<&str> = Some("run `duka fsck` to see what is damaged");
 
 impl Explain for FetchError {
@@ -105,6 +109,7 @@ impl Explain for ManifestError {
                 Code::Corrupt,
                 Some("`duka restore` makes a new data directory from a backup"),
             ),
+            Self::JournalCut { .. } => (Code::Corrupt, NOTHING_CHANGED),
             Self::TooNew { .. } => (Code::Permanent, USE_NEWER),
             Self::Io { source, .. } => (of_io(source), None),
             _ => (Code::Other, None),
@@ -436,13 +441,7 @@ impl Explain for Loss {
     fn explain(&self) -> (Code, Option<&'static str>) {
         match self {
             Self::Unread(error) => error.explain(),
-            _ => (
-                Code::Corrupt,
-                Some(
-                    "nothing was changed, and all blocks are there: `duka restore` makes a new data \
-                     directory from a backup",
-                ),
-            ),
+            _ => (Code::Corrupt, NOTHING_CHANGED),
         }
     }
 }
@@ -539,6 +538,7 @@ impl Explain for OpenError {
             ),
             Self::Layout(error) => error.explain(),
             Self::HalfRestored { .. } => (Code::Partial, Some("run `duka restore` again")),
+            Self::ManifestGone { .. } => (Code::Corrupt, NOTHING_CHANGED),
             Self::Keys(error) => error.explain(),
             Self::Store(error) => error.explain(),
             Self::Manifest(error) => error.explain(),

@@ -1,10 +1,14 @@
 //! Names, creation and durable removal of the files in the manifest's directory.
 
+use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
+use super::frame::HEADER_LEN;
 use super::{ManifestError, io_error};
 use crate::disk::Disk;
 
@@ -60,18 +64,56 @@ pub(super) fn mark_closed(disk: &dyn Disk, dir: &Path, applied: u64) -> Result<(
     sync_dir(disk, dir)
 }
 
-/// Takes the note of [`mark_closed`] away, durably: from now on the index may change.
-pub(super) fn take_closed(disk: &dyn Disk, dir: &Path) -> Result<Option<u64>, ManifestError> {
+/// What [`mark_closed`] noted.
+pub(super) fn closed(dir: &Path) -> Result<Option<u64>, ManifestError> {
     let path = closed_path(dir);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error("reading", &path, error)),
-    };
-    disk.remove(&path)
-        .map_err(|e| io_error("removing", &path, e))?;
-    sync_dir(disk, dir)?;
-    Ok(text.parse().ok())
+    match fs::read(&path) {
+        Ok(text) => Ok(str::from_utf8(&text)
+            .ok()
+            .and_then(|text| text.parse().ok())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error("reading", &path, error)),
+    }
+}
+
+/// Takes the note of [`mark_closed`] away, durably: from now on the index may change.
+pub(super) fn unmark_closed(disk: &dyn Disk, dir: &Path) -> Result<(), ManifestError> {
+    let path = closed_path(dir);
+    match disk.remove(&path) {
+        Ok(()) => sync_dir(disk, dir),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(io_error("removing", &path, error)),
+    }
+}
+
+/// Gives the index another name. Nothing is made of it any more.
+pub(super) fn set_index_aside(disk: &dyn Disk, dir: &Path) -> Result<PathBuf, ManifestError> {
+    let path = index_path(dir);
+    let aside = dir.join(format!("index.broken-{}", now()));
+    disk.rename(&path, &aside)
+        .map_err(|e| io_error("setting aside", &path, e))?;
+    Ok(aside)
+}
+
+/// The time, as a part of a name.
+fn now() -> impl Display {
+    Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ")
+}
+
+/// Whether there is neither a checkpoint nor the beginning of a journal.
+pub(super) fn is_absent(dir: &Path) -> Result<bool, ManifestError> {
+    if !dir.is_dir() {
+        return Ok(true);
+    }
+    let listing = Listing::read(dir)?;
+    for &first in &listing.journals {
+        let path = journal_path(dir, first);
+        let metadata = path.metadata().map_err(|e| io_error("reading", &path, e))?;
+        if metadata.len() >= HEADER_LEN as u64 {
+            return Ok(false);
+        }
+    }
+    Ok(listing.checkpoints.is_empty())
 }
 
 /// What the directory holds, each list in ascending order.

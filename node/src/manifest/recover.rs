@@ -1,9 +1,7 @@
 //! Opening: find the journal's end, bring the index up to it, or rebuild the index.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-
-use jiff::Timestamp;
 
 use super::draft::Draft;
 use super::files::{self, Listing};
@@ -31,11 +29,13 @@ pub(super) fn open(
     let survey = journal::survey(dir, &listing.journals, newest_checkpoint.unwrap_or(0))?;
     let mut recovery = Recovery::default();
 
-    let closed = files::take_closed(disk.as_ref(), dir)?;
+    let closed = files::closed(dir)?;
+    check_not_cut(dir, closed, &survey)?;
+    files::unmark_closed(disk.as_ref(), dir)?;
     let index = match open_index(dir, &survey, closed)? {
         Ok(index) => index,
         Err(reason) => {
-            let aside = set_aside(disk.as_ref(), dir)?;
+            let aside = files::set_index_aside(disk.as_ref(), dir)?;
             tracing::warn!(%reason, aside = %aside.display(), "the manifest index is rebuilt");
             recovery.rebuilt_from = Some(aside);
             new_index(dir)?
@@ -87,26 +87,8 @@ fn open_index(
         Ok(applied) => applied,
         Err(error) => return Ok(Err(error.to_string())),
     };
+    check_not_cut(dir, applied, survey)?;
     if let Some(applied) = applied {
-        if applied > survey.last {
-            // The index gets an entry only after the journal's sync, so this one was acknowledged.
-            if let Some((path, offset, _)) = &survey.torn {
-                return Err(ManifestError::Corrupt {
-                    path: path.clone(),
-                    offset: *offset,
-                });
-            }
-            if survey.last == 0 {
-                return Err(ManifestError::Corrupt {
-                    path: files::journal_path(dir, 1),
-                    offset: 0,
-                });
-            }
-            return Ok(Err(format!(
-                "it holds entry {applied}, the journal ends at {}",
-                survey.last
-            )));
-        }
         let first = survey.files.first();
         if first.is_some_and(|first| applied < first - 1) {
             return Ok(Err("it is older than the journal".to_owned()));
@@ -123,13 +105,17 @@ fn open_index(
     Ok(Ok(index))
 }
 
-fn set_aside(disk: &dyn Disk, dir: &Path) -> Result<PathBuf, ManifestError> {
-    let path = files::index_path(dir);
-    let now = Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ");
-    let aside = dir.join(format!("index.broken-{now}"));
-    disk.rename(&path, &aside)
-        .map_err(|e| io_error("setting aside", &path, e))?;
-    Ok(aside)
+/// The index gets an entry only after the journal's sync: one that it has was acknowledged.
+fn check_not_cut(dir: &Path, applied: Option<u64>, survey: &Survey) -> Result<(), ManifestError> {
+    let last = survey.last;
+    match applied {
+        Some(applied) if applied > last => Err(ManifestError::JournalCut {
+            dir: dir.to_owned(),
+            applied,
+            last,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn new_index(dir: &Path) -> Result<Index, ManifestError> {

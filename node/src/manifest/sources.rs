@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::files::{self, Listing};
 use super::frame::{FileKind, FrameReader, Next};
-use super::{ManifestError, checkpoint, io_error, journal};
-use crate::disk::{self, FileSystem};
+use super::index::{Index, OpenFailure, key};
+use super::{ManifestError, RebuildError, checkpoint, journal};
+use crate::disk::FileSystem;
 
 /// What cannot be read any more, and with it what cannot be recovered.
 #[derive(Debug, thiserror::Error)]
@@ -47,22 +48,61 @@ pub enum Loss {
         /// The last change before.
         last: u64,
     },
+    /// The end of the journal, which the index knows.
+    #[error(
+        "the index in {} holds change {applied}, the journal ends at {last}: the changes after that are \
+         in the index alone, and would be lost with it",
+        dir.display()
+    )]
+    JournalCut {
+        /// The manifest's directory.
+        dir: PathBuf,
+        /// The last change that the index holds.
+        applied: u64,
+        /// The last change that the journal holds.
+        last: u64,
+    },
     /// It cannot be said.
     #[error(transparent)]
     Unread(ManifestError),
 }
 
-/// Checks that journal and checkpoint in `dir` are whole, so that the index follows from them.
-pub(super) fn check(dir: &Path) -> Result<(), Loss> {
-    let listing = match dir.is_dir() {
-        true => Listing::read(dir).map_err(Loss::Unread)?,
-        false => Listing::default(),
-    };
-    let newest = listing.checkpoints.last().copied();
-    if newest.is_none() && listing.journals.is_empty() {
+/// Sets the index aside, which the next open makes anew, if it follows from journal and checkpoint.
+pub(super) fn give_index_up(dir: &Path) -> Result<(), RebuildError> {
+    let last = check(dir)?;
+    let _lock = files::lock(&FileSystem, dir)?;
+    let closed = files::closed(dir)?;
+    if let Some(applied) = closed.max(applied(dir)?).filter(|applied| *applied > last) {
+        let dir = dir.to_owned();
+        return Err(Loss::JournalCut { dir, applied, last }.into());
+    }
+    if files::index_path(dir).exists() {
+        files::set_index_aside(&FileSystem, dir)?;
+    }
+    Ok(())
+}
+
+/// The last entry that the index holds, as far as it can be read.
+fn applied(dir: &Path) -> Result<Option<u64>, ManifestError> {
+    let path = files::index_path(dir);
+    if !path.exists() {
+        return Ok(None);
+    }
+    match Index::open(&path) {
+        Ok(index) => Ok(index.number(key::APPLIED).unwrap_or(None)),
+        Err(OpenFailure::Refused(error)) => Err(error),
+        Err(OpenFailure::Broken(_)) => Ok(None),
+    }
+}
+
+/// Checks that journal and checkpoint in `dir` are whole. The last entry in them.
+fn check(dir: &Path) -> Result<u64, Loss> {
+    if files::is_absent(dir).map_err(Loss::Unread)? {
         let dir = dir.to_owned();
         return Err(Loss::All { dir });
     }
+    let listing = Listing::read(dir).map_err(Loss::Unread)?;
+    let newest = listing.checkpoints.last().copied();
     let base = newest.unwrap_or(0);
     if let Some(last) = newest {
         checkpoint::read(&files::checkpoint_path(dir, last), |_| Ok(())).map_err(|error| {
@@ -81,7 +121,7 @@ pub(super) fn check(dir: &Path) -> Result<(), Loss> {
         return Err(Loss::Journal { path, offset, last });
     }
     match journal::survey(dir, &listing.journals, base) {
-        Ok(_) => Ok(()),
+        Ok(survey) => Ok(survey.last),
         Err(ManifestError::Corrupt { path, offset }) => {
             let last = last_before(dir, &listing.journals, &path).map_err(Loss::Unread)?;
             let last = last.max(base);
@@ -110,11 +150,4 @@ fn last_before(dir: &Path, journals: &[u64], damaged: &Path) -> Result<u64, Mani
         }
     }
     Ok(last)
-}
-
-/// Removes the index, which the next open makes anew.
-pub(super) fn remove_index(dir: &Path) -> Result<(), ManifestError> {
-    let _lock = files::lock(&FileSystem, dir)?;
-    let path = files::index_path(dir);
-    disk::gone(std::fs::remove_dir_all(&path)).map_err(|error| io_error("removing", &path, error))
 }

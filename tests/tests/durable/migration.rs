@@ -113,11 +113,11 @@ async fn a_data_directory_of_layout_1_is_brought_up_to_date() {
     let entries = std::fs::read_dir(data_dir.join("manifest")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let aside: Vec<_> = names.filter(|name| name.contains("broken")).collect();
-    assert_eq!(aside, Vec::<String>::new());
+    assert_eq!(aside.len(), 1, "only the index of layout 1: {aside:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_index_that_was_half_removed_is_removed() {
+async fn an_index_that_was_half_removed_is_made_anew() {
     let dir = older();
     let data_dir = dir.path().join("data");
     std::fs::remove_file(data_dir.join("manifest/index/db")).unwrap();

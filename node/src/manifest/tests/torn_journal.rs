@@ -66,9 +66,86 @@ fn damaged_last_entry_that_was_acknowledged_is_not_dropped() {
     let mut bytes = fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&path, &bytes).unwrap();
-    let error = Manifest::open_with(dir.path(), OPTIONS).unwrap_err();
-    assert!(matches!(error, ManifestError::Corrupt { .. }), "{error:?}");
+    assert_cut(dir.path(), 3, 2);
     assert_eq!(fs::read(&path).unwrap(), bytes, "and nothing was cut");
+}
+
+/// Neither opening nor a new index goes over what the index knows and the journal does not.
+fn assert_cut(dir: &Path, index: u64, journal: u64) {
+    match Manifest::open_with(dir, OPTIONS).unwrap_err() {
+        ManifestError::JournalCut { applied, last, .. } => {
+            assert_eq!((applied, last), (index, journal));
+        }
+        error => panic!("{error}"),
+    }
+    match Manifest::rebuild(dir).unwrap_err() {
+        RebuildError::Lost(Loss::JournalCut { applied, last, .. }) => {
+            assert_eq!((applied, last), (index, journal));
+        }
+        error => panic!("{error}"),
+    }
+}
+
+#[test]
+fn journal_that_ends_before_the_index_is_refused_and_nothing_rolled_back() {
+    for is_closed in [false, true] {
+        let (dir, ends) = three_entries();
+        if is_closed {
+            close(open(dir.path()).0);
+        }
+        let path = journal_path(dir.path(), 1);
+        let whole = fs::read(&path).unwrap();
+        for (cut, last) in [(ends[0], 0), (ends[1], 1), (ends[2], 2), (ends[3] - 3, 2)] {
+            let cut = usize::try_from(cut).unwrap();
+            fs::write(&path, &whole[..cut]).unwrap();
+            assert_cut(dir.path(), 3, last);
+            let kept = Manifest::forget_index(dir.path()).unwrap_err();
+            assert!(matches!(kept, RebuildError::Lost(_)), "{kept}");
+            assert_eq!(fs::read(&path).unwrap(), whole[..cut]);
+        }
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(states(&open(dir.path()).0).len(), 3);
+    }
+}
+
+#[test]
+fn journal_that_was_emptied_is_no_manifest_to_make_an_index_of() {
+    let (dir, _) = three_entries();
+    fs::write(journal_path(dir.path(), 1), b"").unwrap();
+    let error = Manifest::rebuild(dir.path()).unwrap_err();
+    assert!(
+        matches!(error, RebuildError::Lost(Loss::All { .. })),
+        "{error}"
+    );
+    assert!(index_path(dir.path()).exists());
+    let error = Manifest::open_with(dir.path(), OPTIONS).unwrap_err();
+    assert!(
+        matches!(error, ManifestError::JournalCut { .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn closed_index_tells_that_the_journal_was_cut_when_it_is_itself_lost() {
+    let (dir, ends) = three_entries();
+    close(open(dir.path()).0);
+    fs::remove_dir_all(index_path(dir.path())).unwrap();
+    let path = journal_path(dir.path(), 1);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..usize::try_from(ends[2]).unwrap()]).unwrap();
+    assert_cut(dir.path(), 3, 2);
+}
+
+#[test]
+fn index_before_a_rebuild_is_set_aside() {
+    let (dir, _) = three_entries();
+    let before = fs::read(index_path(dir.path()).join("conf")).unwrap();
+    let manifest = Manifest::rebuild(dir.path()).unwrap();
+    assert_eq!(states(&manifest).len(), 3);
+    let entries = fs::read_dir(dir.path()).unwrap();
+    let mut names = entries.map(|entry| entry.unwrap().path());
+    let aside = names.find(|path| path.to_str().unwrap().contains("index.broken-"));
+    assert_eq!(fs::read(aside.unwrap().join("conf")).unwrap(), before);
 }
 
 #[test]
@@ -76,7 +153,10 @@ fn lost_journal_is_reported_not_replaced_by_an_empty_one() {
     let (dir, _) = three_entries();
     fs::remove_file(journal_path(dir.path(), 1)).unwrap();
     let error = Manifest::open_with(dir.path(), OPTIONS).unwrap_err();
-    assert!(matches!(error, ManifestError::Corrupt { .. }), "{error:?}");
+    assert!(
+        matches!(error, ManifestError::JournalCut { .. }),
+        "{error:?}"
+    );
 }
 
 #[test]

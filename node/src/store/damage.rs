@@ -80,16 +80,35 @@ impl Damage {
         }
         let path = pack.damage_path(&self.dir);
         tracing::error!(pack = %pack.pack_path(&self.dir).display(), offset, "a block is damaged");
-        if let Err(error) = self.append(&path, offset) {
-            tracing::warn!(path = %path.display(), %error, "cannot note a damaged block");
-        }
+        self.append(&path, &[offset]);
     }
 
-    fn append(&self, path: &Path, offset: u64) -> io::Result<()> {
+    /// Notes blocks that `pack` is too short to hold. Returns how many were not noted before.
+    pub(super) fn note_cut_off(&self, pack: PackId, offsets: &[u64]) -> usize {
+        let mut places = self.places.write();
+        let new = offsets.iter().copied();
+        let new: Vec<u64> = new.filter(|at| places.insert((pack, *at))).collect();
+        if !new.is_empty() {
+            let path = pack.pack_path(&self.dir);
+            let blocks = new.len();
+            tracing::error!(pack = %path.display(), blocks, "a pack is shorter than its index says, and has lost blocks");
+            self.append(&pack.damage_path(&self.dir), &new);
+        }
+        new.len()
+    }
+
+    /// Without the note the damage is found again.
+    fn append(&self, path: &Path, offsets: &[u64]) {
+        let records: Vec<u8> = offsets.iter().flat_map(|offset| record(*offset)).collect();
         let mut options = OpenOptions::new();
-        let file = self.disk.open(path, options.append(true).create(true))?;
-        let end = file.metadata()?.len();
-        self.disk.write_at(&file, &record(offset), end)
+        let file = self.disk.open(path, options.append(true).create(true));
+        let appended = file.and_then(|file| {
+            let end = file.metadata()?.len();
+            self.disk.write_at(&file, &records, end)
+        });
+        if let Err(error) = appended {
+            tracing::warn!(path = %path.display(), %error, "cannot note damaged blocks");
+        }
     }
 
     /// Takes over what earlier runs noted of a pack that ends at `end`. What lay behind was cut off

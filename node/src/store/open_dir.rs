@@ -1,7 +1,7 @@
 //! Opening a store directory: sealed packs by their indexes, the others by their footers.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -56,7 +56,7 @@ pub(super) fn open_dir(
         let newest = listed.keys().filter(|id| id.kind == kind).max();
         Appender::new(kind, newest.map_or(1, |id| id.number + 1))
     });
-    let packs = load_indexes(dir, &listed, catalog)?;
+    let packs = load_indexes(dir, &listed, catalog, &mut recovery)?;
     // A pack gets its first bytes after the one before it was synced and sealed.
     let is_complete = |id: PackId| {
         let mut newer = packs.range(id..).skip(1);
@@ -75,7 +75,7 @@ pub(super) fn open_dir(
         let complete = files.has_index || pack.is_linked || is_complete(id);
         let trust = if complete { Trust::All } else { Trust::Synced };
         let Some(found) = recover(&id.pack_path(dir), id, trust)? else {
-            set_aside(disk, dir, id, pack.len)?;
+            set_aside(disk, dir, id, pack.len == 0 && !files.has_index)?;
             continue;
         };
         let appender = &mut appenders[id.kind.slot()];
@@ -107,21 +107,42 @@ fn load_indexes(
     dir: &Path,
     listed: &BTreeMap<PackId, PackFiles>,
     catalog: &Catalog,
+    recovery: &mut Recovery,
 ) -> Result<BTreeMap<PackId, PackFile>, StoreError> {
     let mut packs = BTreeMap::new();
     load_all(dir, listed, |(id, pack, index)| {
         let Some(pack) = pack else { return };
         packs.insert(id, pack);
-        if let Some((index, filter)) = index
-            && index.pack_len <= pack.len
-        {
-            if listed[&id].has_damage {
-                load_damage(catalog, id, index.pack_len);
+        let Some((index, filter)) = index else { return };
+        let cut_off = match cut_off(dir, &index, pack.len) {
+            Ok(cut_off) => cut_off,
+            Err(error) => {
+                tracing::warn!(pack = %id, %error, "an index cannot be read and is made anew");
+                return;
             }
-            catalog.seal((index, filter));
+        };
+        if listed[&id].has_damage {
+            load_damage(catalog, id, index.pack_len);
         }
+        recovery.damaged_blocks += catalog.damage.note_cut_off(id, &cut_off);
+        catalog.seal((index, filter));
     })?;
     Ok(packs)
+}
+
+/// Offsets of the blocks behind the end of a pack that is shorter than its index says. The index stays: it
+/// is the last to know them.
+fn cut_off(dir: &Path, index: &PackIndex, pack_len: u64) -> std::io::Result<Vec<u64>> {
+    let mut offsets = Vec::new();
+    if pack_len < index.pack_len {
+        let file = File::open(index.id.index_path(dir))?;
+        index.for_each(&file, &mut |_, _, place| {
+            if place.end() > pack_len {
+                offsets.push(place.offset);
+            }
+        })?;
+    }
+    Ok(offsets)
 }
 
 /// Looks at all packs on some threads, and hands what they find to `take`.
@@ -243,12 +264,13 @@ fn load_damage(catalog: &Catalog, id: PackId, end: u64) {
     }
 }
 
-/// Nothing could be read from the pack. An empty file goes, anything else is kept under another name.
-fn set_aside(disk: &dyn Disk, dir: &Path, id: PackId, pack_len: u64) -> Result<(), StoreError> {
+/// Nothing could be read from the pack. One that nothing was written to goes, any other is kept under
+/// another name.
+fn set_aside(disk: &dyn Disk, dir: &Path, id: PackId, is_new: bool) -> Result<(), StoreError> {
     let path = id.pack_path(dir);
     // Its number may be given to another pack.
     drop(disk.remove(&id.damage_path(dir)));
-    let done = if pack_len == 0 {
+    let done = if is_new {
         disk.remove(&path)
     } else {
         let aside = path.with_extension("car.damaged");

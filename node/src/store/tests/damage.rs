@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
+use tokio_util::sync::CancellationToken;
+
 use super::*;
+use crate::pace::Pace;
 
 fn assert_damaged(store: &Store, block: &Block) {
     let cid = block.cid();
@@ -258,4 +261,71 @@ proptest! {
         }
         prop_assert!(harmed <= 1);
     }
+}
+
+#[test]
+fn a_pack_that_became_shorter_names_what_it_lost_and_keeps_its_index() {
+    let blocks: Vec<_> = (0..6).map(|i| block(i, 5_000)).collect();
+    for (kept, len) in [(3, offset_in_a_pack(&blocks, 3)), (0, 0)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(dir.path(), &SMALL);
+        store.put(PackKind::Kept, &blocks).unwrap();
+        store.seal().unwrap();
+        drop(store);
+        let path = pack_path(dir.path(), "kept-00000001.car");
+        let index = std::fs::read(path.with_extension("idx")).unwrap();
+        let pack = std::fs::File::options().write(true).open(&path).unwrap();
+        pack.set_len(len).unwrap();
+
+        for lost in [blocks.len() - kept, 0] {
+            let (store, recovery) = open(dir.path(), &SMALL);
+            assert_eq!(
+                (recovery.damaged_blocks, recovery.rebuilt_indexes),
+                (lost, 0)
+            );
+            assert_holds(&store, &blocks[..kept]);
+            for block in &blocks[kept..] {
+                assert_damaged(&store, block);
+            }
+        }
+        assert_eq!(std::fs::read(path.with_extension("idx")).unwrap(), index);
+
+        let (store, _) = open(dir.path(), &SMALL);
+        let mut checked = CheckCursor::default();
+        let mut pace = Pace::new(0, CancellationToken::new());
+        let checked = store.check_next(&mut checked, Depth::Deep, &mut pace, &|_| {});
+        let checked = checked.unwrap().unwrap();
+        assert_eq!(checked.damaged.len(), blocks.len() - kept);
+        store.put(PackKind::Kept, &blocks).unwrap();
+        store.commit().unwrap();
+        assert!(store.renew_pack(checked.renewable(), &mut pace).unwrap());
+        drop(store);
+        let (store, recovery) = open(dir.path(), &SMALL);
+        assert_eq!(recovery.damaged_blocks, 0);
+        assert_holds(&store, &blocks);
+    }
+}
+
+/// Where the bytes of the block with this number are when they are put together.
+fn offset_in_a_pack(blocks: &[Block], number: usize) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), &SMALL);
+    store.put(PackKind::Kept, blocks).unwrap();
+    store.commit().unwrap();
+    offset_of(dir.path(), &blocks[number])
+}
+
+#[test]
+fn an_emptied_pack_without_a_good_index_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), &SMALL);
+    store.put(PackKind::Kept, &[block(1, 5_000)]).unwrap();
+    store.seal().unwrap();
+    drop(store);
+    let path = pack_path(dir.path(), "kept-00000001.car");
+    for path in [&path, &path.with_extension("idx")] {
+        std::fs::write(path, b"").unwrap();
+    }
+    drop(open(dir.path(), &SMALL));
+    assert!(path.with_extension("car.damaged").exists());
 }

@@ -168,6 +168,10 @@ pub struct GatewayConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Content paths of domains, which are used instead of their DNSLink in the DNS.
     pub dnslink: BTreeMap<String, String>,
+    /// The DNS server that is asked for the DNSLinks of other domains; those of the system if it is not
+    /// set.
+    #[serde(with = "crate::optional")]
+    pub dns_resolver: Option<SocketAddr>,
     /// Host names that this gateway serves in a way of their own.
     pub hosts: BTreeMap<String, HostConfig>,
     /// HTTPS.

@@ -30,6 +30,10 @@ pub(crate) enum GatewayError {
     InvalidPath { path: String, reason: String },
     #[error("{name:?} is not a name that this gateway can resolve")]
     UnknownName { name: String },
+    #[error("the domain {domain:?} has no DNSLink")]
+    NoDnslink { domain: String },
+    #[error("no DNS server answered for the domain {domain:?}")]
+    DnsSilent { domain: String },
     #[error("the format {media_type} does not exist")]
     UnknownFormat { media_type: String },
     #[error("the parameter {name}={value:?} is not valid: {reason}")]
@@ -122,7 +126,9 @@ impl GatewayError {
                 Silence::TimedOut => StatusCode::GATEWAY_TIMEOUT,
                 Silence::Failed => StatusCode::BAD_GATEWAY,
             },
+            Self::DnsSilent { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::UnknownName { .. }
+            | Self::NoDnslink { .. }
             | Self::BadValue { .. }
             | Self::NameLoop
             | Self::Redirects(_)
@@ -142,6 +148,10 @@ impl GatewayError {
             Self::UnknownName { .. } => {
                 "Use the key form of the name, which begins with k51 or 12D3."
             }
+            Self::NoDnslink { .. } => {
+                "Check how the domain is written; a new DNSLink is seen within a minute."
+            }
+            Self::DnsSilent { .. } => "Try again in a minute.",
             Self::UnknownFormat { .. } => {
                 "Ask for raw, car, tar, meta4, ipns-record, dag-json, dag-cbor, json or cbor with ?format=."
             }

@@ -5,6 +5,7 @@
 
 mod conditional;
 mod digest;
+mod dns;
 mod dnslink;
 mod headers;
 mod host;
@@ -38,6 +39,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use self::digest::Digests;
+use self::dns::Dns;
 use self::dnslink::Dnslinks;
 pub(crate) use self::headers::allow_every_origin;
 use self::host::Hosts;
@@ -66,6 +68,9 @@ pub trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
 
     /// Whether what is not here may be fetched for a client.
     fn may_retrieve(&self) -> bool;
+
+    /// Whether there is a network at all.
+    fn is_online(&self) -> bool;
 
     /// The network, for one request.
     fn remote(&self) -> Self::Remote;
@@ -113,6 +118,10 @@ impl Backend for NodeBackend {
         self.serve == ServePolicy::Any && !self.offline
     }
 
+    fn is_online(&self) -> bool {
+        !self.offline && self.node.network().is_some()
+    }
+
     fn remote(&self) -> Fetcher {
         self.node.shared_fetcher(self.timeout)
     }
@@ -144,10 +153,11 @@ impl<B: Backend> Gateway<B> {
     /// that is no URL.
     pub(crate) fn new(backend: B, config: &GatewayConfig) -> Result<Self, ServerError> {
         let retrievals = config.concurrent_retrievals.min(Semaphore::MAX_PERMITS);
+        let dns = backend.is_online().then(|| Dns::new(config.dns_resolver));
         Ok(Self {
             backend,
             hosts: Hosts::new(config),
-            dnslinks: Dnslinks::new(&config.dnslink)
+            dnslinks: Dnslinks::new(&config.dnslink, dns.flatten())
                 .map_err(|(domain, source)| ServerError::Dnslink { domain, source })?,
             mirrors: mirrors(&config.mirrors)?,
             digests: Digests::new(),
@@ -157,8 +167,8 @@ impl<B: Backend> Gateway<B> {
     }
 
     /// What the host of a request is, which came from `peer`.
-    pub(crate) fn site(&self, parts: &Parts, peer: Peer) -> Site {
-        self.hosts.site(parts, peer, &self.dnslinks)
+    pub(crate) async fn site(&self, parts: &Parts, peer: Peer) -> Site {
+        self.hosts.site(parts, peer, &self.dnslinks).await
     }
 
     /// The URL of a request without its query, if its host has a name.

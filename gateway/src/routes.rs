@@ -71,7 +71,7 @@ impl<B: Backend> Routes<B> {
             _ => return refuse(GatewayError::Method, &parts),
         }
         if let Some(gateway) = &self.gateway {
-            let site = gateway.site(&parts, peer);
+            let site = gateway.site(&parts, peer).await;
             parts.extensions.insert(peer);
             if is_content(parts.uri.path()) || site.is_one_root() {
                 return gateway.answer(parts, site).await;

@@ -6,6 +6,7 @@
 mod caching;
 mod content;
 mod denied;
+mod dns;
 mod formats;
 mod hosts;
 mod limits;

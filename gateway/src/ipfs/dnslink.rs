@@ -1,30 +1,93 @@
-//! DNSLink: where domains lead to.
+//! DNSLink: where domains lead to (<https://dnslink.dev/>).
 
 use std::collections::BTreeMap;
 
 use duka_node::dag::path::{ContentPath, PathError};
 
-/// The content paths of domains, as they are configured.
-#[derive(Debug, Default)]
-pub(crate) struct Dnslinks(BTreeMap<String, ContentPath>);
+use super::dns::{Dns, Found};
+use super::resolve::Freshness;
+use crate::error::GatewayError;
+
+/// Longest label of a DNS name (RFC 1035, section 2.3.4).
+pub(crate) const MAX_LABEL_LEN: usize = 63;
+/// Longest domain that has room for `_dnslink.` in front.
+const MAX_DOMAIN_LEN: usize = 244;
+/// Last labels that are no business of a DNS server (RFCs 6761, 6762 and 7686).
+const NOT_IN_THE_DNS: [&str; 4] = ["localhost", "local", "invalid", "onion"];
+
+/// Where a domain leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Dnslink {
+    pub(crate) path: ContentPath,
+    pub(crate) freshness: Freshness,
+}
+
+/// The DNSLinks of domains: those of the configuration, then those in the DNS.
+#[derive(Debug)]
+pub(crate) struct Dnslinks {
+    configured: BTreeMap<String, ContentPath>,
+    dns: Option<Dns>,
+}
 
 impl Dnslinks {
-    /// Reads `gateway.dnslink`.
+    /// Reads `gateway.dnslink`. Without `dns` that is all.
     ///
     /// # Errors
     /// The first domain whose value is no content path.
-    pub(crate) fn new(configured: &BTreeMap<String, String>) -> Result<Self, (String, PathError)> {
+    pub(crate) fn new(
+        configured: &BTreeMap<String, String>,
+        dns: Option<Dns>,
+    ) -> Result<Self, (String, PathError)> {
         let read = |(domain, path): (&String, &String)| match ContentPath::parse(path) {
             Ok(path) => Ok((domain.to_ascii_lowercase(), path)),
             Err(error) => Err((domain.clone(), error)),
         };
-        Ok(Self(configured.iter().map(read).collect::<Result<_, _>>()?))
+        let configured = configured.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Self { configured, dns })
     }
 
     /// Where the domain leads to.
-    pub(crate) fn path(&self, domain: &str) -> Option<&ContentPath> {
-        self.0.get(domain)
+    ///
+    /// # Errors
+    /// 504 when no DNS server answers.
+    pub(crate) async fn find(&self, domain: &str) -> Result<Option<Dnslink>, GatewayError> {
+        if let Some(path) = self.configured.get(domain) {
+            return Ok(Some(Dnslink {
+                path: path.clone(),
+                freshness: Freshness::Unknown,
+            }));
+        }
+        let Some(dns) = self.dns.as_ref().filter(|_| is_domain(domain)) else {
+            return Ok(None);
+        };
+        match dns.dnslink(domain).await {
+            Found::Link { path, seconds } => Ok(Some(Dnslink {
+                path,
+                freshness: Freshness::Seconds(seconds),
+            })),
+            Found::Nothing => Ok(None),
+            Found::Silence => Err(GatewayError::DnsSilent {
+                domain: domain.to_owned(),
+            }),
+        }
     }
+
+    /// Whether a host has pages of its own. If nobody knows, it has not: paths are served there.
+    pub(crate) async fn is_site(&self, host: &str) -> bool {
+        matches!(self.find(host).await, Ok(Some(_)))
+    }
+}
+
+/// Whether a DNS server may know the name: an address, a single label or `localhost` it does not.
+pub(crate) fn is_domain(name: &str) -> bool {
+    let Some((_, top)) = name.rsplit_once('.') else {
+        return false;
+    };
+    let is_label = |label: &str| (1..=MAX_LABEL_LEN).contains(&label.len());
+    name.len() <= MAX_DOMAIN_LEN
+        && name.split('.').all(is_label)
+        && !top.bytes().all(|b| b.is_ascii_digit())
+        && !NOT_IN_THE_DNS.contains(&top)
 }
 
 /// A domain as one DNS label.
@@ -57,7 +120,25 @@ mod tests {
     #[test]
     fn value_that_is_no_path_names_its_domain() {
         let map = BTreeMap::from([("a.example".to_owned(), "/ipfs/nonsense".to_owned())]);
-        assert_eq!(Dnslinks::new(&map).unwrap_err().0, "a.example");
+        assert_eq!(Dnslinks::new(&map, None).unwrap_err().0, "a.example");
+    }
+
+    #[test]
+    fn what_no_dns_server_knows_is_no_domain() {
+        let long = format!("{}.example", "a.".repeat(120));
+        for name in [
+            "127.0.0.1",
+            "shop",
+            "bafy.ipfs.localhost",
+            "printer.local",
+            "a..example",
+            ".example",
+            &format!("{}.example", "a".repeat(64)),
+            &long,
+        ] {
+            assert!(!is_domain(name), "{name}");
+        }
+        assert!(is_domain("shop.example") && is_domain("_a.1.shop-2.example"));
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use http::header::{self, HeaderName};
 use http::request::Parts;
 use ipnet::IpNet;
 
-use super::dnslink::{Dnslinks, uninline};
+use super::dnslink::{self, Dnslinks, uninline};
 use crate::server::Peer;
 
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -77,8 +77,9 @@ impl Hosts {
         }
     }
 
-    /// What the host of a request is, which came from `peer`.
-    pub(crate) fn site(&self, parts: &Parts, peer: Peer, dnslinks: &Dnslinks) -> Site {
+    /// What the host of a request is, which came from `peer`. Only a host that is not configured, and that
+    /// can be a domain, is looked up.
+    pub(crate) async fn site(&self, parts: &Parts, peer: Peer, dnslinks: &Dnslinks) -> Site {
         let trusted = self.trusts(peer);
         let Some(authority) = authority(parts, trusted) else {
             return Site::Anywhere;
@@ -97,16 +98,16 @@ impl Hosts {
             return Site::Known(host);
         }
         if let Some((label, namespace, host)) = authority.split(known) {
-            let domain = uninline(label);
-            let is_domain = namespace == Namespace::Ipns && dnslinks.path(&domain).is_some();
-            let label = if is_domain { domain } else { label.to_owned() };
+            let is_inlined = namespace == Namespace::Ipns && !label.contains('.');
+            let domain = is_inlined.then(|| uninline(label));
+            let domain = domain.filter(|domain| dnslink::is_domain(domain));
             return Site::Subdomain {
                 host,
                 namespace,
-                label,
+                label: domain.unwrap_or_else(|| label.to_owned()),
             };
         }
-        if dnslinks.path(&authority.name).is_some() {
+        if dnslinks.is_site(&authority.name).await {
             return Site::Domain {
                 authority: authority.to_string(),
                 domain: authority.name,
@@ -222,6 +223,8 @@ fn authority(parts: &Parts, trusted: bool) -> Option<Authority> {
 mod tests {
     use std::net::IpAddr;
 
+    use futures::FutureExt;
+
     use super::*;
 
     const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -250,13 +253,15 @@ mod tests {
             ..duka_config::Config::default().gateway
         };
         let links = [("a-b.example".to_owned(), "/ipfs/bafkqaaa".to_owned())];
-        let dnslinks = Dnslinks::new(&links.into()).unwrap();
+        let dnslinks = Dnslinks::new(&links.into(), None).unwrap();
         let mut request = http::Request::get(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        Hosts::new(&config).site(&parts, peer, &dnslinks)
+        let hosts = Hosts::new(&config);
+        let site = hosts.site(&parts, peer, &dnslinks).now_or_never();
+        site.expect("nothing is looked up")
     }
 
     fn site(host: &str) -> Site {
@@ -315,8 +320,8 @@ mod tests {
             inlined,
             found("a-b.example", Namespace::Ipns, "x.wild.example")
         );
-        let unknown = subdomain("c-example.ipns.example.com");
-        assert_eq!(unknown, found("c-example", Namespace::Ipns, "example.com"));
+        let key = subdomain("k51qzi.ipns.example.com");
+        assert_eq!(key, found("k51qzi", Namespace::Ipns, "example.com"));
         assert_eq!(site("bafkqaaa.ipfs.paths.example:8080"), Site::Anywhere);
         assert_eq!(site("ipfs.example.com"), Site::Anywhere);
     }

@@ -10,14 +10,11 @@ use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
 use url::Url;
 
-use super::dnslink::inline;
+use super::dnslink::{MAX_LABEL_LEN, inline};
 use super::host::{KnownHost, Site};
 use super::negotiate::{self, Format, Negotiated};
 use super::path::{self, DecodedPath};
 use crate::error::GatewayError;
-
-/// Longest label of a DNS name (RFC 1035, section 2.3.4).
-const MAX_LABEL_LEN: usize = 63;
 
 /// How the URL of a request names its root.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -127,11 +127,11 @@ pub(crate) async fn start<B: Backend>(
             }
             Root::Domain(domain) => {
                 check_path(denylists, &at.root, &at.segments, segments)?;
-                let Some(target) = gateway.dnslinks.path(domain) else {
-                    let name = domain.clone();
-                    return Err(GatewayError::UnknownName { name });
-                };
-                (target.clone(), Freshness::Unknown)
+                let link = gateway.dnslinks.find(&domain.to_ascii_lowercase()).await?;
+                let link = link.ok_or_else(|| GatewayError::NoDnslink {
+                    domain: domain.clone(),
+                })?;
+                (link.path, link.freshness)
             }
         };
         freshness = freshness.and(fresh);

@@ -33,6 +33,7 @@ pub(super) struct MemoryBackend {
     remote: Option<MemorySource>,
     names: Arc<HashMap<Name, ResolvedName>>,
     denylists: Denylists,
+    online: bool,
 }
 
 impl MemoryBackend {
@@ -60,6 +61,15 @@ impl MemoryBackend {
             remote: None,
             names: Arc::default(),
             denylists: Denylists::default(),
+            online: false,
+        }
+    }
+
+    /// The test data, where DNS servers may be asked.
+    pub(super) fn online() -> Self {
+        Self {
+            online: true,
+            ..Self::with_test_data()
         }
     }
 
@@ -123,6 +133,10 @@ impl Backend for MemoryBackend {
 
     fn may_retrieve(&self) -> bool {
         self.remote.is_some()
+    }
+
+    fn is_online(&self) -> bool {
+        self.online
     }
 
     fn remote(&self) -> MemorySource {

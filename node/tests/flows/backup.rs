@@ -334,6 +334,7 @@ async fn keys_of_the_backup_before_stay_when_none_are_given() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pack_behind_a_symbolic_link_is_taken_in_itself() {
     let place = Place::new().await;
+    place.publish("la").await;
     place.node.store().seal_all().unwrap();
     let packs = place.path("data").join("blocks/packs");
     let pack = std::fs::read_dir(&packs).unwrap().find_map(|entry| {

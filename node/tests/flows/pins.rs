@@ -47,7 +47,7 @@ async fn publish_holds_a_temp_pin_until_the_pin_is_there() {
     };
     let source = Source::Path(folder);
     let options = PublishOptions::new(album());
-    publish::publish(&node, source, options, progress)
+    let published = publish::publish(&node, source, options, progress)
         .await
         .unwrap();
     let seen = seen.lock().unwrap().clone();
@@ -55,7 +55,9 @@ async fn publish_holds_a_temp_pin_until_the_pin_is_there() {
         !seen.is_empty() && seen.iter().all(|held| *held),
         "{seen:?}"
     );
-    assert!(node.temp_pins().roots().is_empty());
+    // Others may be there: the checksums of the release are computed meanwhile.
+    let root: Cid = published.cid.parse().unwrap();
+    assert!(!node.temp_pins().roots().contains(&root));
     node.shutdown().await;
 }
 
@@ -69,11 +71,11 @@ async fn pin_add_holds_the_root_until_the_pin_is_there() {
     let root: Cid = published.cid.parse().unwrap();
     let mut progress = std::pin::pin!(pin::add(&node, request(root, None)));
     progress.next().await.unwrap().unwrap();
-    assert_eq!(node.temp_pins().roots(), [root]);
+    assert!(node.temp_pins().roots().contains(&root));
     while let Some(progress) = progress.next().await {
         progress.unwrap();
     }
-    assert!(node.temp_pins().roots().is_empty());
+    assert!(!node.temp_pins().roots().contains(&root));
     node.shutdown().await;
 }
 

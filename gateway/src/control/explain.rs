@@ -104,7 +104,12 @@ impl Explain for ManifestError {
     fn explain(&self) -> (Code, Option<&'static str>) {
         match self {
             Self::Conflict(conflict) => of_conflict(conflict),
-            full if full.is_full() => (Code::NoSpace, FREE_SPACE),
+            full if full.is_full() => (
+                Code::NoSpace,
+                Some(
+                    "free some space; `duka pin rm` and `duka gc` still work: what is stored is not affected",
+                ),
+            ),
             Self::Corrupt { .. } => (
                 Code::Corrupt,
                 Some("`duka restore` makes a new data directory from a backup"),

@@ -245,11 +245,16 @@ fn a_disk_without_any_room_exits_with_9_and_everything_works_again_with_room() {
     let (file, filler) = (outside.path().join("file"), disk.0.path().join("filler"));
     files::write_random(&file, 65, 4 * MIB).unwrap();
     let cid = add(&duka, &file).unwrap();
+    fs::write(outside.path().join("other"), "given up").unwrap();
+    let other = add(&duka, &outside.path().join("other")).unwrap();
     let node = duka.serve().unwrap();
 
-    // Less than the manifest leaves free, then nothing at all.
+    // Less than the manifest leaves free: what gives something up is done all the same.
     fs::write(&filler, vec![0; 110 << 20]).unwrap();
-    assert_refused(&duka.cmd(&["pin", "rm", &cid]).unwrap(), 9, &["no room"]);
+    duka.ok(&["pin", "rm", &other]).unwrap();
+    let again = duka.cmd(&["pin", "add", "--direct", &other]).unwrap();
+    assert_refused(&again, 9, &["no room"]);
+    // Then nothing at all.
     let filled = fs::write(&filler, vec![0; 200 << 20]).unwrap_err();
     assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull);
     assert_refused(&duka.cmd(&["pin", "rm", &cid]).unwrap(), 9, &["no room"]);

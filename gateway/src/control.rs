@@ -8,6 +8,8 @@
 //! JSON, then the bytes of standard input, if the operation reads them. The answer is one JSON line
 //! an event; a line of type `data` is followed by as many raw bytes as it says (`frame`). Files
 //! travel as absolute paths: client and node run on one machine as one user.
+//!
+//! A second socket is for a process that takes the place of the node ([`handover`]).
 
 pub mod client;
 pub mod event;
@@ -16,6 +18,7 @@ mod explain;
 pub mod failure;
 pub mod file;
 mod frame;
+pub mod handover;
 pub mod ops;
 pub mod request;
 pub mod server;

@@ -7,6 +7,7 @@ use askama::Template;
 use cid::Cid;
 use duka_node::dag::DagError;
 use duka_node::denylist::{Denied, Status};
+use duka_node::manifest::ManifestError;
 use duka_node::name::NameError;
 use duka_node::source::FetchError;
 use duka_node::source::trustless::Silence;
@@ -127,6 +128,10 @@ impl GatewayError {
                 Silence::Failed => StatusCode::BAD_GATEWAY,
             },
             Self::DnsSilent { .. } => StatusCode::GATEWAY_TIMEOUT,
+            // Another process has the manifest, or will have.
+            Self::Name(NameError::Manifest(ManifestError::Closed)) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::UnknownName { .. }
             | Self::NoDnslink { .. }
             | Self::BadValue { .. }

@@ -9,6 +9,7 @@ mod dns;
 mod dnslink;
 mod headers;
 mod host;
+mod lent;
 mod mime;
 mod negotiate;
 mod path;
@@ -27,8 +28,9 @@ use std::time::Duration;
 use duka_config::{GatewayConfig, ServePolicy};
 use duka_node::dag::DagError;
 use duka_node::denylist::Denylists;
-use duka_node::fetch::Fetcher;
+use duka_node::fetch::{FetchOptions, Fetcher};
 use duka_node::keys::Name;
+use duka_node::manifest::ManifestError;
 use duka_node::name::{NameError, ResolvedName};
 use duka_node::node::Node;
 use duka_node::served::Served;
@@ -44,6 +46,7 @@ use self::dnslink::Dnslinks;
 pub(crate) use self::headers::allow_every_origin;
 use self::host::Hosts;
 pub(crate) use self::host::Site;
+pub use self::lent::LentNode;
 use self::redirects::Outcome;
 pub(crate) use self::redirects::RedirectsError;
 use self::request::{ContentRequest, Parsed};
@@ -85,7 +88,9 @@ pub trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
 /// A node, as the gateway sees it.
 #[derive(Clone, Debug)]
 pub struct NodeBackend {
-    node: Node,
+    node: LentNode,
+    stored: Fetcher,
+    served: Served,
     serve: ServePolicy,
     timeout: Duration,
     offline: bool,
@@ -94,11 +99,17 @@ pub struct NodeBackend {
 impl NodeBackend {
     pub(crate) fn new(node: Node, config: &GatewayConfig) -> Self {
         Self {
-            node,
+            stored: node.fetcher(FetchOptions::offline()),
+            served: node.served().clone(),
+            node: LentNode::new(node),
             serve: config.serve,
             timeout: config.retrieval_timeout,
             offline: config.offline,
         }
+    }
+
+    pub(crate) fn lent(&self) -> LentNode {
+        self.node.clone()
     }
 }
 
@@ -107,11 +118,11 @@ impl Backend for NodeBackend {
     type Remote = Fetcher;
 
     fn local(&self) -> Served {
-        self.node.served().clone()
+        self.served.clone()
     }
 
     fn denylists(&self) -> &Denylists {
-        self.node.served().denylists()
+        self.served.denylists()
     }
 
     fn may_retrieve(&self) -> bool {
@@ -119,18 +130,23 @@ impl Backend for NodeBackend {
     }
 
     fn is_online(&self) -> bool {
-        !self.offline && self.node.network().is_some()
+        let node = self.node.get();
+        !self.offline && node.is_some_and(|node| node.network().is_some())
     }
 
     fn remote(&self) -> Fetcher {
-        self.node.shared_fetcher(self.timeout)
+        match self.node.get() {
+            Some(node) => node.shared_fetcher(self.timeout),
+            None => self.stored.clone(),
+        }
     }
 
     async fn resolve_name(&self, name: &Name) -> Result<ResolvedName, NameError> {
+        let node = self.node.get().ok_or(ManifestError::Closed)?;
         if self.offline {
-            return self.node.resolve_kept_name(name).await;
+            return node.resolve_kept_name(name).await;
         }
-        self.node.resolve_name(name, &[]).await
+        node.resolve_name(name, &[]).await
     }
 }
 

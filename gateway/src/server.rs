@@ -8,11 +8,13 @@
 mod activity;
 mod clients;
 mod connection;
+mod inherited;
 mod listening;
 mod tls;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -23,6 +25,7 @@ use duka_node::node::Node;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::ipfs::LentNode;
 use crate::ipfs::{Backend, Gateway, NodeBackend};
 use crate::routes::{Admin, Routes};
 use clients::Clients;
@@ -31,7 +34,9 @@ use listening::Listening;
 use tls::{Reload, Tls};
 
 pub(crate) use activity::OpenRequest;
+pub use connection::Ending;
 pub(crate) use connection::Peer;
+pub use inherited::Inherited;
 pub use tls::TlsError;
 
 /// Connections that the listener of health and metrics has at once.
@@ -122,8 +127,9 @@ pub struct Server<B: Backend = NodeBackend> {
 }
 
 impl Server {
-    /// Listens on `config.listen`, and on `config.admin` where it is set. Connections wait in the accept
-    /// queue until [`Server::run`].
+    /// Listens on `config.listen`, and on `config.admin` where it is set, or goes on with the sockets that
+    /// were inherited. Connections wait in the accept queue until [`Server::run`]. The node can be taken
+    /// back while requests go on.
     ///
     /// # Errors
     /// [`ServerError::Listen`] when an address is taken or not this machine's;
@@ -132,9 +138,12 @@ impl Server {
         config: &GatewayConfig,
         node: Node,
         metrics: Option<PrometheusHandle>,
-    ) -> Result<Self, ServerError> {
+        inherited: Inherited,
+    ) -> Result<(Self, LentNode), ServerError> {
         let backend = NodeBackend::new(node, config);
-        Self::bind_backend(config, backend, metrics).await
+        let lent = backend.lent();
+        let server = Self::bind_backend(config, backend, metrics, inherited).await?;
+        Ok((server, lent))
     }
 }
 
@@ -143,6 +152,7 @@ impl<B: Backend> Server<B> {
         config: &GatewayConfig,
         backend: B,
         metrics: Option<PrometheusHandle>,
+        mut inherited: Inherited,
     ) -> Result<Self, ServerError> {
         let readiness = Readiness::default();
         let gateway = Gateway::new(backend, config)?;
@@ -155,13 +165,16 @@ impl<B: Backend> Server<B> {
             None => (Some(pages), None),
             Some(addr) => {
                 let (routes, anyone) = (Routes::admin(pages), Clients::new(0, &[]));
-                let bound = Listening::bind(addr, routes, ADMIN_CONNECTIONS, anyone, limits, None);
+                let had = inherited.admin(addr);
+                let bound =
+                    Listening::bind(addr, had, routes, ADMIN_CONNECTIONS, anyone, limits, None);
                 (None, Some(bound.await?))
             }
         };
         let (tls, reload) = Tls::load(&config.tls).await?.unzip();
         let public = Listening::bind(
             config.listen,
+            inherited.public(config.listen),
             Routes::public(gateway, pages),
             config.connections,
             Clients::new(config.connections_per_client, &config.trusted_proxies),
@@ -193,29 +206,42 @@ impl<B: Backend> Server<B> {
         self.admin.as_ref().map(Listening::local_addr)
     }
 
+    /// The listening sockets, to be given to the next process ([`Inherited::of_predecessor`]).
+    ///
+    /// # Errors
+    /// When the process has too many files open.
+    pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let admin = self.admin.iter().map(Listening::socket);
+        std::iter::once(self.public.socket()).chain(admin).collect()
+    }
+
     /// The handle that makes `/readyz` answer 200.
     pub fn readiness(&self) -> Readiness {
         self.readiness.clone()
     }
 
-    /// Serves until `stop` is cancelled, then finishes open requests for at most the drain time.
+    /// Serves until the ending begins, then finishes open requests.
     ///
     /// # Cancel safety
     /// Dropping the future stops accepting and closes nothing gracefully: connections go on until
-    /// their clients leave. Cancel `stop` instead.
-    pub async fn run(self, stop: CancellationToken) {
-        let (drain, drained) = (self.drain_timeout, CancellationToken::new());
+    /// their clients leave. Use `ending` instead.
+    pub async fn run(self, ending: Ending) {
+        let drain = self.drain_timeout;
+        let after = Ending {
+            leave: ending.leave.clone(),
+            stop: CancellationToken::new(),
+        };
         let public = async {
-            self.public.serve(&stop, drain).await;
-            drained.cancel();
+            self.public.serve(&ending, drain).await;
+            after.stop.cancel();
         };
         let admin = async {
             if let Some(admin) = self.admin {
-                admin.serve(&drained, drain).await;
+                admin.serve(&after, drain).await;
             }
         };
         let mark = async {
-            stop.cancelled().await;
+            ending.begins().await;
             self.readiness.set_draining();
         };
         tokio::select! {

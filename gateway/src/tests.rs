@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::memory::MemoryBackend;
-use crate::server::{Readiness, Server};
+use crate::server::{Ending, Inherited, Readiness, Server};
 
 const TREE: &str = "bafybeigemott4dqtw4qti2hasieor6tdgbxt4tpnmty3ljs6ffurpzv5ti";
 const BIG: &str = "bafybeie3tobx3busn6zcn2uc2hrxoye44pf6yjp2wkne3ygw7ui7oedluy";
@@ -52,6 +52,7 @@ struct TestServer {
     admin_addr: Option<SocketAddr>,
     readiness: Readiness,
     stop: CancellationToken,
+    leave: CancellationToken,
     running: JoinHandle<()>,
 }
 
@@ -98,16 +99,19 @@ impl TestServer {
     }
 
     async fn with(config: GatewayConfig, backend: MemoryBackend) -> Self {
-        let server = Server::bind_backend(&config, backend, None).await.unwrap();
+        let server = Server::bind_backend(&config, backend, None, Inherited::default())
+            .await
+            .unwrap();
         let (addr, readiness) = (server.local_addr(), server.readiness());
         let admin_addr = server.admin_addr();
-        let stop = CancellationToken::new();
-        let running = tokio::spawn(server.run(stop.clone()));
+        let ending = Ending::default();
+        let running = tokio::spawn(server.run(ending.clone()));
         Self {
             addr,
             admin_addr,
             readiness,
-            stop,
+            stop: ending.stop,
+            leave: ending.leave,
             running,
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use cid::Cid;
 use duka_config::Config;
 use tokio::sync::{Mutex, MutexGuard, Notify, OwnedMutexGuard, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use url::Url;
 
@@ -42,6 +42,9 @@ pub use lock::{DirectoryLock, LockError};
 /// Time the workers and the network get to stop.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(8);
 
+/// Time for the last users of a node that was handed over to let go of it.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+
 /// A running node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -70,8 +73,11 @@ struct Inner {
     announced: watch::Sender<Option<Head>>,
     tasks: TaskTracker,
     temp_pins: TempPins,
+    released: CancellationToken,
     stop: CancellationToken,
     _lock: DirectoryLock,
+    /// Cancels `released` when all of the above, the lock too, are gone.
+    _released: DropGuard,
 }
 
 /// What opening found and repaired.
@@ -147,6 +153,21 @@ pub enum OpenError {
         /// What was configured.
         url: String,
     },
+}
+
+/// Why a node may still be using its data directory.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandOverError {
+    /// A task or a request goes on.
+    #[error("something still uses the data directory")]
+    Busy,
+    /// The blocks could not be made durable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The manifest could not be closed.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
 }
 
 /// What [`init`] made.
@@ -303,8 +324,10 @@ impl Node {
             ));
             provider
         });
+        let released = CancellationToken::new();
         let node = Self {
             inner: Arc::new(Inner {
+                released: released.clone(),
                 data_dir: data_dir.to_owned(),
                 config: config.clone(),
                 announced: watch::Sender::new(parts.manifest.head()?),
@@ -327,6 +350,7 @@ impl Node {
                 temp_pins: TempPins::default(),
                 stop,
                 _lock: parts.lock,
+                _released: released.drop_guard(),
             }),
         };
         node.inner
@@ -572,12 +596,7 @@ impl Node {
 
     /// Stops the workers and the network and commits the blocks. Takes at most ten seconds.
     pub async fn shutdown(&self) {
-        self.inner.stop.cancel();
-        self.inner.tasks.close();
-        if tokio::time::timeout(SHUTDOWN_LIMIT, self.inner.tasks.wait())
-            .await
-            .is_err()
-        {
+        if !self.stop_tasks().await {
             tracing::warn!("some tasks did not stop in time and are abandoned");
         }
         if let Err(error) = self.commit_blocks().await {
@@ -586,6 +605,38 @@ impl Node {
         if let Err(error) = self.inner.manifest.close().await {
             tracing::error!(%error, "closing the manifest failed");
         }
+    }
+
+    /// Stops, makes everything durable and gives the data directory up, so that another process may open
+    /// it while fetchers of this one read on what is stored.
+    ///
+    /// # Errors
+    /// When the directory may still be in use: this process must end before another can have it.
+    ///
+    /// # Cancel safety
+    /// The node has stopped then, and nobody knows whether the directory is free.
+    pub async fn hand_over(self) -> Result<(), HandOverError> {
+        let stopped = self.stop_tasks().await;
+        let store = self.inner.store.clone();
+        blocking(move || store.hand_over()).await?;
+        self.inner.manifest.close().await?;
+        if !stopped {
+            return Err(HandOverError::Busy);
+        }
+        let released = self.inner.released.clone();
+        drop(self);
+        tokio::time::timeout(RELEASE_LIMIT, released.cancelled())
+            .await
+            .map_err(|_| HandOverError::Busy)
+    }
+
+    /// Whether all tasks ended in time.
+    async fn stop_tasks(&self) -> bool {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        tokio::time::timeout(SHUTDOWN_LIMIT, self.inner.tasks.wait())
+            .await
+            .is_ok()
     }
 }
 

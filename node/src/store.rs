@@ -196,7 +196,8 @@ struct Inner {
     on_put: OnceLock<OnPut>,
     /// Held by the one eviction.
     evicting: Mutex<()>,
-    writer: Option<JoinHandle<()>>,
+    /// `None` once nothing more is written.
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 type Listener = dyn Fn(&[&Block]) + Send + Sync;
@@ -212,22 +213,31 @@ impl fmt::Debug for OnPut {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The next open need not check what was committed.
-        for appender in &mut self.appenders {
-            appender.get_mut().checkpoint(&self.shared);
-        }
-        self.shared.queue.close();
-        if let Some(writer) = self.writer.take() {
-            // Its panics end up in the queue.
-            drop(writer.join());
-        }
-        if self.shared.queue.is_full() {
-            self.give_room_back();
-        }
+        self.finish();
     }
 }
 
 impl Inner {
+    /// Writes what is on its way, and nothing ever after.
+    fn finish(&self) {
+        let Some(writer) = self.writer.lock().take() else {
+            return;
+        };
+        // Nobody appends meanwhile.
+        let mut appenders = self.appenders.each_ref().map(Mutex::lock);
+        // The next open need not check what was committed.
+        for appender in &mut appenders {
+            appender.checkpoint(&self.shared);
+        }
+        self.shared.queue.close();
+        // Its panics end up in the queue.
+        drop(writer.join());
+        if self.shared.queue.is_full() {
+            self.give_room_back();
+        }
+        self.shared.queue.fail(StoreError::HandedOver);
+    }
+
     /// Cuts off what was written and never acknowledged: the disk is full, and no garbage collection
     /// could take it before the next open.
     fn give_room_back(&self) {
@@ -302,7 +312,7 @@ impl Store {
             commits: Commits::default(),
             on_put: OnceLock::new(),
             evicting: Mutex::default(),
-            writer: Some(writer),
+            writer: Mutex::new(Some(writer)),
         };
         let store = Self {
             inner: Arc::new(inner),
@@ -542,6 +552,17 @@ impl Store {
             ..
         } = &*self.inner;
         commits.wait(commits.want(), || commit::run_round(shared, appenders))
+    }
+
+    /// Makes everything that was put durable, and writes nothing ever after: from then on another process
+    /// may open the directory, and this one reads what it had. Blocking.
+    ///
+    /// # Errors
+    /// When not everything is durable. Nothing is written any more all the same.
+    pub fn hand_over(&self) -> Result<(), StoreError> {
+        let committed = self.commit();
+        self.inner.finish();
+        committed
     }
 
     /// Counts from the indexes, and the room on the disk.

@@ -1,11 +1,13 @@
 //! A node in the foreground: node, gateway and control socket, from open to the last connection.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use duka_config::{Config, GatewayConfig};
 use duka_gateway::control::failure::{Code, Failure};
+use duka_gateway::control::handover::{self, Successor, Successors};
 use duka_gateway::control::server::ControlServer;
-use duka_gateway::server::{Readiness, Server, ServerError};
+use duka_gateway::server::{Ending, Inherited, LentNode, Readiness, Server, ServerError};
 use duka_node::net::Reachability;
 use duka_node::node::Node;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -20,6 +22,12 @@ use crate::ui::Ui;
 /// Time to finish what is under way, before the process ends anyway.
 const STOP_LIMIT: Duration = Duration::from_secs(9);
 
+/// Time that clients of kept connections get to send their next request, before the data directory is
+/// handed over: the answer has them connect to the next process.
+const LEAVING: Duration = Duration::from_millis(500);
+/// Time for downloads to end after the data directory was handed over.
+const LINGER_LIMIT: Duration = Duration::from_secs(3600);
+
 /// A node that serves.
 pub(crate) struct Serving {
     pub(crate) node: Node,
@@ -28,20 +36,38 @@ pub(crate) struct Serving {
     /// Where health and metrics are: the gateway's, or a URL of their own.
     admin: String,
     readiness: Readiness,
+    lent: LentNode,
+    /// The gateway's listening sockets.
+    sockets: Vec<OwnedFd>,
+    successors: Successors,
     servers: JoinSet<()>,
-    stop: CancellationToken,
+    ending: Ending,
+    commands: JoinSet<()>,
+    stop_commands: CancellationToken,
+}
+
+/// Why serving ends.
+enum End {
+    Signal,
+    Succeeded(Successor),
 }
 
 impl Serving {
-    /// Opens the data directory and starts to serve it.
-    pub(crate) async fn start(cx: &Context, config: &Config) -> Result<Self, CliError> {
+    /// Opens the data directory and starts to serve it, in place of the node that does so now if
+    /// `take_over` is set.
+    pub(crate) async fn start(
+        cx: &Context,
+        config: &Config,
+        take_over: bool,
+    ) -> Result<Self, CliError> {
         let metrics = PrometheusBuilder::new()
             .install_recorder()
             .map_err(|error| {
                 CliError::new(Code::Other, format!("metrics cannot be collected: {error}"))
             })?;
+        let inherited = inherited(cx, take_over).await?;
         let node = cx.open(config).await?;
-        let started = Self::listen(cx, config, node.clone(), metrics).await;
+        let started = Self::listen(cx, config, node.clone(), metrics, inherited).await;
         if started.is_err() {
             node.shutdown().await;
         }
@@ -53,27 +79,40 @@ impl Serving {
         config: &Config,
         node: Node,
         metrics: metrics_exporter_prometheus::PrometheusHandle,
+        inherited: Inherited,
     ) -> Result<Self, CliError> {
-        let server = Server::bind(&config.gateway, node.clone(), Some(metrics))
+        let (server, lent) = Server::bind(&config.gateway, node.clone(), Some(metrics), inherited)
             .await
             .map_err(|error| not_bound(&error, &config.gateway))?;
         let control = ControlServer::bind(node.clone(), cx.runtime_dir.as_deref())
             .map_err(|error| CliError::io("the control socket cannot be made", &error))?;
-        let (stop, mut servers) = (CancellationToken::new(), JoinSet::new());
+        let successors = control.successors().map_err(|error| {
+            CliError::io("the socket for the next process cannot be made", &error)
+        })?;
+        let sockets = server
+            .sockets()
+            .map_err(|error| CliError::io("the gateway's sockets cannot be shared", &error))?;
+        let (ending, mut servers) = (Ending::default(), JoinSet::new());
+        let (stop_commands, mut commands) = (CancellationToken::new(), JoinSet::new());
         let (scheme, address) = (server.scheme(), server.local_addr());
         let gateway = format!("{scheme}://{address}");
         let admin = server.admin_addr();
         let admin = admin.map_or(gateway.clone(), |address| format!("http://{address}"));
         let readiness = server.readiness();
-        servers.spawn(server.run(stop.clone()));
-        servers.spawn(control.run(stop.clone()));
+        servers.spawn(server.run(ending.clone()));
+        commands.spawn(control.run(stop_commands.clone()));
         Ok(Self {
             node,
             gateway,
             admin,
             readiness,
+            lent,
+            sockets,
+            successors,
             servers,
-            stop,
+            ending,
+            commands,
+            stop_commands,
         })
     }
 
@@ -103,14 +142,30 @@ impl Serving {
         Ok(addresses.iter().map(ToString::to_string).collect())
     }
 
-    /// Waits for a signal. Says meanwhile whether anyone outside can reach the node, each time that
+    /// Serves until a signal, or until another process takes over.
+    pub(crate) async fn run(self, ui: &mut Ui, signals: &mut Signals) {
+        match self.wait(ui, signals).await {
+            End::Signal => {
+                unread(ui.note("stopping"));
+                self.stop().await;
+            }
+            End::Succeeded(successor) => self.hand_over(ui, signals, successor).await,
+        }
+    }
+
+    /// Waits for the end. Says meanwhile whether anyone outside can reach the node, each time that
     /// this changes; that nobody reads it any more does not end a node.
-    pub(crate) async fn wait(&self, ui: &mut Ui, signals: &mut Signals) {
+    async fn wait(&self, ui: &mut Ui, signals: &mut Signals) -> End {
+        let mut end = std::pin::pin!(async {
+            tokio::select! {
+                _ = signals.next() => End::Signal,
+                successor = self.next_process() => End::Succeeded(successor),
+            }
+        });
         let Some(network) = self.node.network() else {
             let sentence = "Nobody outside this machine can get the files: the network is off.";
             unread(ui.note(sentence));
-            signals.next().await;
-            return unread(ui.note("stopping"));
+            return end.await;
         };
         let mut reachability = network.reachability();
         let mut told = None;
@@ -124,23 +179,87 @@ impl Serving {
                 unread(ui.event(&event));
             }
             tokio::select! {
-                _ = signals.next() => return unread(ui.note("stopping")),
+                end = end.as_mut() => return end,
                 Ok(()) = reachability.changed() => {}
             }
         }
     }
 
+    /// Waits for a process that takes over, and gives it the sockets.
+    async fn next_process(&self) -> Successor {
+        loop {
+            let successor = self.successors.next().await;
+            match successor.send(&self.sockets).await {
+                Ok(()) => return successor,
+                Err(error) => tracing::warn!(%error, "the next process went away"),
+            }
+        }
+    }
+
+    /// Gives the data directory to the next process, which has the sockets, and lets open requests end.
+    async fn hand_over(self, ui: &mut Ui, signals: &mut Signals, successor: Successor) {
+        let Self {
+            node,
+            lent,
+            sockets,
+            successors,
+            mut servers,
+            ending,
+            mut commands,
+            stop_commands,
+            ..
+        } = self;
+        // Requests wait in the queues of the sockets from now on.
+        drop((sockets, successors));
+        ending.leave.cancel();
+        stop_commands.cancel();
+        tokio::join!(tokio::time::sleep(LEAVING), commands.join_next());
+        lent.take_back();
+        if let Err(error) = node.hand_over().await {
+            // The directory is free when this process has ended, and not before.
+            let error: &dyn std::error::Error = &error;
+            return tracing::warn!(error, "open requests are cut for the next process");
+        }
+        successor.release().await;
+        unread(ui.note("another process took over; open requests go on here"));
+        unread(ui.event(&json!({ "type": "handed-over" })));
+        tokio::select! {
+            _ = servers.join_next() => return,
+            _ = signals.next() => {}
+            () = tokio::time::sleep(LINGER_LIMIT) => {}
+        }
+        ending.stop.cancel();
+        servers.join_next().await;
+    }
+
     /// Finishes what is under way and stops, within ten seconds.
     pub(crate) async fn stop(mut self) {
-        self.stop.cancel();
+        // Nobody is to wait in the queue of a process that ends.
+        self.sockets.clear();
+        self.ending.stop.cancel();
+        self.stop_commands.cancel();
         let stopped = async {
             while self.servers.join_next().await.is_some() {}
+            while self.commands.join_next().await.is_some() {}
             self.node.shutdown().await;
         };
         if tokio::time::timeout(STOP_LIMIT, stopped).await.is_err() {
             tracing::warn!("not everything stopped in time");
         }
     }
+}
+
+/// The sockets of the process before this one, or of systemd.
+async fn inherited(cx: &Context, take_over: bool) -> Result<Inherited, CliError> {
+    let passed = Inherited::of_systemd();
+    if passed.is_some() || !take_over {
+        return Ok(passed);
+    }
+    let sockets = handover::take_over(&cx.data_dir).await.map_err(|error| {
+        CliError::io("the running node does not hand over its place", &error)
+            .hint("stop it, then start this one")
+    })?;
+    Ok(Inherited::of_predecessor(sockets.unwrap_or_default()))
 }
 
 fn not_bound(error: &ServerError, config: &GatewayConfig) -> Failure {

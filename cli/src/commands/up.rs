@@ -55,7 +55,7 @@ pub(crate) async fn run(args: Up, cx: &Context, ui: &mut Ui) -> Result<(), CliEr
     }
     let config = with_free_ports(cx, ui)?;
 
-    let serving = Serving::start(cx, &config).await?;
+    let serving = Serving::start(cx, &config, false).await?;
     let published = tokio::select! {
         published = publish(cx, ui, &serving, folder, product) => published,
         _ = signals.next() => Err(CliError::Interrupted),
@@ -72,8 +72,7 @@ pub(crate) async fn run(args: Up, cx: &Context, ui: &mut Ui) -> Result<(), CliEr
     ui.note("Ctrl-C stops.")?;
     serving.ready(ui, links(&serving, &published)).await?;
 
-    serving.wait(ui, &mut signals).await;
-    serving.stop().await;
+    serving.run(ui, &mut signals).await;
     ui.result("up", json!({}))
 }
 

@@ -10,7 +10,6 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use rustix::process::geteuid;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -65,19 +64,10 @@ impl Client {
         };
         let stream = match UnixStream::connect(&path).await {
             Ok(stream) => stream,
-            // The node has stopped, or was killed and left its socket behind.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                ) =>
-            {
-                return Ok(None);
-            }
+            Err(error) if socket::is_left_behind(&error) => return Ok(None),
             Err(error) => return Err(connect(&path)(error)),
         };
-        let peer = stream.peer_cred().map_err(connect(&path))?;
-        if peer.uid() != geteuid().as_raw() {
+        if !socket::is_same_user(&stream) {
             return Err(ClientError::OtherUser { path });
         }
         Ok(Some(Self { stream }))

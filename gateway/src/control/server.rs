@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use http_body_util::{BodyDataStream, BodyExt, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rustix::process::geteuid;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -23,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::event::Event;
 use super::failure::{Code, Failure};
+use super::handover::Successors;
 use super::request::Request;
 use super::{Events, Input, frame, socket};
 
@@ -51,19 +50,21 @@ impl ControlServer {
     /// When the socket cannot be made.
     pub fn bind(node: Node, runtime_dir: Option<&Path>) -> io::Result<Self> {
         let path = socket::choose(node.data_dir(), runtime_dir)?;
-        // Whoever holds the directory's lock is the only one to listen: a socket found is a rest.
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
+        let listener = socket::listen(&path)?;
         socket::record(node.data_dir(), &path)?;
         Ok(Self {
             listener,
             node,
             path,
         })
+    }
+
+    /// Listens for a process that wants to take this node's place.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub fn successors(&self) -> io::Result<Successors> {
+        Successors::bind(&self.path)
     }
 
     /// Answers commands until `stop` is cancelled, then lets those under way finish, for at most
@@ -76,7 +77,7 @@ impl ControlServer {
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 accepted = self.listener.accept(), if connections.len() < MAX_CONNECTIONS => {
                     match accepted {
-                        Ok((stream, _)) if is_same_user(&stream) => {
+                        Ok((stream, _)) if socket::is_same_user(&stream) => {
                             connections.spawn(serve(stream, self.node.clone(), stop.clone()));
                         }
                         Ok(_) => tracing::warn!("another user tried to use the control socket"),
@@ -96,12 +97,6 @@ impl ControlServer {
             tracing::debug!(%error, "the control socket could not be removed");
         }
     }
-}
-
-fn is_same_user(stream: &UnixStream) -> bool {
-    stream
-        .peer_cred()
-        .is_ok_and(|peer| peer.uid() == geteuid().as_raw())
 }
 
 async fn serve(stream: UnixStream, node: Node, stop: CancellationToken) {

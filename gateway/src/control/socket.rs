@@ -4,11 +4,12 @@
 
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use duka_node::block::{RAW, cid_of};
 use rustix::process::geteuid;
+use tokio::net::{UnixListener, UnixStream};
 
 /// Longest socket path, in bytes, without the closing zero.
 const MAX_PATH: usize = 103;
@@ -47,6 +48,34 @@ fn private_dir(dir: &Path) -> io::Result<()> {
         let message = format!("{} can be used by other users", dir.display());
         Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
     }
+}
+
+/// Listens on `path`, for this user only.
+pub(super) fn listen(path: &Path) -> io::Result<UnixListener> {
+    // Whoever holds the directory's lock is the only one to listen: a socket found is a rest.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Whether the other end is a process of the same user.
+pub(super) fn is_same_user(stream: &UnixStream) -> bool {
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| peer.uid() == geteuid().as_raw())
+}
+
+/// Whether connecting failed because nobody listens: a node has stopped, or was killed and left its socket
+/// behind.
+pub(super) fn is_left_behind(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
 }
 
 /// Writes down where the socket is.

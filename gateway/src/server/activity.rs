@@ -32,6 +32,7 @@ pub(crate) struct Activity {
     seen_request: AtomicBool,
     multiplexed: AtomicBool,
     reset: AtomicBool,
+    leaving: AtomicBool,
 }
 
 /// What the watchdog decided.
@@ -58,6 +59,7 @@ impl Activity {
             seen_request: AtomicBool::new(false),
             multiplexed: AtomicBool::new(false),
             reset: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
         }
     }
 
@@ -81,6 +83,17 @@ impl Activity {
             activity: Arc::clone(self),
             ends_with_connection: version < Version::HTTP_11,
         }
+    }
+
+    /// The next answer is the last one. Idle time counts from now.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+        self.idle_since.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Whether the last request came over HTTP/2.
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.multiplexed.load(Ordering::Relaxed)
     }
 
     fn received(&self) {
@@ -144,6 +157,11 @@ pub(crate) struct OpenRequest {
 }
 
 impl OpenRequest {
+    /// The client is to connect anew for its next request.
+    pub(super) fn is_last(&self) -> bool {
+        self.activity.leaving.load(Ordering::Relaxed)
+    }
+
     /// The response broke off. Where the end of the connection is the end of the content (HTTP/1.0),
     /// the connection is reset, so that the client sees an error.
     pub(crate) fn broke_off(&self) {

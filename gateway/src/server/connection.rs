@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use duka_config::GatewayConfig;
-use http::{Method, Version};
+use http::{HeaderValue, Method, Version, header};
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -22,6 +22,9 @@ use super::tls::Tls;
 use crate::ipfs::Backend;
 use crate::routes::Routes;
 
+/// After another process took over the listeners a connection without a request is closed after this: a
+/// client that sends one after the other is told to connect anew, and none is cut off while it asks.
+pub(super) const LEAVING_IDLE: Duration = Duration::from_millis(500);
 /// Least that hyper reads of a header at once, in bytes.
 const MIN_HEADER_SIZE: usize = 8 << 10;
 /// Requests that one HTTP/2 connection may have open.
@@ -54,6 +57,26 @@ impl ConnectionLimits {
     }
 }
 
+/// How serving ends.
+#[derive(Clone, Debug, Default)]
+pub struct Ending {
+    /// Cancelled when another process has the listening sockets: nothing more is accepted, requests
+    /// of open connections are answered, and their clients told to connect anew.
+    pub leave: CancellationToken,
+    /// Cancelled when the process is to end: open requests are finished within the drain time.
+    pub stop: CancellationToken,
+}
+
+impl Ending {
+    /// Nothing is to be accepted any more.
+    pub(super) async fn begins(&self) {
+        tokio::select! {
+            () = self.leave.cancelled() => {}
+            () = self.stop.cancelled() => {}
+        }
+    }
+}
+
 /// Who asks, and how.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
@@ -63,8 +86,8 @@ pub(crate) struct Peer {
     pub(crate) https: bool,
 }
 
-/// Serves requests of `address` until the client leaves, a limit is reached, or `stop` is cancelled and
-/// the open requests are answered. After a `CONNECT` the connection goes on as before, so that a client
+/// Serves requests of `address` until the client leaves, a limit is reached, or `ending` says
+/// so and the open requests are answered. After a `CONNECT` the connection goes on as before, so that a client
 /// that takes the gateway for its proxy reaches it and nothing else.
 pub(super) async fn serve_connection<B: Backend>(
     stream: TcpStream,
@@ -72,7 +95,7 @@ pub(super) async fn serve_connection<B: Backend>(
     tls: Option<Tls>,
     routes: Arc<Routes<B>>,
     limits: ConnectionLimits,
-    stop: CancellationToken,
+    ending: Ending,
 ) {
     let activity = Arc::new(Activity::new());
     let peer = Peer {
@@ -87,7 +110,7 @@ pub(super) async fn serve_connection<B: Backend>(
         peer,
         routes,
         limits,
-        stop,
+        ending,
     };
     let tunnel = Tunnel::default();
     let io = TokioIo::new(WatchedStream::new(transport, activity));
@@ -124,7 +147,7 @@ struct Client<B: Backend> {
     peer: Peer,
     routes: Arc<Routes<B>>,
     limits: ConnectionLimits,
-    stop: CancellationToken,
+    ending: Ending,
 }
 
 impl<B: Backend> Client<B> {
@@ -140,19 +163,24 @@ impl<B: Backend> Client<B> {
                 *tunnel.lock() = Some(hyper::upgrade::on(&mut request));
             }
             let (routes, peer, connected) = (Arc::clone(&self.routes), self.peer, tunnel.is_some());
+            let ends = request.version() <= Version::HTTP_11 && !connected;
             async move {
-                let response = match connected {
+                let mut response = match connected {
                     true => routes.connect(),
                     false => routes.answer(request, peer).await,
                 };
+                if ends && open.is_last() {
+                    let headers = response.headers_mut();
+                    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok::<_, Infallible>(response.map(|body| body.guarded(open)))
             }
         });
         let builder = builder(self.limits.header_size);
         let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
-        let (limits, stop) = (&self.limits, &self.stop);
+        let (mut limits, Ending { leave, stop }) = (self.limits, &self.ending);
         let mut watchdog = pin!(tokio::time::sleep(limits.header.min(limits.idle)));
-        let mut closing = false;
+        let (mut leaving, mut closing) = (false, false);
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -165,7 +193,19 @@ impl<B: Backend> Client<B> {
                     closing = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = watchdog.as_mut() => match self.activity.verdict(limits, Instant::now()) {
+                () = leave.cancelled(), if !leaving => {
+                    leaving = true;
+                    self.activity.leave();
+                    limits.idle = limits.idle.min(LEAVING_IDLE);
+                    watchdog.as_mut().reset(Instant::now() + limits.idle);
+                }
+                () = watchdog.as_mut() => match self.activity.verdict(&limits, Instant::now()) {
+                    // HTTP/2 can say that no more is taken, and loses nothing by it.
+                    _ if leaving && !closing && self.activity.is_multiplexed() => {
+                        closing = true;
+                        connection.as_mut().graceful_shutdown();
+                        watchdog.as_mut().reset(Instant::now() + limits.header);
+                    }
                     Verdict::WaitUntil(deadline) => watchdog.as_mut().reset(deadline),
                     Verdict::Idle if !closing => {
                         closing = true;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::ServerError;
 use super::clients::{Admitted, Clients};
-use super::connection::{ConnectionLimits, serve_connection};
+use super::connection::{ConnectionLimits, Ending, serve_connection};
 use super::tls::Tls;
 use crate::ipfs::Backend;
 use crate::routes::Routes;
@@ -43,9 +44,10 @@ struct Accepted {
 }
 
 impl<B: Backend> Listening<B> {
-    /// Listens on `addr`, for at most `connections` at once, over TLS where it is given.
+    /// Listens on `addr`, or goes on with the socket that was inherited, for at most `connections` at once, over TLS where it is given.
     pub(super) async fn bind(
         addr: SocketAddr,
+        inherited: Option<std::net::TcpListener>,
         routes: Routes<B>,
         connections: usize,
         clients: Clients,
@@ -53,7 +55,13 @@ impl<B: Backend> Listening<B> {
         tls: Option<Tls>,
     ) -> Result<Self, ServerError> {
         let failed = |source| ServerError::Listen { addr, source };
-        let listener = TcpListener::bind(addr).await.map_err(failed)?;
+        let listener = match inherited {
+            Some(listener) => listener
+                .set_nonblocking(true)
+                .and_then(|()| TcpListener::from_std(listener)),
+            None => TcpListener::bind(addr).await,
+        };
+        let listener = listener.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
         describe_counter!(
             "duka_gateway_connections_refused_total",
@@ -75,22 +83,28 @@ impl<B: Backend> Listening<B> {
         self.local_addr
     }
 
-    /// Serves until `stop` is cancelled, then lets open requests finish, for at most `drain`.
-    pub(super) async fn serve(self, stop: &CancellationToken, drain: Duration) {
+    /// The socket, to be given to another process.
+    pub(super) fn socket(&self) -> io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
+    }
+
+    /// Serves until the ending begins, then lets open requests finish: all of them, or once it is to
+    /// stop those that end within `drain`.
+    pub(super) async fn serve(self, ending: &Ending, drain: Duration) {
         let tracker = TaskTracker::new();
         let cut = CancellationToken::new();
         loop {
             let accepted = tokio::select! {
-                () = stop.cancelled() => break,
+                () = ending.begins() => break,
                 accepted = self.accept() => accepted,
             };
             match accepted {
                 Ok(Some(Accepted { stream, peer, held })) => {
                     let (routes, tls) = (Arc::clone(&self.routes), self.tls.clone());
                     let limits = self.limits;
-                    let (stop, cut) = (stop.clone(), cut.clone());
+                    let (ending, cut) = (ending.clone(), cut.clone());
                     tracker.spawn(async move {
-                        let serving = serve_connection(stream, peer, tls, routes, limits, stop);
+                        let serving = serve_connection(stream, peer, tls, routes, limits, ending);
                         cut.run_until_cancelled(serving).await;
                         drop(held);
                     });
@@ -104,6 +118,10 @@ impl<B: Backend> Listening<B> {
         }
         drop(self.listener);
         tracker.close();
+        tokio::select! {
+            () = tracker.wait() => return,
+            () = ending.stop.cancelled() => {}
+        }
         if tokio::time::timeout(drain, tracker.wait()).await.is_err() {
             tracing::warn!(
                 open = tracker.len(),

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::memory::MemoryBackend;
 use super::{HELLO, PLAIN, TREE, TestServer, config};
-use crate::server::{Server, ServerError};
+use crate::server::{Inherited, Server, ServerError};
 
 const KEY: &str = "k51qzi5uqu5dk3v4rmjber23h16xnr23bsggmqqil9z2gduiis5se8dht36dam";
 
@@ -210,6 +210,12 @@ async fn dnslink_that_is_no_path_is_refused() {
         dnslink: BTreeMap::from([("a.example".to_owned(), "nonsense".to_owned())]),
         ..config()
     };
-    let bound = Server::bind_backend(&config, MemoryBackend::with_test_data(), None).await;
+    let bound = Server::bind_backend(
+        &config,
+        MemoryBackend::with_test_data(),
+        None,
+        Inherited::default(),
+    )
+    .await;
     assert!(matches!(bound, Err(ServerError::Dnslink { domain, .. }) if domain == "a.example"));
 }

@@ -217,3 +217,53 @@ async fn request_that_does_not_end_is_cut_when_the_drain_time_is_over() {
         .unwrap()
         .unwrap();
 }
+
+#[tokio::test]
+async fn kept_connection_gets_one_more_answer_after_another_process_took_the_sockets() {
+    let server = TestServer::start().await;
+    let request = format!("GET /ipfs/{HELLO} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut kept = TcpStream::connect(server.addr).await.unwrap();
+    kept.write_all(request.as_bytes()).await.unwrap();
+    let mut first = Vec::new();
+    while !first.ends_with(b"hello world") {
+        kept.read_buf(&mut first).await.unwrap();
+    }
+    let mut idle = TcpStream::connect(server.addr).await.unwrap();
+    idle.write_all(request.as_bytes()).await.unwrap();
+    idle.read_exact(&mut first).await.unwrap();
+
+    server.leave.cancel();
+    // Nobody accepts any more.
+    let refused = async { while TcpStream::connect(server.addr).await.is_ok() {} };
+    tokio::time::timeout(DEADLINE, refused).await.unwrap();
+    kept.write_all(request.as_bytes()).await.unwrap();
+    let last = String::from_utf8(read_all(&mut kept).await).unwrap();
+    assert!(last.contains("\r\nconnection: close\r\n"), "{last}");
+    assert!(last.ends_with("hello world"), "{last}");
+    assert_eq!(read_all(&mut idle).await, b"");
+    tokio::time::timeout(DEADLINE, server.running)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn open_request_ends_whole_after_another_process_took_the_sockets() {
+    let config = duka_config::GatewayConfig {
+        drain_timeout: Duration::ZERO,
+        ..config()
+    };
+    let answers = Arc::new(Semaphore::new(0));
+    let backend = MemoryBackend::remote(Arc::clone(&answers));
+    let server = TestServer::with(config, backend).await;
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    let request = format!("GET /ipfs/{HELLO} HTTP/1.1\r\nHost: x\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(server.get("/healthz").await.status, 200);
+    server.leave.cancel();
+    let refused = async { while TcpStream::connect(server.addr).await.is_ok() {} };
+    tokio::time::timeout(DEADLINE, refused).await.unwrap();
+    answers.add_permits(1);
+    let answer = String::from_utf8(read_all(&mut stream).await).unwrap();
+    assert!(answer.ends_with("hello world"), "{answer}");
+}

@@ -19,6 +19,9 @@ pub enum StoreError {
         /// The store's directory.
         path: PathBuf,
     },
+    /// Another process writes to the store now.
+    #[error("the store was handed over to another process")]
+    HandedOver,
     /// The packs would take more than `max_size`, and there is no cache to evict.
     #[error(
         "{more} more do not fit into the store: of the {limit} that `store.max_size` allows, {kept} are \

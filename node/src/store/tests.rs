@@ -102,6 +102,44 @@ fn committed_blocks_are_there_after_reopen() {
 }
 
 #[test]
+fn store_that_was_handed_over_reads_on_and_writes_nothing_while_the_next_one_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let blocks: Vec<_> = (0..20).map(|i| block(i, 5000)).collect();
+    let (old, _) = open(dir.path(), &LARGE);
+    old.put(PackKind::Kept, &blocks[..10]).unwrap();
+    old.hand_over().unwrap();
+
+    let (new, recovery) = open(dir.path(), &LARGE);
+    assert_eq!(recovery.truncated_bytes, 0);
+    new.put(PackKind::Kept, &blocks[10..]).unwrap();
+    new.commit().unwrap();
+    assert_holds(&old, &blocks[..10]);
+    let refused = old.put(PackKind::Cache, &[block(99, 5)]);
+    assert!(
+        matches!(refused, Err(StoreError::HandedOver)),
+        "{refused:?}"
+    );
+    let files = || {
+        let mut files: Vec<_> = std::fs::read_dir(dir.path().join("packs"))
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                (entry.file_name(), std::fs::read(entry.path()).unwrap())
+            })
+            .collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    drop(old);
+    assert!(files() == before, "the old store wrote");
+    drop(new);
+    let (again, recovery) = open(dir.path(), &LARGE);
+    assert_eq!(recovery.truncated_bytes, 0);
+    assert_holds(&again, &blocks);
+}
+
+#[test]
 fn a_block_is_stored_once_per_kind() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path(), &LARGE);

@@ -525,3 +525,36 @@ async fn directory_without_keys_asks_for_init() {
     let error = Node::open(dir.path(), &offline_config()).await.unwrap_err();
     assert!(matches!(error, OpenError::NotInitialised { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn node_that_was_handed_over_leaves_the_directory_and_its_fetchers_read_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = open(dir.path()).await;
+    let stored = Block::of(RAW, bytes::Bytes::from_static(b"stored"));
+    old.store()
+        .put(PackKind::Kept, std::slice::from_ref(&stored))
+        .unwrap();
+    let reader = old.served().clone();
+    old.hand_over().await.unwrap();
+
+    let new = open(dir.path()).await;
+    let fetched = duka_node::source::BlockSource::fetch(&reader, stored.cid()).await;
+    assert_eq!(fetched.unwrap(), stored);
+    assert_eq!(new.store().get(stored.cid()).unwrap(), Some(stored));
+    new.shutdown().await;
+}
+
+#[tokio::test]
+async fn node_that_somebody_uses_is_not_handed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(dir.path()).await;
+    let user = node.clone();
+    let refused = node.hand_over().await;
+    assert!(
+        matches!(refused, Err(node::HandOverError::Busy)),
+        "{refused:?}"
+    );
+    let held = Node::open(dir.path(), &offline_config()).await;
+    assert!(matches!(held, Err(OpenError::Lock(_))), "{held:?}");
+    drop(user);
+}

@@ -10,6 +10,7 @@ mod connectivity;
 mod fixtures;
 mod gateway;
 mod get;
+mod handover;
 mod https;
 mod in_place;
 mod kept;

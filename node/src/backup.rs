@@ -1,4 +1,4 @@
-//! BACKUP: export the manifest → seal the packs → take both into the folder → write its list.
+//! BACKUP: check journal and checkpoint → export the manifest → seal the packs → take both into the folder → write its list.
 //!
 //! Packs that are sealed never change, so they are taken in as hard links where that can be, else as
 //! copies. All that an export promises is in packs that are sealed after it; garbage collection has no
@@ -189,6 +189,7 @@ fn back_up(
         total: 0,
         progress,
     };
+    node.manifest().check()?;
     let mut files = vec![export_manifest(disk, node, &folder, &mut meter)?];
     files.extend(take_settings(options, &folder)?);
     let packs = node.store().seal_all()?;

@@ -10,7 +10,7 @@ use cid::Cid;
 
 use crate::block::RAW;
 use crate::dag::links::links;
-use crate::manifest::{Manifest, ManifestError};
+use crate::manifest::{Manifest, ManifestError, Renewed};
 use crate::node::Node;
 use crate::pace::Pace;
 use crate::repair;
@@ -20,7 +20,7 @@ use crate::store::{CheckCursor, Depth, Indexes, PackKind, Store, StoreError};
 /// How a check runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FsckOptions {
-    /// Read and hash every block; else index files, footers and the completeness of what is promised.
+    /// Read and hash every block, journal and checkpoint; else index files, footers and the completeness of what is promised.
     pub deep: bool,
     /// Fetch what is damaged or missing from peers and gateways, and write packs anew whose framing is
     /// damaged. Makes index files anew, too.
@@ -51,6 +51,8 @@ pub struct Report {
     pub rebuilt_indexes: u64,
     /// Blocks that were damaged or missing and are here again.
     pub repaired_blocks: u64,
+    /// What of journal and checkpoint was damaged: both were written anew from the index.
+    pub renewed_manifest: Option<Renewed>,
 }
 
 impl Report {
@@ -148,6 +150,9 @@ fn fsck(
     progress: &dyn Fn(u64),
 ) -> Result<Checked, FsckError> {
     let mut report = Report::default();
+    if options.deep {
+        report.renewed_manifest = manifest.check()?;
+    }
     if options.repair_index || options.repair {
         report.rebuilt_indexes = store.rebuild_indexes(Indexes::Damaged, &|_| {})?;
     }

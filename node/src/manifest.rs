@@ -103,6 +103,16 @@ pub struct Recovery {
     pub rebuilt_from: Option<PathBuf>,
 }
 
+/// What [`Manifest::check`] wrote anew.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Renewed {
+    /// The journal or checkpoint that was damaged or missing.
+    pub damaged: PathBuf,
+    /// Where it is kept as it was.
+    pub aside: Option<PathBuf>,
+}
+
 /// Why the manifest refused or failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -132,6 +142,12 @@ pub enum ManifestError {
         applied: u64,
         /// The last change that the journal holds.
         last: u64,
+    },
+    /// Journal or checkpoint are damaged, and the index cannot take their place.
+    #[error("{} is damaged, and the index is not whole: what it held cannot be written anew", path.display())]
+    NotRenewed {
+        /// The damaged file.
+        path: PathBuf,
     },
     /// Written by a newer duka.
     #[error("{} was written by a newer duka (format {found}; this one knows {known})", path.display())]
@@ -321,6 +337,19 @@ impl Manifest {
         futures::executor::block_on(async {
             let (reply, answer) = oneshot::channel();
             self.request(Request::Export(disk, path, reply)).await?;
+            answer.await.map_err(|_| ManifestError::Closed)?
+        })
+    }
+
+    /// Reads journal and checkpoint. Where one is damaged, cut or missing, both are written anew from the index,
+    /// and what was damaged is set aside. Changes wait meanwhile. Blocking.
+    ///
+    /// # Errors
+    /// [`ManifestError::NotRenewed`] when the index is not whole either.
+    pub(crate) fn check(&self) -> Result<Option<Renewed>, ManifestError> {
+        futures::executor::block_on(async {
+            let (reply, answer) = oneshot::channel();
+            self.request(Request::Check(reply)).await?;
             answer.await.map_err(|_| ManifestError::Closed)?
         })
     }

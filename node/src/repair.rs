@@ -30,7 +30,7 @@ pub(crate) async fn blocks(node: &Node, damaged: Vec<Cid>) -> Result<Vec<Cid>, S
     let mut left = Vec::new();
     while let Some((cid, block)) = fetched.next().await {
         if let Err(error) = block {
-            tracing::warn!(%cid, %error, "a damaged block cannot be had from anybody");
+            tracing::debug!(%cid, %error, "a damaged block cannot be had from anybody");
             left.push(cid);
         }
     }
@@ -49,7 +49,7 @@ pub(crate) async fn trees(node: &Node, roots: BTreeSet<Cid>) -> Result<(), Store
         let mut progress = std::pin::pin!(fetch_dag(fetcher, root, window));
         while let Some(step) = progress.next().await {
             if let Err(error) = step {
-                tracing::warn!(%root, %error, "a tree that is promised to be kept cannot be completed");
+                tracing::debug!(%root, %error, "a tree that is promised to be kept cannot be completed");
                 break;
             }
         }

@@ -152,16 +152,7 @@ fn until_next(node: &Node, interval: Duration) -> Result<Duration, ManifestError
 /// # Cancel safety
 /// A dropped future does not stop the pack that is being read; the end of the node does.
 pub async fn pass(node: &Node) -> Result<Summary, ScrubError> {
-    let known: Option<Pass> = load(node.manifest(), PASS)?;
-    let known = known.filter(|pass| pass.so_far.version == VERSION);
-    let mut pass = known.unwrap_or_else(|| Pass {
-        cursor: CheckCursor::default(),
-        so_far: Summary {
-            version: VERSION,
-            started: Timestamp::now(),
-            ..Summary::default()
-        },
-    });
+    let mut pass = begin(node).await?;
     let mut saved = Instant::now();
     loop {
         let checked = match check_next(node, &mut pass).await {
@@ -182,10 +173,29 @@ pub async fn pass(node: &Node) -> Result<Summary, ScrubError> {
             return Err(ScrubError::Stopped);
         }
     }
+    check_manifest(node).await;
     complete(node, &mut pass.so_far).await?;
     pass.so_far.ended = Some(Timestamp::now());
     end(node, &pass.so_far).await?;
     Ok(pass.so_far)
+}
+
+/// The pass under way, or a new one, which `duka stat` tells of from now on.
+async fn begin(node: &Node) -> Result<Pass, ManifestError> {
+    let known: Option<Pass> = load(node.manifest(), PASS)?;
+    if let Some(known) = known.filter(|pass| pass.so_far.version == VERSION) {
+        return Ok(known);
+    }
+    let pass = Pass {
+        cursor: CheckCursor::default(),
+        so_far: Summary {
+            version: VERSION,
+            started: Timestamp::now(),
+            ..Summary::default()
+        },
+    };
+    save(node, PASS, &pass).await?;
+    Ok(pass)
 }
 
 /// Reads the next pack, at the rate with which the pass ends in time.
@@ -274,6 +284,14 @@ async fn renew(node: &Node, checked: &CheckedPack) -> Result<bool, StoreError> {
     Ok(renewed)
 }
 
+/// Has journal and checkpoint read, and written anew where they are damaged.
+async fn check_manifest(node: &Node) {
+    let manifest = node.manifest().clone();
+    if let Err(error) = node.blocking(move || manifest.check()).await {
+        tracing::error!(%error, "journal and checkpoint of the manifest were not checked to the end");
+    }
+}
+
 /// Has everything that is promised completed.
 async fn complete(node: &Node, so_far: &mut Summary) -> Result<(), ScrubError> {
     let (before, broken) = lacking(node).await?;
@@ -282,14 +300,9 @@ async fn complete(node: &Node, so_far: &mut Summary) -> Result<(), ScrubError> {
     }
     repair::trees(node, broken).await?;
     let (after, _) = lacking(node).await?;
-    let named: Vec<_> = after.iter().take(MOST_NAMED).collect();
     let lost = after.len() as u64;
-    if lost > 0 {
-        tracing::error!(
-            lost,
-            ?named,
-            "blocks that something refers to are lost, and nobody has them"
-        );
+    for cid in after.iter().take(MOST_NAMED) {
+        tracing::error!(%cid, lost, "a block that something refers to is lost, and nobody has it");
     }
     so_far.missing_blocks = before.len() as u64;
     count_repaired(so_far, so_far.missing_blocks.saturating_sub(lost));

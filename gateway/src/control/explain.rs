@@ -110,7 +110,7 @@ impl Explain for ManifestError {
                     "free some space; `duka pin rm` and `duka gc` still work: what is stored is not affected",
                 ),
             ),
-            Self::Corrupt { .. } => (
+            Self::Corrupt { .. } | Self::NotRenewed { .. } => (
                 Code::Corrupt,
                 Some("`duka restore` makes a new data directory from a backup"),
             ),

@@ -95,6 +95,18 @@ pub(super) fn set_index_aside(disk: &dyn Disk, dir: &Path) -> Result<PathBuf, Ma
     Ok(aside)
 }
 
+/// Gives a damaged file a second name, under which it stays when it is replaced; `None` when there is none.
+pub(super) fn keep_damaged(disk: &dyn Disk, path: &Path) -> Result<Option<PathBuf>, ManifestError> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".damaged-{}", now()));
+    let aside = PathBuf::from(aside);
+    match disk.link(path, &aside) {
+        Ok(()) => Ok(Some(aside)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error("setting aside", path, error)),
+    }
+}
+
 /// The time, as a part of a name.
 fn now() -> impl Display {
     Timestamp::now().strftime("%Y%m%dT%H%M%S%.6fZ")

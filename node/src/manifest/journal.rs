@@ -252,6 +252,11 @@ impl Journal {
         })
     }
 
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Sequence number of the next entry.
     pub(super) fn next(&self) -> u64 {
         self.next

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::files::{self, Listing};
 use super::frame::{FileKind, FrameReader, Next};
 use super::index::{Index, OpenFailure, key};
+use super::journal::Survey;
 use super::{ManifestError, RebuildError, checkpoint, journal};
 use crate::disk::FileSystem;
 
@@ -69,7 +70,7 @@ pub enum Loss {
 
 /// Sets the index aside, which the next open makes anew, if it follows from journal and checkpoint.
 pub(super) fn give_index_up(dir: &Path) -> Result<(), RebuildError> {
-    let last = check(dir)?;
+    let last = check(dir)?.last;
     let _lock = files::lock(&FileSystem, dir)?;
     let closed = files::closed(dir)?;
     if let Some(applied) = closed.max(applied(dir)?).filter(|applied| *applied > last) {
@@ -95,8 +96,8 @@ fn applied(dir: &Path) -> Result<Option<u64>, ManifestError> {
     }
 }
 
-/// Checks that journal and checkpoint in `dir` are whole. The last entry in them.
-fn check(dir: &Path) -> Result<u64, Loss> {
+/// Checks that journal and checkpoint in `dir` are whole but for a torn last entry. What they hold.
+pub(super) fn check(dir: &Path) -> Result<Survey, Loss> {
     if files::is_absent(dir).map_err(Loss::Unread)? {
         let dir = dir.to_owned();
         return Err(Loss::All { dir });
@@ -121,7 +122,7 @@ fn check(dir: &Path) -> Result<u64, Loss> {
         return Err(Loss::Journal { path, offset, last });
     }
     match journal::survey(dir, &listing.journals, base) {
-        Ok(survey) => Ok(survey.last),
+        Ok(survey) => Ok(survey),
         Err(ManifestError::Corrupt { path, offset }) => {
             let last = last_before(dir, &listing.journals, &path).map_err(Loss::Unread)?;
             let last = last.max(base);

@@ -10,7 +10,8 @@ use super::draft::Draft;
 use super::files::{self, Listing};
 use super::index::{Index, Writes};
 use super::journal::{self, Journal, Purpose};
-use super::{ManifestError, ManifestOptions, checkpoint};
+use super::sources::{self, Loss};
+use super::{ManifestError, ManifestOptions, Renewed, checkpoint};
 use crate::disk::Disk;
 
 /// Most changes that share one sync.
@@ -27,6 +28,7 @@ pub(super) enum Request {
     Commit(Change, Reply),
     /// A checkpoint besides, to a file.
     Export(Arc<dyn Disk>, PathBuf, Reply),
+    Check(oneshot::Sender<Result<Option<Renewed>, ManifestError>>),
     Close(oneshot::Sender<Result<(), ManifestError>>),
 }
 
@@ -82,6 +84,10 @@ impl Writer {
                     Request::Export(disk, path, reply) => {
                         self.commit(std::mem::take(&mut group));
                         answer(reply, self.export(disk.as_ref(), &path));
+                    }
+                    Request::Check(reply) => {
+                        self.commit(std::mem::take(&mut group));
+                        answer(reply, self.check());
                     }
                     Request::Close(reply) => close = Some(reply),
                 }
@@ -180,19 +186,57 @@ impl Writer {
         if self.failed.is_some() || self.journal.entries() == 0 {
             return Ok(());
         }
+        self.replace()
+    }
+
+    /// Writes a checkpoint of the index and begins a journal; what there was before is removed then.
+    fn replace(&mut self) -> Result<(), ManifestError> {
         let last = self.journal.next() - 1;
         let old = Listing::read(&self.dir)?;
         let disk = self.disk.as_ref();
         checkpoint::write(disk, &self.dir, &self.index, last)?;
+        // Without an entry since the last checkpoint the new files have the names of the old. The bytes of
+        // the old journal may have another name.
+        if old.journals.contains(&(last + 1)) {
+            files::remove(disk, &files::journal_path(&self.dir, last + 1));
+        }
         self.begin_journal()?;
         let disk = self.disk.as_ref();
-        for first in old.journals {
+        for first in old.journals.into_iter().filter(|first| *first <= last) {
             files::remove(disk, &files::journal_path(&self.dir, first));
         }
-        for last in old.checkpoints {
-            files::remove(disk, &files::checkpoint_path(&self.dir, last));
+        for old in old.checkpoints.into_iter().filter(|old| *old != last) {
+            files::remove(disk, &files::checkpoint_path(&self.dir, old));
         }
         Ok(())
+    }
+
+    /// Reads journal and checkpoint. Where they are not whole and the index is, they are written anew from it.
+    fn check(&mut self) -> Result<Option<Renewed>, ManifestError> {
+        let damaged = match sources::check(&self.dir) {
+            Ok(found) if found.torn.is_none() && found.last + 1 == self.journal.next() => {
+                return Ok(None);
+            }
+            Ok(_) | Err(Loss::All { .. } | Loss::JournalCut { .. }) => {
+                self.journal.path().to_owned()
+            }
+            Err(Loss::Checkpoint { path, .. } | Loss::Journal { path, .. }) => path,
+            Err(Loss::Unread(error)) => return Err(error),
+        };
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        if !self.index.is_whole()? {
+            return Err(ManifestError::NotRenewed { path: damaged });
+        }
+        let aside = files::keep_damaged(self.disk.as_ref(), &damaged)?;
+        self.replace()?;
+        tracing::error!(
+            path = %damaged.display(),
+            aside = aside.as_ref().map(|aside| aside.display().to_string()),
+            "a journal or checkpoint was damaged or missing; both were written anew from the index"
+        );
+        Ok(Some(Renewed { damaged, aside }))
     }
 
     fn export(&self, disk: &dyn Disk, path: &Path) -> Result<u64, ManifestError> {
@@ -233,7 +277,7 @@ impl Writer {
     }
 }
 
-fn answer(reply: Reply, result: Result<u64, ManifestError>) {
+fn answer<T>(reply: oneshot::Sender<Result<T, ManifestError>>, result: Result<T, ManifestError>) {
     // A caller that stopped waiting does not undo its change.
     if reply.send(result).is_err() {
         tracing::trace!("nobody waited for this change");

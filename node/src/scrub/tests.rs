@@ -215,3 +215,32 @@ fn a_pass_takes_its_interval_within_limits() {
     assert_eq!(rate(0, Duration::ZERO, 0), SLOWEST);
     assert_eq!(rate(1 << 50, Duration::ZERO, 0), 1 << 50);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_is_told_of_from_its_beginning() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(dir.path(), Vec::new()).await;
+    assert_eq!(under_way(node.manifest()).unwrap(), None);
+    let begun = begin(&node).await.unwrap().so_far;
+    assert_eq!(under_way(node.manifest()).unwrap(), Some(begun.clone()));
+    assert_eq!(begin(&node).await.unwrap().so_far, begun);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_writes_a_damaged_journal_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(dir.path(), Vec::new()).await;
+    keep(&node, &tree(), true).await;
+    let journal = dir.path().join("manifest/journal-00000000000000000001.log");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    bytes[60] ^= 1;
+    std::fs::write(&journal, &bytes).unwrap();
+    assert_eq!(pass(&node).await.unwrap().lost_blocks, 0);
+    node.shutdown().await;
+    drop(node);
+    std::fs::remove_dir_all(dir.path().join("manifest/index")).unwrap();
+    let node = open(dir.path(), Vec::new()).await;
+    assert_eq!(node.manifest().pins().count(), 1);
+    node.shutdown().await;
+}

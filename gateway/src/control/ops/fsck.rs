@@ -53,6 +53,17 @@ pub(super) fn not_whole(report: &Report) -> Failure {
 }
 
 pub(super) async fn tell_problems(report: &Report, sink: &EventSink) {
+    if let Some(renewed) = &report.renewed_manifest {
+        let kept = renewed.aside.as_ref();
+        let kept = kept.map(|aside| format!("; what it was is kept as {}", aside.display()));
+        let message = format!(
+            "{} was damaged or missing: journal and checkpoint were written anew from the index, which is \
+             whole{}",
+            renewed.damaged.display(),
+            kept.unwrap_or_default()
+        );
+        sink.send(Event::Warning { message }).await;
+    }
     for pack in &report.bad_packs {
         let message = format!(
             "in {} what lies between the blocks is damaged: they can be read, but without its index the \

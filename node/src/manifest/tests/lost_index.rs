@@ -159,3 +159,94 @@ fn index_older_than_the_journal_is_rebuilt_from_the_checkpoint() {
         Some(1_099u32.to_be_bytes().to_vec())
     );
 }
+
+/// A manifest with a checkpoint and a journal that goes on after it; what it holds.
+fn with_checkpoint(entries_after: u8) -> (TempDir, Manifest, States) {
+    let dir = tempfile::tempdir().unwrap();
+    let (manifest, _) = open(dir.path());
+    for n in 0..1_100u32 {
+        let value = n.to_be_bytes();
+        let change = put(format!("k{}", n % 7), &value);
+        manifest.commit_blocking(change).unwrap();
+    }
+    close(manifest);
+    let (manifest, _) = open(dir.path());
+    for n in 0..entries_after {
+        manifest.commit_blocking(put("after", &[n])).unwrap();
+    }
+    let held = states(&manifest);
+    (dir, manifest, held)
+}
+
+#[test]
+fn damaged_journal_or_checkpoint_is_written_anew_from_the_index() {
+    for (entries_after, is_checkpoint) in [(0, true), (0, false), (3, true), (3, false)] {
+        let (dir, manifest, held) = with_checkpoint(entries_after);
+        assert!(manifest.check().unwrap().is_none());
+        let listing = Listing::read(dir.path()).unwrap();
+        let (damaged, at) = match is_checkpoint {
+            true => (checkpoint_path(dir.path(), listing.checkpoints[0]), 40),
+            false => (journal_path(dir.path(), listing.journals[0]), 20),
+        };
+        let mut bytes = fs::read(&damaged).unwrap();
+        bytes[at] ^= 1;
+        fs::write(&damaged, &bytes).unwrap();
+        let renewed = manifest.check().unwrap().unwrap();
+        assert_eq!(fs::read(renewed.aside.unwrap()).unwrap(), bytes);
+        assert_eq!(renewed.damaged, damaged);
+        assert!(manifest.check().unwrap().is_none());
+        manifest.commit_blocking(put("later", b"1")).unwrap();
+        drop(manifest);
+        fs::remove_dir_all(index_path(dir.path())).unwrap();
+        let mut found = states(&open(dir.path()).0);
+        assert_eq!(found.remove("later"), Some(b"1".to_vec()));
+        assert_eq!(found, held);
+    }
+}
+
+#[test]
+fn lost_checkpoint_and_a_cut_journal_are_written_anew_from_the_index() {
+    for entries_after in [0, 3] {
+        let (dir, manifest, held) = with_checkpoint(entries_after);
+        let listing = Listing::read(dir.path()).unwrap();
+        fs::remove_file(checkpoint_path(dir.path(), listing.checkpoints[0])).unwrap();
+        assert!(
+            manifest
+                .check()
+                .unwrap()
+                .unwrap()
+                .damaged
+                .ends_with(format!("journal-{:020}.log", 1))
+        );
+        assert!(manifest.check().unwrap().is_none());
+        manifest.commit_blocking(put("after", b"more")).unwrap();
+        let listing = Listing::read(dir.path()).unwrap();
+        let journal = journal_path(dir.path(), listing.journals[0]);
+        let whole = fs::read(&journal).unwrap();
+        fs::write(&journal, &whole[..whole.len() - 3]).unwrap();
+        let renewed = manifest.check().unwrap().unwrap();
+        assert_eq!(renewed.damaged, journal);
+        drop(manifest);
+        fs::remove_dir_all(index_path(dir.path())).unwrap();
+        let (manifest, _) = open(dir.path());
+        assert_eq!(states(&manifest).len(), held.len().max(8));
+        assert_eq!(manifest.state("after").unwrap(), Some(b"more".to_vec()));
+    }
+}
+
+#[test]
+fn damaged_journal_beside_an_index_that_is_not_whole_stays() {
+    let (dir, _) = three_entries();
+    let (manifest, _) = open(dir.path());
+    manifest.inner.index.lose(&key::state("k2"));
+    let path = journal_path(dir.path(), 1);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[60] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let error = manifest.check().unwrap_err();
+    assert!(
+        matches!(error, ManifestError::NotRenewed { .. }),
+        "{error:?}"
+    );
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}

@@ -8,6 +8,7 @@
 mod body;
 pub mod control;
 mod error;
+pub mod fuzz;
 mod health;
 mod ipfs;
 mod metrics;

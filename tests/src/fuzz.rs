@@ -8,6 +8,7 @@
 mod formats;
 mod mend;
 mod mutate;
+mod requests;
 mod stored;
 
 pub use mutate::Mutator;
@@ -26,7 +27,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 12] = [
     Target {
         name: "pack",
         run: stored::pack,
@@ -74,6 +75,30 @@ pub const TARGETS: [Target; 8] = [
         run: formats::denylist,
         examples: formats::denylists,
         mutations: 5_000,
+    },
+    Target {
+        name: "path",
+        run: requests::path,
+        examples: requests::paths,
+        mutations: 20_000,
+    },
+    Target {
+        name: "range",
+        run: requests::range,
+        examples: requests::ranges,
+        mutations: 50_000,
+    },
+    Target {
+        name: "accept",
+        run: requests::accept,
+        examples: requests::accepts,
+        mutations: 20_000,
+    },
+    Target {
+        name: "redirects",
+        run: requests::redirects,
+        examples: requests::redirect_files,
+        mutations: 20_000,
     },
 ];
 

@@ -19,6 +19,8 @@ const FILE: &str = "_redirects";
 
 /// Longest file that is read, in bytes.
 const MAX_LEN: u64 = 64 << 10;
+/// Longest target once its placeholders are filled in, in bytes: each may stand there thousands of times.
+const MAX_TARGET_LEN: usize = 32 << 10;
 /// Where a redirect may lead, other than to a path of the site.
 const SCHEMES: [&str; 4] = ["http", "https", "ipfs", "ipns"];
 /// What may not be in a `Location` as it is.
@@ -108,7 +110,7 @@ impl Redirects {
     ///
     /// # Errors
     /// [`RedirectsError`] names the first line that is no rule.
-    fn parse(file: &[u8]) -> Result<Self, RedirectsError> {
+    pub(super) fn parse(file: &[u8]) -> Result<Self, RedirectsError> {
         if file.len() as u64 > MAX_LEN {
             return Err(RedirectsError::TooLong);
         }
@@ -128,13 +130,14 @@ impl Redirects {
         Ok(Self { rules })
     }
 
-    /// What the first rule that matches does with the path `segments`; `query` is the request's.
+    /// What the first rule that matches does with the path `segments`; `query` is the request's. A target
+    /// that becomes too long is none.
     pub(crate) fn outcome(&self, segments: &[String], query: Option<&str>) -> Option<Outcome> {
         let (rule, bindings) = self
             .rules
             .iter()
             .find_map(|rule| Some((rule, rule.bind(segments)?)))?;
-        let to = expand(&rule.to, &bindings);
+        let to = expand(&rule.to, &bindings)?;
         if rule.status.is_redirection() {
             let location = merge_query(&to, query);
             let location = utf8_percent_encode(&location, NOT_IN_A_URL).to_string();
@@ -265,11 +268,14 @@ fn is_target(to: &str, status: StatusCode) -> bool {
             && scheme.is_some_and(|scheme| SCHEMES.contains(&scheme.as_str()))
 }
 
-/// Replaces each `:name` by what it stands for, escaped.
-fn expand(to: &str, bindings: &[Binding<'_>]) -> String {
+/// Replaces each `:name` by what it stands for, escaped. `None` when that is too long.
+fn expand(to: &str, bindings: &[Binding<'_>]) -> Option<String> {
     let mut expanded = String::with_capacity(to.len());
     let mut rest = to;
     while let Some((before, after)) = rest.split_once(':') {
+        if expanded.len() > MAX_TARGET_LEN {
+            return None;
+        }
         expanded.push_str(before);
         let bound = bindings
             .iter()
@@ -290,7 +296,7 @@ fn expand(to: &str, bindings: &[Binding<'_>]) -> String {
         };
     }
     expanded.push_str(rest);
-    expanded
+    (expanded.len() <= MAX_TARGET_LEN).then_some(expanded)
 }
 
 /// `to` with the request's query; of a key that both have, the request's values count.
@@ -430,6 +436,15 @@ mod tests {
         let (_, location) = location("/* /:splat?<\"ż", "/a%0D%0AX:%20y");
         assert!(http::HeaderValue::try_from(&location).is_ok(), "{location}");
         assert!(location.is_ascii());
+    }
+
+    #[test]
+    fn target_that_grows_too_long_is_none() {
+        let rule = |times| format!("/* /{}", ":splat/".repeat(times));
+        let path = format!("/{}", "a".repeat(3_000));
+        assert!(outcome(&rule(10), &path).is_some());
+        assert_eq!(outcome(&rule(11), &path), None);
+        assert_eq!(outcome(&rule(8_000), &path), None);
     }
 
     proptest! {

@@ -8,6 +8,8 @@ mod content;
 mod denied;
 mod dns;
 mod formats;
+mod harmful_dags;
+mod harmful_hosts;
 mod hosts;
 mod limits;
 mod memory;

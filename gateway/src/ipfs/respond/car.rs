@@ -9,7 +9,7 @@ use duka_node::block::{Block, IDENTITY};
 use duka_node::dag::DagError;
 use duka_node::source::BlockSource;
 use futures::future;
-use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use futures::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use http::{HeaderValue, Response, header};
 use serde::Serialize;
 
@@ -26,6 +26,10 @@ use crate::ipfs::{Backend, Gateway};
 
 /// Blocks up to this many bytes are copied behind their section header; larger ones are not copied.
 const COPY_BELOW: usize = 8 << 10;
+
+/// Most blocks of one CAR: an end to DAGs that link to the same blocks again and again. Before it the
+/// client's pace counts, whose connection waits for each block to be taken.
+const MAX_BLOCKS: usize = 1 << 25;
 
 /// What a CAR holds, as its parameters say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +108,8 @@ pub(super) async fn respond<B: Backend>(
         Body::empty()
     } else {
         let permit = gateway.walk_permit()?;
-        let sections = blocks(&source, resolved, options).flat_map(|block| {
+        let blocks = blocks(&source, resolved, options);
+        let sections = at_most(MAX_BLOCKS, resolved.cid, blocks).flat_map(|block| {
             stream::iter(match block {
                 Ok(block) => section(&block).map(|part| part.map(Ok)),
                 Err(error) => [Some(Err(error)), None],
@@ -164,6 +169,22 @@ fn blocks<B: Backend>(
     path.chain(below)
         .try_filter(|block| future::ready(block.cid().hash().code() != IDENTITY))
         .boxed()
+}
+
+/// The blocks below `root` as they are; instead of the first one beyond `most` there is an error.
+fn at_most(
+    most: usize,
+    root: Cid,
+    blocks: impl Stream<Item = Result<Block, DagError>>,
+) -> impl Stream<Item = Result<Block, DagError>> {
+    let limited = blocks.enumerate().map(move |(number, block)| match block {
+        Ok(_) if number >= most => Err(DagError::Limit {
+            cid: root,
+            limit: format!("{most} blocks of a CAR"),
+        }),
+        block => block,
+    });
+    limited.take(most.saturating_add(1))
 }
 
 #[derive(Serialize)]
@@ -243,6 +264,18 @@ mod tests {
             Scope::Entity(span)
         );
         assert_eq!(options("&dag-scope=block").unwrap().scope, Scope::Block);
+    }
+
+    #[tokio::test]
+    async fn car_ends_after_so_many_blocks() {
+        let block = Block::of(duka_node::block::RAW, Bytes::from_static(b"x"));
+        let root = *block.cid();
+        let endless = || stream::repeat_with(|| Ok(block.clone()));
+        let blocks: Vec<_> = at_most(3, root, endless()).collect().await;
+        assert!(blocks[..3].iter().all(Result::is_ok));
+        assert!(matches!(blocks[3..], [Err(DagError::Limit { .. })]));
+        let whole: Vec<_> = at_most(3, root, endless().take(3)).collect().await;
+        assert!(whole.len() == 3 && whole.iter().all(Result::is_ok));
     }
 
     #[test]

@@ -164,3 +164,16 @@ fn escapes(cid: Cid, link: &Link) -> DagError {
         reason: format!("the name {name:?} leads out of the folder"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_and_entries_have_a_limit() {
+        let cid: Cid = "bafkqaaa".parse().unwrap();
+        assert!(check_limits(cid, MAX_DEPTH, MAX_ENTRIES).is_ok());
+        assert!(check_limits(cid, MAX_DEPTH + 1, 1).is_err());
+        assert!(check_limits(cid, 1, MAX_ENTRIES + 1).is_err());
+    }
+}

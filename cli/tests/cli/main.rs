@@ -5,6 +5,7 @@
 mod damaged_manifest;
 mod newer;
 mod node;
+mod read_only;
 mod reading;
 mod store;
 mod usage;

@@ -55,6 +55,10 @@ const NOTHING_CHANGED: Option<&str> = Some(
     "nothing was changed: put a newer copy of the folder `manifest` back, or make a new data directory \
      from a backup with `duka restore`",
 );
+const COPY_ELSEWHERE: Option<&str> = Some(
+    "the disk can only be read, and a data directory is written to even to read from it: copy it to \
+     another disk, and give the copy with --data-dir",
+);
 const RUN_FSCK: Option<&str> = Some("run `duka fsck` to see what is damaged");
 
 impl Explain for FetchError {
@@ -533,6 +537,11 @@ impl Explain for OpenError {
                 Code::Locked,
                 Some("wait until it has ended, or use another --data-dir"),
             ),
+            Self::Lock(LockError::Io { source, .. })
+                if source.kind() == io::ErrorKind::ReadOnlyFilesystem =>
+            {
+                (Code::Permanent, COPY_ELSEWHERE)
+            }
             Self::Lock(LockError::Io { source, .. }) | Self::Directory { source, .. } => (
                 of_io(source),
                 Some("give a directory you may write to with --data-dir"),

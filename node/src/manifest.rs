@@ -103,7 +103,7 @@ pub struct Recovery {
     pub rebuilt_from: Option<PathBuf>,
 }
 
-/// What [`Manifest::check`] wrote anew.
+/// What a check of the manifest wrote anew.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Renewed {

@@ -5,7 +5,7 @@ use duka_gateway::control::failure::{Code, Failure};
 use duka_node::dag::path::{ContentPath, Root};
 use duka_node::ipns::{self, Record};
 use duka_node::keys::Name;
-use duka_node::source::trustless::TrustlessSource;
+use duka_node::source::trustless::{TrustlessSource, gateway_url};
 use jiff::Timestamp;
 use url::Url;
 
@@ -55,13 +55,10 @@ pub(crate) async fn alone(
 
 /// The URL of a gateway.
 fn parse(url: &str) -> Result<Url, CliError> {
-    Url::parse(url)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https"))
-        .ok_or_else(|| {
-            CliError::usage(format!("{url:?} is not the URL of a gateway"))
-                .hint("write it like https://gateway.example")
-        })
+    gateway_url(url).ok_or_else(|| {
+        CliError::usage(format!("{url:?} is not the URL of a gateway"))
+            .hint("write it like https://gateway.example")
+    })
 }
 
 /// Follows the names that a path begins with to a CID and the segments below it.

@@ -21,6 +21,7 @@ mod resolve;
 mod respond;
 mod source;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use duka_node::manifest::ManifestError;
 use duka_node::name::{NameError, ResolvedName};
 use duka_node::node::Node;
 use duka_node::served::Served;
+use duka_node::source::trustless::gateway_url;
 use duka_node::source::{BlockSource, FetchError};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -231,7 +233,10 @@ impl<B: Backend> Gateway<B> {
         source: RequestSource<B>,
     ) -> Result<Response<Body>, GatewayError> {
         let start = resolve::start(self, request).await?;
-        let segments = [start.prefix.as_slice(), request.segments()].concat();
+        let segments = match start.prefix.as_slice() {
+            [] => Cow::Borrowed(request.segments()),
+            prefix => Cow::Owned([prefix, request.segments()].concat()),
+        };
         match start.follow(self, &source, &segments).await {
             Err(missing @ GatewayError::Dag(DagError::NoLink { .. }))
                 if request.obeys_redirects() =>
@@ -277,11 +282,8 @@ impl<B: Backend> Gateway<B> {
 }
 
 fn mirrors(configured: &[String]) -> Result<Vec<Url>, ServerError> {
-    let parse = |text: &String| {
-        let url = Url::parse(text).ok();
-        let http = url.filter(|url| matches!(url.scheme(), "http" | "https"));
-        http.ok_or_else(|| ServerError::Mirror { url: text.clone() })
-    };
+    let parse =
+        |text: &String| gateway_url(text).ok_or_else(|| ServerError::Mirror { url: text.clone() });
     configured.iter().map(parse).collect()
 }
 

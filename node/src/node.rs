@@ -33,7 +33,7 @@ use crate::restore;
 use crate::room;
 use crate::scrub;
 use crate::served::Served;
-use crate::source::trustless::TrustlessSource;
+use crate::source::trustless::{TrustlessSource, gateway_url};
 use crate::store::{self, Store, StoreError, StoreOptions};
 use crate::temp_pins::{TempPin, TempPins};
 
@@ -704,11 +704,7 @@ async fn open_parts(
 }
 
 fn gateway_urls(configured: &[String]) -> Result<Vec<Url>, OpenError> {
-    let parse = |url: &String| {
-        Url::parse(url)
-            .ok()
-            .filter(|parsed| matches!(parsed.scheme(), "http" | "https"))
-            .ok_or_else(|| OpenError::Gateway { url: url.clone() })
-    };
+    let parse =
+        |url: &String| gateway_url(url).ok_or_else(|| OpenError::Gateway { url: url.clone() });
     configured.iter().map(parse).collect()
 }

@@ -41,6 +41,12 @@ const MAX_NAMED: usize = 3;
 /// A whole block may take this many times the time allowed without progress.
 const WHOLE_BLOCK: u32 = 8;
 
+/// Reads the URL of a gateway: `http` or `https`.
+pub fn gateway_url(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok();
+    url.filter(|url| matches!(url.scheme(), "http" | "https"))
+}
+
 /// A few gateways, asked for raw blocks. One that lies is never asked again. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct TrustlessSource {

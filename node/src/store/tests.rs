@@ -16,10 +16,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::block::{DAG_PB, RAW};
 use crate::disk::FileRange;
+use crate::pace::Pace;
 
 const SMALL: StoreOptions = StoreOptions {
     pack_size: 64 << 10,
@@ -49,6 +51,26 @@ fn block(seed: u32, len: usize) -> Block {
 
 fn open(dir: &Path, options: &StoreOptions) -> (Store, Recovery) {
     Store::open(dir, options.clone()).unwrap()
+}
+
+fn full_speed() -> Pace {
+    Pace::new(0, CancellationToken::new())
+}
+
+/// Marks `live`, and removes the rest of what is sealed.
+fn collect(store: &Store, live: &[Block]) -> Collected {
+    let mut collection = store.collect();
+    for block in live {
+        assert_eq!(collection.mark(block.cid()).unwrap(), Mark::New);
+        assert_eq!(collection.mark(block.cid()).unwrap(), Mark::Seen);
+    }
+    collection.sweep(&mut full_speed()).unwrap()
+}
+
+/// The same with the newest pack, too.
+fn seal_and_collect(store: &Store, live: &[Block]) -> Collected {
+    store.seal().unwrap();
+    collect(store, live)
 }
 
 fn pack_path(dir: &Path, name: &str) -> PathBuf {

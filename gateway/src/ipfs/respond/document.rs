@@ -8,18 +8,18 @@ use cid::Cid;
 use duka_node::block::DAG_CBOR;
 use duka_node::dag::document;
 use duka_node::source::BlockSource;
-use http::{Response, header};
+use http::Response;
 use ipld_core::ipld::Ipld;
 
 use super::page::{self, CidLinks, Crumb, crumbs, human_size};
 use super::{dir, entity};
 use crate::body::Body;
 use crate::error::GatewayError;
+use crate::ipfs::Backend;
 use crate::ipfs::negotiate::Format;
 use crate::ipfs::request::ContentRequest;
 use crate::ipfs::resolve::Resolved;
 use crate::ipfs::source::RequestSource;
-use crate::ipfs::{Backend, conditional};
 
 /// Longest document that is shown, in bytes of HTML.
 const MAX_LEN: usize = 1 << 20;
@@ -40,9 +40,7 @@ pub(super) async fn respond<B: Backend>(
     }
     let cid = &resolved.cid;
     let etag = entity::etag(format!("\"DagIndex-{PAGE_VERSION:x}_CID-{cid}\""));
-    let mut response = if conditional::not_modified(request.headers(), &etag) {
-        entity::not_modified(request, resolved, etag)
-    } else {
+    let body = async {
         let block = source.fetch(cid).await?;
         let mut shown = Document::new(CidLinks::of(request));
         shown.value(&document::decode(&block)?, 0);
@@ -60,17 +58,12 @@ pub(super) async fn respond<B: Backend>(
             document: shown.html,
         }
         .render()?;
-        let body = match request.head {
+        Ok(match request.head {
             true => Body::empty(),
             false => Body::bytes(html),
-        };
-        let mut response = Response::new(body);
-        page::describe_page(response.headers_mut(), request, resolved);
-        response.headers_mut().insert(header::ETAG, etag);
-        response
+        })
     };
-    page::limit_freshness(response.headers_mut(), resolved);
-    Ok(response)
+    page::answer(request, resolved, etag, body).await
 }
 
 /// A document as HTML, up to [`MAX_LEN`].

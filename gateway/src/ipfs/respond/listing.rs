@@ -9,7 +9,7 @@ use cid::Cid;
 use duka_node::dag::read;
 use duka_node::dag::unixfs::Link;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use http::{Response, header};
+use http::Response;
 
 use super::entity;
 use super::page::{self, CidLinks, Crumb, crumbs, human_size};
@@ -19,7 +19,7 @@ use crate::ipfs::path::encode_segment;
 use crate::ipfs::request::ContentRequest;
 use crate::ipfs::resolve::Resolved;
 use crate::ipfs::source::RequestSource;
-use crate::ipfs::{Backend, Gateway, conditional};
+use crate::ipfs::{Backend, Gateway};
 
 /// Entries of a page that is sorted.
 const SORTED: usize = 10_000;
@@ -46,25 +46,17 @@ pub(super) async fn respond<B: Backend>(
         "\"DirIndex-{PAGE_VERSION:x}_CID-{}\"",
         resolved.cid
     ));
-    let mut response = if conditional::not_modified(request.headers(), &etag) {
-        entity::not_modified(request, resolved, etag)
-    } else {
-        let body = if request.head {
-            Body::empty()
-        } else {
-            let permit = gateway.walk_permit()?;
-            let entries = read::list(&source, resolved.cid)
-                .map_err(BodyError::from)
-                .boxed();
-            render(request, resolved, entries, permit).await?
-        };
-        let mut response = Response::new(body);
-        page::describe_page(response.headers_mut(), request, resolved);
-        response.headers_mut().insert(header::ETAG, etag);
-        response
+    let body = async {
+        if request.head {
+            return Ok(Body::empty());
+        }
+        let permit = gateway.walk_permit()?;
+        let entries = read::list(&source, resolved.cid)
+            .map_err(BodyError::from)
+            .boxed();
+        render(request, resolved, entries, permit).await
     };
-    page::limit_freshness(response.headers_mut(), resolved);
-    Ok(response)
+    page::answer(request, resolved, etag, body).await
 }
 
 async fn render<G: Send + 'static>(

@@ -3,9 +3,13 @@
 use std::fmt::Write as _;
 
 use cid::Cid;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::entity;
+use crate::body::Body;
+use crate::error::GatewayError;
+use crate::ipfs::conditional;
 use crate::ipfs::headers::describe;
 use crate::ipfs::path::encode_segment;
 use crate::ipfs::request::{ContentRequest, Place};
@@ -25,15 +29,26 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// The headers of a page about the content.
-pub(super) fn describe_page(
-    headers: &mut HeaderMap,
+/// A page about the content; `body` is made only for a client that does not have it.
+pub(super) async fn answer(
     request: &ContentRequest,
     resolved: &Resolved,
-) {
-    let html = HeaderValue::from_static("text/html; charset=utf-8");
-    headers.insert(header::CONTENT_TYPE, html);
-    describe(headers, request, resolved);
+    etag: HeaderValue,
+    body: impl Future<Output = Result<Body, GatewayError>>,
+) -> Result<Response<Body>, GatewayError> {
+    let mut response = if conditional::not_modified(request.headers(), &etag) {
+        entity::not_modified(request, resolved, etag)
+    } else {
+        let mut response = Response::new(body.await?);
+        let headers = response.headers_mut();
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        headers.insert(header::CONTENT_TYPE, html);
+        headers.insert(header::ETAG, etag);
+        describe(headers, request, resolved);
+        response
+    };
+    limit_freshness(response.headers_mut(), resolved);
+    Ok(response)
 }
 
 /// What does not change may still be shown in another way one day.

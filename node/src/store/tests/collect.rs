@@ -5,10 +5,6 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::pace::Pace;
 
-fn full_speed() -> Pace {
-    Pace::new(0, CancellationToken::new())
-}
-
 /// Eight blocks of 8 KiB fill a pack of [`SMALL`].
 fn blocks(seeds: std::ops::Range<u32>) -> Vec<Block> {
     seeds.map(|seed| block(seed, 8 << 10)).collect()
@@ -17,15 +13,6 @@ fn blocks(seeds: std::ops::Range<u32>) -> Vec<Block> {
 fn put(store: &Store, blocks: &[Block]) {
     store.put(PackKind::Kept, blocks).unwrap();
     store.commit().unwrap();
-}
-
-fn collect(store: &Store, live: &[Block]) -> Collected {
-    let mut collection = store.collect();
-    for block in live {
-        assert_eq!(collection.mark(block.cid()).unwrap(), Mark::New);
-        assert_eq!(collection.mark(block.cid()).unwrap(), Mark::Seen);
-    }
-    collection.sweep(&mut full_speed()).unwrap()
 }
 
 fn assert_gone(store: &Store, blocks: &[Block]) {

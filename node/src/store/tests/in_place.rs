@@ -2,11 +2,8 @@
 
 use std::time::SystemTime;
 
-use tokio_util::sync::CancellationToken;
-
 use super::*;
 use crate::dag::car;
-use crate::pace::Pace;
 
 const CHUNK: usize = 100_000;
 
@@ -89,7 +86,7 @@ impl Added {
 }
 
 fn check(store: &Store, depth: Depth) -> Vec<CheckedPack> {
-    let mut pace = Pace::new(0, CancellationToken::new());
+    let mut pace = full_speed();
     let mut cursor = CheckCursor::default();
     std::iter::from_fn(|| {
         store
@@ -97,16 +94,6 @@ fn check(store: &Store, depth: Depth) -> Vec<CheckedPack> {
             .unwrap()
     })
     .collect()
-}
-
-fn collect(store: &Store, live: &[Block]) -> Collected {
-    store.seal().unwrap();
-    let mut collection = store.collect();
-    for block in live {
-        assert_eq!(collection.mark(block.cid()).unwrap(), Mark::New);
-    }
-    let mut pace = Pace::new(0, CancellationToken::new());
-    collection.sweep(&mut pace).unwrap()
 }
 
 #[test]
@@ -307,14 +294,14 @@ fn collection_moves_what_is_live_without_the_file_and_takes_the_rest() {
     std::fs::rename(&added.path, &aside).unwrap();
     added.assert_changed(&store, &added.blocks[0]);
 
-    let collected = collect(&store, &added.blocks[..2]);
+    let collected = seal_and_collect(&store, &added.blocks[..2]);
     assert_eq!(collected.rewritten_packs, 1, "{collected:?}");
     assert!(collected.freed_bytes > 35_000, "{collected:?}");
     std::fs::rename(&aside, &added.path).unwrap();
     let store = added.open_again(store);
     assert_holds(&store, &added.blocks[..2]);
     assert_eq!(store.get(added.blocks[2].cid()).unwrap(), None);
-    assert_eq!(collect(&store, &[]).removed_packs, 1);
+    assert_eq!(seal_and_collect(&store, &[]).removed_packs, 1);
     assert!(!store.has(added.blocks[0].cid()).unwrap());
 }
 

@@ -1,11 +1,8 @@
 //! Blocks whose bytes a pack shares with another file. These tests need no reflinks: elsewhere the bytes are
 //! copied to the same places.
 
-use tokio_util::sync::CancellationToken;
-
 use super::*;
 use crate::dag::car;
-use crate::pace::Pace;
 
 const CHUNK: usize = 64 << 10;
 
@@ -65,7 +62,7 @@ fn offset(store: &Store, block: &Block) -> u64 {
 }
 
 fn check(store: &Store) -> (u64, bool) {
-    let mut pace = Pace::new(0, CancellationToken::new());
+    let mut pace = full_speed();
     let mut cursor = CheckCursor::default();
     let (mut blocks, mut is_bad) = (0, false);
     while let Some(pack) = store
@@ -76,16 +73,6 @@ fn check(store: &Store) -> (u64, bool) {
         is_bad |= pack.bad_framing || !pack.damaged.is_empty();
     }
     (blocks, is_bad)
-}
-
-fn collect(store: &Store, live: &[Block]) -> Collected {
-    store.seal().unwrap();
-    let mut collection = store.collect();
-    for block in live {
-        assert_eq!(collection.mark(block.cid()).unwrap(), Mark::New);
-    }
-    let mut pace = Pace::new(0, CancellationToken::new());
-    collection.sweep(&mut pace).unwrap()
 }
 
 #[test]
@@ -204,11 +191,11 @@ fn collection_leaves_a_live_pack_and_shares_what_it_moves() {
     let added = Added::new();
     let (store, _) = added.open();
     let all = added.put(&store).unwrap();
-    let collected = collect(&store, &all);
+    let collected = seal_and_collect(&store, &all);
     assert_eq!(collected.rewritten_packs, 0, "{collected:?}");
 
     let live = &all[3..6];
-    let collected = collect(&store, live);
+    let collected = seal_and_collect(&store, live);
     assert_eq!(collected.rewritten_packs, 1, "{collected:?}");
     assert!(!added.pack("kept-00000001.car").exists());
     assert_holds(&store, live);

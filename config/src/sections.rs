@@ -143,7 +143,7 @@ pub struct GatewayConfig {
     pub retrieval_blocks: u64,
     /// Bytes that one request may fetch from the network.
     pub retrieval_bytes: ByteSize,
-    /// Memory for small blocks that were asked for lately.
+    /// Memory for small blocks and paths that were asked for lately.
     pub memory_cache: ByteSize,
     /// Time to finish open requests on shutdown.
     #[serde(with = "humantime_serde")]

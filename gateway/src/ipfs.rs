@@ -27,8 +27,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cid::Cid;
 use duka_config::{GatewayConfig, ServePolicy};
 use duka_node::dag::DagError;
+use duka_node::dag::path::Resolved as ResolvedPath;
 use duka_node::denylist::Denylists;
 use duka_node::fetch::{FetchOptions, Fetcher};
 use duka_node::keys::Name;
@@ -68,6 +70,13 @@ pub trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
 
     /// The blocks of this machine that are served.
     fn local(&self) -> Self::Local;
+
+    /// Follows a path through the blocks of this machine that are served.
+    fn resolve_path(
+        &self,
+        root: Cid,
+        segments: &[String],
+    ) -> impl Future<Output = Result<ResolvedPath, DagError>> + Send;
 
     /// What is served to nobody.
     fn denylists(&self) -> &Denylists;
@@ -122,6 +131,14 @@ impl Backend for NodeBackend {
 
     fn local(&self) -> Served {
         self.served.clone()
+    }
+
+    async fn resolve_path(
+        &self,
+        root: Cid,
+        segments: &[String],
+    ) -> Result<ResolvedPath, DagError> {
+        self.served.resolve(root, segments).await
     }
 
     fn denylists(&self) -> &Denylists {

@@ -1,19 +1,27 @@
 //! What this node gives to others, by HTTP and by bitswap: nothing on a denylist and, unless everything is
 //! served, nothing that was only fetched for a request.
 
-mod hot;
+mod memory;
+mod paths;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use cid::Cid;
 use duka_config::ServePolicy;
 
-use self::hot::Hot;
-use crate::block::Block;
+use self::memory::Memory;
+use self::paths::Paths;
+use crate::block::{Block, Multihash};
 use crate::blocking::blocking;
+use crate::dag::DagError;
+use crate::dag::path::{self, Resolved};
 use crate::denylist::Denylists;
 use crate::source::{BlockSource, FetchError};
 use crate::store::{Reach, Store, StoreError};
+
+/// What part of the memory is for paths.
+const PATHS_SHARE: usize = 8;
 
 /// The blocks that this node serves. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -21,7 +29,9 @@ pub struct Served {
     store: Store,
     reach: Reach,
     denylists: Denylists,
-    hot: Arc<Hot>,
+    /// Small blocks: folders, and files of a few kilobytes.
+    hot: Arc<Memory<Multihash, Bytes>>,
+    paths: Arc<Paths>,
 }
 
 impl Served {
@@ -35,15 +45,18 @@ impl Served {
             store,
             reach,
             denylists,
-            hot: Arc::new(Hot::new(0)),
+            hot: Arc::new(Memory::new(0)),
+            paths: Arc::new(Paths::new(0)),
         }
     }
 
-    /// Keeps small blocks that HTTP clients asked for in so many bytes of memory.
+    /// Keeps small blocks that HTTP clients asked for, and where paths led, in so many bytes of memory.
     pub fn with_memory(self, bytes: u64) -> Self {
         let most = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let for_paths = most / PATHS_SHARE;
         Self {
-            hot: Arc::new(Hot::new(most)),
+            hot: Arc::new(Memory::new(most - for_paths)),
+            paths: Arc::new(Paths::new(for_paths)),
             ..self
         }
     }
@@ -73,6 +86,25 @@ impl Served {
             None => self.store.get_in(self.reach, cid),
         }
     }
+
+    /// Follows `segments` from `root` through blocks that are served, as [`path::resolve`]. What a path led
+    /// to lately is known without reading them.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn resolve(&self, root: Cid, segments: &[String]) -> Result<Resolved, DagError> {
+        if segments.is_empty() {
+            return path::resolve(self, root, segments).await;
+        }
+        let removals = self.store.removals();
+        let known = self.paths.get(&root, segments, &self.denylists, removals);
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let found = path::resolve(self, root, segments).await?;
+        self.paths.put(&root, segments, &found, removals);
+        Ok(found)
+    }
 }
 
 impl BlockSource for Served {
@@ -92,8 +124,12 @@ impl BlockSource for Served {
         }
         let (store, reach, wanted) = (self.store.clone(), self.reach, *cid);
         let read = blocking(move || store.get_in(reach, &wanted)).await?;
-        if let Some(block) = &read {
-            self.hot.put(*cid.hash(), block.data(), removals);
+        if let Some(data) = read.as_ref().map(Block::data)
+            && self.hot.takes(data.len())
+        {
+            // A slice would hold all of what it is of.
+            let copy = Bytes::copy_from_slice(data);
+            self.hot.put(*cid.hash(), copy, data.len(), removals);
         }
         read.ok_or_else(|| FetchError::NotFound {
             cid: *cid,
@@ -114,6 +150,9 @@ mod tests {
 
     use super::*;
     use crate::block::RAW;
+    use crate::dag::hamt::{Entry, build_directory};
+    use crate::dag::import::Profile;
+    use crate::dag::unixfs::Metadata;
     use crate::store::{PackKind, StoreOptions};
 
     fn block(n: u8) -> Block {
@@ -160,6 +199,68 @@ mod tests {
         assert_eq!(served.fetch(&cid).await.unwrap(), block(1), "from memory");
         served.store.note_removal();
         assert!(served.fetch(&cid).await.is_err());
+    }
+
+    /// Puts two folders of many files, one in the other, each too large for the memory of blocks: the path
+    /// to the last file, and what it leads to.
+    fn deep_folders(store: &Store) -> (Cid, Vec<String>, Resolved) {
+        let (mut child, mut roots) = (*block(1).cid(), vec![*block(1).cid()]);
+        for _ in 0..2 {
+            let entry = |number| Entry {
+                name: format!("file {number:0>100}"),
+                cid: child,
+                tsize: 0,
+            };
+            let entries = (0..300).map(entry).collect();
+            let built = build_directory(entries, Metadata::default(), Profile::default()).unwrap();
+            assert_eq!(built.blocks.len(), 1);
+            assert!(built.blocks[0].data().len() > 32 << 10);
+            store.put(PackKind::Kept, &built.blocks).unwrap();
+            child = built.root;
+            roots.insert(0, child);
+        }
+        let found = Resolved {
+            cid: *block(1).cid(),
+            visited: roots[..2].to_vec(),
+            roots,
+            remainder: Vec::new(),
+        };
+        (child, vec![format!("file {:0>100}", 299); 2], found)
+    }
+
+    #[tokio::test]
+    async fn path_that_was_asked_for_is_known_without_a_read_until_the_store_removes_something() {
+        for (memory, known) in [(1 << 20, true), (0, false)] {
+            let dir = tempfile::tempdir().unwrap();
+            let served = served(dir.path(), ServePolicy::Local).with_memory(memory);
+            let (root, path, expected) = deep_folders(&served.store);
+            assert_eq!(served.resolve(root, &path).await.unwrap(), expected);
+            served.store.commit().unwrap();
+            std::fs::write(dir.path().join("packs/kept-00000001.car"), "").unwrap();
+            assert_eq!(served.resolve(root, &path).await.is_ok(), known, "{memory}");
+            if known {
+                assert_eq!(served.resolve(root, &path).await.unwrap(), expected);
+                assert!(served.resolve(root, &path[..1]).await.is_err());
+            }
+            served.store.note_removal();
+            assert!(served.resolve(root, &path).await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn known_path_is_denied_as_soon_as_a_folder_on_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let served = served(dir.path(), ServePolicy::Local).with_memory(1 << 20);
+        let (root, path, expected) = deep_folders(&served.store);
+        assert_eq!(served.resolve(root, &path).await.unwrap(), expected);
+        let rule = format!("/ipfs/{}\n", expected.visited[1]);
+        std::fs::write(dir.path().join("list.deny"), rule).unwrap();
+        served.denylists.refresh();
+        let denied = served.resolve(root, &path).await;
+        let Err(DagError::Fetch(FetchError::Denied { cid, .. })) = denied else {
+            panic!("{denied:?}");
+        };
+        assert_eq!(cid, expected.visited[1]);
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Phase two: from a path to the CID at its end.
 
 use cid::Cid;
+use duka_node::dag::DagError;
 use duka_node::dag::path::{self, ContentPath, Root};
 use duka_node::denylist::Denylists;
 use duka_node::ipns::Record;
@@ -73,7 +74,12 @@ impl Start {
     ) -> Result<Resolved, GatewayError> {
         let denylists = gateway.backend.denylists();
         check_path(denylists, &Root::Cid(self.root), &[], segments)?;
-        let found = path::resolve(source, self.root, segments).await?;
+        let found = match gateway.backend.resolve_path(self.root, segments).await {
+            Err(DagError::Fetch(FetchError::NotFound { .. })) if source.asks_the_network() => {
+                path::resolve(source, self.root, segments).await?
+            }
+            found => found?,
+        };
         // It may be answered without being read.
         if let Some(source) = denylists.check_block(&found.cid) {
             let cid = found.cid;

@@ -91,6 +91,11 @@ impl<B: Backend> RequestSource<B> {
             remote,
         }
     }
+
+    /// Whether it goes on where this machine has not what is asked for.
+    pub(super) fn asks_the_network(&self) -> bool {
+        self.remote.is_some()
+    }
 }
 
 impl<B: Backend> Remote<B> {

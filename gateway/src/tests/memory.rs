@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use cid::Cid;
 use duka_node::block::{Block, Multihash};
+use duka_node::dag::DagError;
+use duka_node::dag::path::{self, Resolved};
 use duka_node::denylist::Denylists;
 use duka_node::keys::Name;
 use duka_node::name::{NameError, ResolvedName};
@@ -125,6 +127,10 @@ impl Backend for MemoryBackend {
 
     fn local(&self) -> MemorySource {
         self.local.clone()
+    }
+
+    async fn resolve_path(&self, root: Cid, segments: &[String]) -> Result<Resolved, DagError> {
+        path::resolve(&self.local, root, segments).await
     }
 
     fn denylists(&self) -> &Denylists {

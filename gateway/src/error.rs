@@ -3,6 +3,8 @@
 //! A message says what was tried; [`GatewayError::advice`] says what to do about it. Nothing here is
 //! cacheable: no `ETag`, no `Cache-Control: immutable`.
 
+use std::sync::Arc;
+
 use askama::Template;
 use cid::Cid;
 use duka_node::dag::DagError;
@@ -33,8 +35,8 @@ pub(crate) enum GatewayError {
     UnknownName { name: String },
     #[error("the domain {domain:?} has no DNSLink")]
     NoDnslink { domain: String },
-    #[error("no DNS server answered for the domain {domain:?}")]
-    DnsSilent { domain: String },
+    #[error("no DNS server answered for the domain {domain:?}: {tried}")]
+    DnsSilent { domain: String, tried: Arc<str> },
     #[error("the format {media_type} does not exist")]
     UnknownFormat { media_type: String },
     #[error("the parameter {name}={value:?} is not valid: {reason}")]

@@ -133,11 +133,7 @@ impl Backend for NodeBackend {
         self.served.clone()
     }
 
-    async fn resolve_path(
-        &self,
-        root: Cid,
-        segments: &[String],
-    ) -> Result<ResolvedPath, DagError> {
+    async fn resolve_path(&self, root: Cid, segments: &[String]) -> Result<ResolvedPath, DagError> {
         self.served.resolve(root, segments).await
     }
 

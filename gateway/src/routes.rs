@@ -7,7 +7,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use crate::body::Body;
 use crate::error::GatewayError;
 use crate::health;
-use crate::ipfs::{Backend, Gateway, accepts_html, allow_every_origin};
+use crate::ipfs::{Backend, Gateway, Site, accepts_html, allow_every_origin};
 use crate::metrics::{self, GatewayMetrics};
 use crate::server::{Peer, Readiness};
 
@@ -70,15 +70,19 @@ impl<B: Backend> Routes<B> {
             Method::OPTIONS => return options(),
             _ => return refuse(GatewayError::Method, &parts),
         }
+        let mut refusal = GatewayError::NoRoute;
         if let Some(gateway) = &self.gateway {
             let site = gateway.site(&parts, peer).await;
             parts.extensions.insert(peer);
             if is_content(parts.uri.path()) || site.is_one_root() {
                 return gateway.answer(parts, site).await;
             }
+            if let Site::Unknown { domain, tried } = site {
+                refusal = GatewayError::DnsSilent { domain, tried };
+            }
         }
         let page = self.admin.as_ref().and_then(|admin| admin.page(&parts));
-        page.unwrap_or_else(|| refuse(GatewayError::NoRoute, &parts))
+        page.unwrap_or_else(|| refuse(refusal, &parts))
     }
 }
 

@@ -3,6 +3,8 @@
 //! Anybody can send any host name, so everything is bounded: answers kept (also that there is none),
 //! look-ups at once, the time of each. Requests for the same domain wait for one look-up.
 
+mod servers;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -10,15 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use duka_node::dag::path::ContentPath;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::RData;
-use hickory_resolver::{Resolver, TokioResolver};
 use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore};
+
+use self::servers::{Asked, Servers};
 
 /// Domains whose answers are kept.
 const MAX_KEPT: NonZeroUsize = NonZeroUsize::new(2048).expect("not zero");
@@ -26,8 +27,6 @@ const MAX_KEPT: NonZeroUsize = NonZeroUsize::new(2048).expect("not zero");
 const MAX_LOOKUPS: usize = 256;
 /// For one look-up, with its turn.
 const LOOKUP_TIME: Duration = Duration::from_secs(5);
-/// For one answer of a server, before the question is repeated.
-const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// Longest `dnslink=` text that is read.
 const MAX_TEXT_LEN: usize = 512;
 /// What is made of the seconds that a record may be kept.
@@ -38,20 +37,23 @@ const NOTHING_FOR: Duration = Duration::from_secs(60);
 /// How long a server that did not answer is left alone with a domain.
 const SILENCE_FOR: Duration = Duration::from_secs(5);
 
-/// What the DNS says of a domain.
+/// Where the DNS says that a domain leads to, and for how many seconds it will.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// It leads there, and will for some seconds.
-    Link { path: ContentPath, seconds: u64 },
-    /// It has no DNSLink.
-    Nothing,
-    /// Nobody answered.
-    Silence,
+pub(super) struct Link {
+    pub(super) path: ContentPath,
+    pub(super) seconds: u64,
+}
+
+/// No DNS server says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Silent {
+    /// Who was asked, in a sentence.
+    pub(crate) tried: Arc<str>,
 }
 
 /// DNS servers, and what they said.
 pub(super) struct Dns {
-    resolver: TokioResolver,
+    servers: Servers,
     lookups: Semaphore,
     kept: Mutex<LruCache<String, Arc<OnceCell<Answer>>>>,
 }
@@ -59,44 +61,36 @@ pub(super) struct Dns {
 /// An answer, and how long it counts.
 #[derive(Clone, Debug)]
 struct Answer {
-    path: Result<Option<ContentPath>, Silence>,
+    path: Result<Option<ContentPath>, Silent>,
     until: Instant,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Silence;
-
 impl Dns {
-    /// Asks `server`, or those of the system. `None` if the system has none.
+    /// Asks `server`, or those of the system. `None` if it cannot be asked.
     pub(super) fn new(server: Option<SocketAddr>) -> Option<Self> {
-        match resolver(server) {
-            Ok(resolver) => Some(Self {
-                resolver,
+        match Servers::new(server) {
+            Ok(servers) => Some(Self {
+                servers,
                 lookups: Semaphore::new(MAX_LOOKUPS),
                 kept: Mutex::new(LruCache::new(MAX_KEPT)),
             }),
             Err(error) => {
-                tracing::warn!(%error, "the system names no DNS server: DNSLinks are not looked up");
+                tracing::warn!(%error, "the DNS server cannot be asked: DNSLinks are not looked up");
                 None
             }
         }
     }
 
-    /// Where the domain leads to.
-    pub(super) async fn dnslink(&self, domain: &str) -> Found {
+    /// Where the domain leads to; `None` if it has no DNSLink.
+    pub(super) async fn dnslink(&self, domain: &str) -> Result<Option<Link>, Silent> {
         let answer = self.cell(domain);
         let answer = answer.get_or_init(|| self.look_up(domain)).await;
-        match &answer.path {
-            Ok(Some(path)) => Found::Link {
-                path: path.clone(),
-                seconds: answer
-                    .until
-                    .saturating_duration_since(Instant::now())
-                    .as_secs(),
-            },
-            Ok(None) => Found::Nothing,
-            Err(Silence) => Found::Silence,
-        }
+        let path = answer.path.as_ref().map_err(Silent::clone)?;
+        let left = answer.until.saturating_duration_since(Instant::now());
+        Ok(path.as_ref().map(|path| Link {
+            path: path.clone(),
+            seconds: left.as_secs(),
+        }))
     }
 
     /// Where the answer for a domain is, or will be.
@@ -115,27 +109,48 @@ impl Dns {
     }
 
     async fn look_up(&self, domain: &str) -> Answer {
-        let name = format!("_dnslink.{domain}.");
-        let asked = tokio::time::timeout(LOOKUP_TIME, async {
-            let _turn = self.lookups.acquire().await;
-            self.resolver.txt_lookup(name).await
-        });
-        let (path, keep) = match asked.await {
-            Ok(Ok(lookup)) => match link(&lookup) {
-                Some((path, ttl)) => (Ok(Some(path)), ttl),
-                None => (Ok(None), NOTHING_FOR),
-            },
-            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(_)))) => (Ok(None), NOTHING_FOR),
-            Ok(Err(error)) => {
-                tracing::debug!(domain, %error, "a DNSLink could not be looked up");
-                (Err(Silence), SILENCE_FOR)
-            }
-            Err(_) => (Err(Silence), SILENCE_FOR),
+        let asked = self.servers.now().await;
+        let (path, keep) = match &asked {
+            None => (Err(silent("the system names no DNS server")), SILENCE_FOR),
+            Some(asked) => self.ask(asked, domain).await,
         };
         Answer {
             path,
             until: Instant::now() + keep,
         }
+    }
+
+    /// What these servers say, and how long it counts.
+    async fn ask(
+        &self,
+        asked: &Asked,
+        domain: &str,
+    ) -> (Result<Option<ContentPath>, Silent>, Duration) {
+        let name = format!("_dnslink.{domain}.");
+        let lookup = tokio::time::timeout(LOOKUP_TIME, async {
+            let _turn = self.lookups.acquire().await;
+            asked.resolver.txt_lookup(&*name).await
+        });
+        let why = match lookup.await {
+            Ok(Ok(lookup)) => {
+                return match link(&lookup) {
+                    Some((path, ttl)) => (Ok(Some(path)), ttl),
+                    None => (Ok(None), NOTHING_FOR),
+                };
+            }
+            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(_)))) => return (Ok(None), NOTHING_FOR),
+            Ok(Err(error)) => error.to_string(),
+            Err(late) => late.to_string(),
+        };
+        tracing::debug!(domain, servers = %asked.names, why, "a DNSLink could not be looked up");
+        let tried = format!("{} was asked for the TXT records of {name}", asked.names);
+        (Err(silent(&tried)), SILENCE_FOR)
+    }
+}
+
+fn silent(tried: &str) -> Silent {
+    Silent {
+        tried: tried.into(),
     }
 }
 
@@ -143,30 +158,6 @@ impl fmt::Debug for Dns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dns").finish_non_exhaustive()
     }
-}
-
-fn resolver(server: Option<SocketAddr>) -> Result<TokioResolver, NetError> {
-    let mut builder = match server {
-        Some(server) => {
-            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
-            let connections = connections.map(|mut connection| {
-                connection.port = server.port();
-                connection
-            });
-            let server = NameServerConfig::new(server.ip(), true, connections.into());
-            let config = ResolverConfig::from_name_servers(vec![server]);
-            Resolver::builder_with_config(config, TokioRuntimeProvider::default())
-        }
-        None => Resolver::builder_tokio()?,
-    };
-    let options = builder.options_mut();
-    options.timeout = ANSWER_TIME;
-    options.attempts = 1;
-    options.use_hosts_file = ResolveHosts::Never;
-    options.max_active_requests = MAX_LOOKUPS;
-    // Answers are kept here, as content paths.
-    options.cache_size = 0;
-    builder.build()
 }
 
 /// The path of an answer, and how long it counts. Of several the first in alphabetical order is meant.

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use duka_node::dag::path::{ContentPath, PathError};
 
-use super::dns::{Dns, Found};
+use super::dns::{Dns, Silent};
 use super::resolve::Freshness;
-use crate::error::GatewayError;
 
 /// Longest label of a DNS name (RFC 1035, section 2.3.4).
 pub(crate) const MAX_LABEL_LEN: usize = 63;
@@ -49,8 +48,8 @@ impl Dnslinks {
     /// Where the domain leads to.
     ///
     /// # Errors
-    /// 504 when no DNS server answers.
-    pub(crate) async fn find(&self, domain: &str) -> Result<Option<Dnslink>, GatewayError> {
+    /// When no DNS server answers.
+    pub(crate) async fn find(&self, domain: &str) -> Result<Option<Dnslink>, Silent> {
         if let Some(path) = self.configured.get(domain) {
             return Ok(Some(Dnslink {
                 path: path.clone(),
@@ -60,21 +59,19 @@ impl Dnslinks {
         let Some(dns) = self.dns.as_ref().filter(|_| is_domain(domain)) else {
             return Ok(None);
         };
-        match dns.dnslink(domain).await {
-            Found::Link { path, seconds } => Ok(Some(Dnslink {
-                path,
-                freshness: Freshness::Seconds(seconds),
-            })),
-            Found::Nothing => Ok(None),
-            Found::Silence => Err(GatewayError::DnsSilent {
-                domain: domain.to_owned(),
-            }),
-        }
+        let link = dns.dnslink(domain).await?;
+        Ok(link.map(|link| Dnslink {
+            path: link.path,
+            freshness: Freshness::Seconds(link.seconds),
+        }))
     }
 
-    /// Whether a host has pages of its own. If nobody knows, it has not: paths are served there.
-    pub(crate) async fn is_site(&self, host: &str) -> bool {
-        matches!(self.find(host).await, Ok(Some(_)))
+    /// Whether a host has pages of its own.
+    ///
+    /// # Errors
+    /// When no DNS server answers.
+    pub(crate) async fn is_site(&self, host: &str) -> Result<bool, Silent> {
+        Ok(self.find(host).await?.is_some())
     }
 }
 

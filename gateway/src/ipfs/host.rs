@@ -1,18 +1,21 @@
 //! Phase zero: which host a request is for, and what is served there (subdomain and DNSLink
 //! gateways, <https://specs.ipfs.tech/http-gateways/subdomain-gateway/>).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use duka_config::{GatewayConfig, HostConfig, Namespace};
 use http::header::{self, HeaderName};
 use http::request::Parts;
 use ipnet::IpNet;
 
+use super::dns::Silent;
 use super::dnslink::{self, Dnslinks, uninline};
 use crate::server::Peer;
 
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Longest host name that is looked at: a CID that is too long for a label must be told so.
 const MAX_HOST_LEN: usize = 1024;
@@ -39,6 +42,13 @@ pub(crate) enum Site {
         domain: String,
         /// With the port.
         authority: String,
+    },
+    /// A domain that may have a DNSLink, which no DNS server says.
+    Unknown {
+        /// The domain.
+        domain: String,
+        /// Who was asked.
+        tried: Arc<str>,
     },
 }
 
@@ -85,7 +95,7 @@ impl Hosts {
             return Site::Anywhere;
         };
         let https = is_https(parts, peer, trusted);
-        let known = |host: &Authority| {
+        let known = |host: &Authority<'_>| {
             let config = self.known(host)?.clone();
             let authority = host.to_string();
             Some(KnownHost {
@@ -107,13 +117,17 @@ impl Hosts {
                 label: domain.unwrap_or_else(|| label.to_owned()),
             };
         }
-        if dnslinks.is_site(&authority.name).await {
-            return Site::Domain {
+        match dnslinks.is_site(&authority.name).await {
+            Ok(false) => Site::Anywhere,
+            Ok(true) => Site::Domain {
                 authority: authority.to_string(),
-                domain: authority.name,
-            };
+                domain: authority.name.into_owned(),
+            },
+            Err(Silent { tried }) => Site::Unknown {
+                domain: authority.name.into_owned(),
+                tried,
+            },
         }
-        Site::Anywhere
     }
 
     /// Scheme and host under which a client reached the gateway; [`Peer`] is in the extensions.
@@ -133,9 +147,12 @@ impl Hosts {
         self.proxies.iter().any(|net| net.contains(&peer.address))
     }
 
-    fn known(&self, host: &Authority) -> Option<&HostConfig> {
+    fn known(&self, host: &Authority<'_>) -> Option<&HostConfig> {
+        if self.known.is_empty() {
+            return None;
+        }
         let with_port = |name: &str| self.known.get(&format!("{name}{}", host.port));
-        let exact = with_port(&host.name).or_else(|| self.known.get(&host.name));
+        let exact = with_port(&host.name).or_else(|| self.known.get(&*host.name));
         exact.or_else(|| {
             let (_, parent) = host.name.split_once('.')?;
             let wildcard = format!("*.{parent}");
@@ -146,30 +163,32 @@ impl Hosts {
 
 /// A host name in lower case.
 #[derive(Debug)]
-struct Authority {
-    name: String,
+struct Authority<'a> {
+    name: Cow<'a, str>,
     /// `:8080`, or nothing.
-    port: String,
+    port: &'a str,
 }
 
-impl Authority {
+impl<'a> Authority<'a> {
     /// `None` for what is no host name.
-    fn parse(text: &str) -> Option<Self> {
-        let (name, port) = match text.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => {
-                (name, format!(":{port}"))
-            }
-            Some(_) => return None,
-            None => (text, String::new()),
-        };
+    fn parse(text: &'a str) -> Option<Self> {
+        let (name, port) = text.split_at(text.rfind(':').unwrap_or(text.len()));
+        let digits = port.strip_prefix(':').unwrap_or_default();
+        if !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
         let name = name.strip_suffix('.').unwrap_or(name);
         let is_host_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
         let valid = !name.is_empty()
             && name.len() <= MAX_HOST_LEN
             && port.len() <= 6
             && name.bytes().all(is_host_byte);
+        let is_lower = || !name.bytes().any(|b| b.is_ascii_uppercase());
         valid.then(|| Self {
-            name: name.to_ascii_lowercase(),
+            name: match is_lower() {
+                true => Cow::Borrowed(name),
+                false => Cow::Owned(name.to_ascii_lowercase()),
+            },
             port,
         })
     }
@@ -177,7 +196,7 @@ impl Authority {
     /// `<label>.<namespace>.<host>`, the shortest host that `known` knows and that has subdomains.
     fn split(
         &self,
-        known: impl Fn(&Self) -> Option<KnownHost>,
+        known: impl Fn(&Authority<'_>) -> Option<KnownHost>,
     ) -> Option<(&str, Namespace, KnownHost)> {
         self.name.rmatch_indices('.').find_map(|(dot, _)| {
             let (before, host) = (self.name.get(..dot)?, self.name.get(dot + 1..)?);
@@ -187,16 +206,16 @@ impl Authority {
                 "ipns" => Namespace::Ipns,
                 _ => return None,
             };
-            let host = known(&Self {
-                name: host.to_owned(),
-                port: self.port.clone(),
+            let host = known(&Authority {
+                name: Cow::Borrowed(host),
+                port: self.port,
             })?;
             host.config.subdomains.then_some((label, namespace, host))
         })
     }
 }
 
-impl std::fmt::Display for Authority {
+impl std::fmt::Display for Authority<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}{}", self.name, self.port)
     }
@@ -204,18 +223,18 @@ impl std::fmt::Display for Authority {
 
 /// Whether the client uses HTTPS: with a trusted proxy where that says so, or with this gateway.
 fn is_https(parts: &Parts, peer: Peer, trusted: bool) -> bool {
-    let forwarded = parts.headers.get(FORWARDED_PROTO).filter(|_| trusted);
+    let forwarded = parts.headers.get(&FORWARDED_PROTO).filter(|_| trusted);
     forwarded.map_or(peer.https, |proto| proto == "https")
 }
 
 /// The host that the client asked for: what a trusted proxy says, the target's, or `Host`.
-fn authority(parts: &Parts, trusted: bool) -> Option<Authority> {
-    let text = |name: HeaderName| parts.headers.get(name)?.to_str().ok();
+fn authority(parts: &Parts, trusted: bool) -> Option<Authority<'_>> {
+    let text = |name: &HeaderName| parts.headers.get(name)?.to_str().ok();
     let forwarded = trusted
-        .then(|| text(FORWARDED_HOST)?.split(',').next())
+        .then(|| text(&FORWARDED_HOST)?.split(',').next())
         .flatten();
     let target = || parts.uri.authority().map(http::uri::Authority::as_str);
-    let asked = forwarded.or_else(target).or_else(|| text(header::HOST))?;
+    let asked = forwarded.or_else(target).or_else(|| text(&header::HOST))?;
     Authority::parse(asked.trim())
 }
 

@@ -194,7 +194,7 @@ pub(crate) fn parse(parts: Parts, site: Site) -> Result<Parsed, GatewayError> {
         ));
     }
     match site {
-        Site::Anywhere => path_request(parts, decoded, None),
+        Site::Anywhere | Site::Unknown { .. } => path_request(parts, decoded, None),
         Site::Known(host) => path_request(parts, decoded, Some(&host)),
         Site::Subdomain {
             host,
@@ -374,7 +374,7 @@ fn dns_label(cid: &Cid, base: Base) -> Result<String, GatewayError> {
 
 /// `?uri=` of `/ipfs/` and `/ipns/`, where browsers send what they have no handler for.
 fn uri_parameter(parts: &Parts, site: &Site) -> Option<String> {
-    let by_path = matches!(site, Site::Anywhere | Site::Known(_));
+    let by_path = !site.is_one_root();
     let path = parts.uri.path().trim_matches('/');
     if !by_path || namespace_of(path).is_none() {
         return None;

@@ -7,6 +7,7 @@ use duka_node::denylist::Denylists;
 use duka_node::ipns::Record;
 use duka_node::source::FetchError;
 
+use super::dns::Silent;
 use super::request::ContentRequest;
 use super::source::RequestSource;
 use super::{Backend, Gateway};
@@ -133,7 +134,11 @@ pub(crate) async fn start<B: Backend>(
             }
             Root::Domain(domain) => {
                 check_path(denylists, &at.root, &at.segments, segments)?;
-                let link = gateway.dnslinks.find(&domain.to_ascii_lowercase()).await?;
+                let link = gateway.dnslinks.find(&domain.to_ascii_lowercase()).await;
+                let link = link.map_err(|Silent { tried }| GatewayError::DnsSilent {
+                    domain: domain.clone(),
+                    tried,
+                })?;
                 let link = link.ok_or_else(|| GatewayError::NoDnslink {
                     domain: domain.clone(),
                 })?;

@@ -256,8 +256,18 @@ async fn dns_server_that_does_not_answer_costs_its_time_and_nothing_else() {
         let asked = tokio::time::timeout(Duration::from_secs(10), gateway.get(&path));
         assert_eq!(asked.await.unwrap().status, 504, "{domain}");
         let content = format!("/ipfs/{HELLO}");
-        let reply = gateway.get_with(&content, &[("host", domain)]).await;
+        let host = [("host", domain)];
+        let reply = gateway.get_with(&content, &host).await;
         assert_eq!(reply.status, 200, "{domain}");
+        assert_eq!(gateway.get_with("/healthz", &host).await.status, 200);
+        // It may be a page of that site.
+        let reply = gateway.get_with("/index.html", &host).await;
+        assert_eq!(reply.status, 504, "{domain}");
+        let tried = format!(
+            "{} was asked for the TXT records of _dnslink.{domain}",
+            dns.addr
+        );
+        assert!(reply.text().contains(&tried), "{}", reply.text());
     }
 }
 

@@ -34,7 +34,11 @@ impl Paths {
     /// Takes what came out when the store had removed so many packs.
     pub(super) fn put(&self, root: &Cid, segments: &[String], found: &Resolved, removals: u64) {
         let key = key(root, segments);
-        let names: usize = found.remainder.iter().map(|name| name.len() + size_of_val(name)).sum();
+        let names: usize = found
+            .remainder
+            .iter()
+            .map(|name| name.len() + size_of_val(name))
+            .sum();
         let cids = size_of_val(&*found.visited) + size_of_val(&*found.roots);
         let len = key.len() + names + cids;
         self.0.put(key, Arc::new(found.clone()), len, removals);

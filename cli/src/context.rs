@@ -237,14 +237,6 @@ impl Context {
         })
     }
 
-    /// Opens the data directory in this process.
-    pub(crate) async fn open(&self, config: &Config) -> Result<Node, CliError> {
-        let node = Node::open(&self.data_dir, config)
-            .await
-            .map_err(Failure::from)?;
-        Ok(node)
-    }
-
     /// Makes the data directory and the keys if they are missing, and says so.
     pub(crate) fn init(&self, ui: &mut Ui) -> Result<(), CliError> {
         let made = node::init(&self.data_dir).map_err(Failure::from)?;

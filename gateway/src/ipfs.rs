@@ -32,7 +32,7 @@ use duka_config::{GatewayConfig, ServePolicy};
 use duka_node::dag::DagError;
 use duka_node::dag::path::Resolved as ResolvedPath;
 use duka_node::denylist::Denylists;
-use duka_node::fetch::{FetchOptions, Fetcher};
+use duka_node::fetch::Fetcher;
 use duka_node::keys::Name;
 use duka_node::manifest::ManifestError;
 use duka_node::name::{NameError, ResolvedName};
@@ -101,7 +101,8 @@ pub trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct NodeBackend {
     node: LentNode,
-    stored: Fetcher,
+    /// For requests that go on after the node was taken back.
+    late: Fetcher,
     served: Served,
     serve: ServePolicy,
     timeout: Duration,
@@ -111,7 +112,7 @@ pub struct NodeBackend {
 impl NodeBackend {
     pub(crate) fn new(node: Node, config: &GatewayConfig) -> Self {
         Self {
-            stored: node.fetcher(FetchOptions::offline()),
+            late: node.late_fetcher(config.retrieval_timeout),
             served: node.served().clone(),
             node: LentNode::new(node),
             serve: config.serve,
@@ -153,7 +154,7 @@ impl Backend for NodeBackend {
     fn remote(&self) -> Fetcher {
         match self.node.get() {
             Some(node) => node.shared_fetcher(self.timeout),
-            None => self.stored.clone(),
+            None => self.late.clone(),
         }
     }
 

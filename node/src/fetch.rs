@@ -165,7 +165,7 @@ pub(crate) struct Obtained {
 
 impl BlockSource for Fetcher {
     /// What comes from outside is stored before it is yielded (not durable before the next commit), unless
-    /// there is no room for the cache.
+    /// there is no room for the cache, or another process has the store by now.
     async fn fetch(&self, cid: &Cid) -> Result<Block, FetchError> {
         let Some(flights) = &self.flights else {
             return self.fetch_alone(cid).await;
@@ -181,9 +181,10 @@ impl Fetcher {
         let Obtained { block, .. } = self.obtain(cid).await?;
         if !self.holds(cid)? {
             match self.put(vec![block.clone()]).await {
-                // A full cache is no reason to hold back what somebody asked for.
-                Err(FetchError::Store(StoreError::Full { .. } | StoreError::Quota { .. }))
-                    if self.kind == PackKind::Cache => {}
+                // That it cannot be kept is no reason to hold back what somebody asked for.
+                Err(FetchError::Store(
+                    StoreError::Full { .. } | StoreError::Quota { .. } | StoreError::HandedOver,
+                )) if self.kind == PackKind::Cache => {}
                 stored => stored?,
             }
         }
@@ -196,6 +197,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
     use std::path::Path;
 
+    use tokio_util::sync::CancellationToken;
     use tokio_util::task::TaskTracker;
 
     use super::*;
@@ -241,6 +243,7 @@ mod tests {
             providers: Vec::new(),
             timeout: Duration::from_secs(20),
             tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
         };
         Fetcher::new(store.clone(), kind, Some(outside))
     }
@@ -314,6 +317,20 @@ mod tests {
         let refused = kept.fetch(block.cid()).await;
         let is_quota = matches!(refused, Err(FetchError::Store(StoreError::Quota { .. })));
         assert!(is_quota, "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn what_the_gateways_have_is_yielded_after_the_store_was_handed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(dir.path(), StoreOptions::default()).unwrap();
+        let block = Block::of(RAW, vec![7; 5_000].into());
+        let gateway = gateway(Some(block.clone())).await;
+        store.hand_over().unwrap();
+        let kept = online(&store, gateway.clone()).fetch(block.cid()).await;
+        let refused = matches!(kept, Err(FetchError::Store(StoreError::HandedOver)));
+        assert!(refused, "{kept:?}");
+        let cached = online_into(PackKind::Cache, &store, gateway);
+        assert_eq!(cached.fetch(block.cid()).await.unwrap(), block);
     }
 
     #[tokio::test]

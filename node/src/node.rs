@@ -34,7 +34,7 @@ use crate::room;
 use crate::scrub;
 use crate::served::Served;
 use crate::source::trustless::{TrustlessSource, gateway_url};
-use crate::store::{self, Store, StoreError, StoreOptions};
+use crate::store::{self, PackKind, Store, StoreError, StoreOptions};
 use crate::temp_pins::{TempPin, TempPins};
 
 pub use lock::{DirectoryLock, LockError};
@@ -42,8 +42,9 @@ pub use lock::{DirectoryLock, LockError};
 /// Time the workers and the network get to stop.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(8);
 
-/// Time for the last users of a node that was handed over to let go of it.
-const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+/// Time for the last users of a node that was handed over to let go of it. New requests wait meanwhile,
+/// downloads go on.
+const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 
 /// A running node. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -426,6 +427,7 @@ impl Node {
                 .timeout
                 .unwrap_or(self.inner.config.network.limits.block_timeout),
             tasks: self.inner.tasks.clone(),
+            stop: self.inner.stop.clone(),
         });
         Fetcher::new(self.inner.store.clone(), options.kind, outside)
     }
@@ -437,6 +439,19 @@ impl Node {
             ..FetchOptions::cached()
         };
         self.fetcher(options).sharing(self.inner.flights.clone())
+    }
+
+    /// A source for HTTP requests that outlive this node: what is stored, and the configured gateways.
+    pub fn late_fetcher(&self, timeout: Duration) -> Fetcher {
+        let outside = self.inner.gateways.clone().map(|gateways| Outside {
+            network: None,
+            gateways: Some(gateways),
+            providers: Vec::new(),
+            timeout,
+            tasks: self.inner.tasks.clone(),
+            stop: self.inner.stop.clone(),
+        });
+        Fetcher::new(self.inner.store.clone(), PackKind::Cache, outside)
     }
 
     /// Resolves a name to the path it leads to. The gateways in `further` are asked besides the

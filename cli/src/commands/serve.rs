@@ -40,6 +40,6 @@ pub(crate) async fn run(args: Serve, cx: &Context, ui: &mut Ui) -> Result<(), Cl
     let (gateway, name) = (&serving.gateway, serving.node.shop_name());
     ui.line(format!("ready gateway={gateway} name={name}"))?;
     serving.ready(ui, json!({})).await?;
-    serving.run(ui, &mut signals).await;
+    serving.run(ui, &mut signals).await?;
     ui.result("serve", json!({}))
 }

@@ -72,7 +72,7 @@ pub(crate) async fn run(args: Up, cx: &Context, ui: &mut Ui) -> Result<(), CliEr
     ui.note("Ctrl-C stops.")?;
     serving.ready(ui, links(&serving, &published)).await?;
 
-    serving.run(ui, &mut signals).await;
+    serving.run(ui, &mut signals).await?;
     ui.result("up", json!({}))
 }
 

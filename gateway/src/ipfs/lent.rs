@@ -14,8 +14,8 @@ impl LentNode {
         Self(Arc::new(RwLock::new(Some(node))))
     }
 
-    /// From now on the gateway resolves no name and fetches nothing; requests that do so hold the node
-    /// until they end.
+    /// From now on the gateway resolves no name, and fetches from other gateways only; requests that resolve a
+    /// name hold the node until they end.
     pub fn take_back(&self) {
         self.0.write().take();
     }

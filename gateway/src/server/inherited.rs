@@ -23,6 +23,14 @@ impl Inherited {
         }
     }
 
+    /// Those that this process had itself, whatever the settings say.
+    pub fn of_before(sockets: Vec<OwnedFd>) -> Self {
+        Self {
+            wherever: true,
+            ..Self::of_predecessor(sockets)
+        }
+    }
+
     /// Those that systemd opened for this process (`LISTEN_FDS`), whatever the settings say; none where
     /// it opened none.
     pub fn of_systemd() -> Self {
@@ -78,6 +86,8 @@ mod tests {
         assert_eq!(inherited.public(same).unwrap().local_addr().unwrap(), same);
         let any_port = SocketAddr::new(same.ip(), 0);
         assert!(inherit(had.try_clone().unwrap()).public(any_port).is_some());
-        assert!(inherit(had).public(other).is_none());
+        assert!(inherit(had.try_clone().unwrap()).public(other).is_none());
+        let mut own = Inherited::of_before(vec![had.into()]);
+        assert_eq!(own.public(other).unwrap().local_addr().unwrap(), same);
     }
 }

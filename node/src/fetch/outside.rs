@@ -42,6 +42,8 @@ pub(crate) struct Outside {
     pub(crate) providers: Vec<PeerId>,
     pub(crate) timeout: Duration,
     pub(crate) tasks: TaskTracker,
+    /// Cancelled when the network stops; the gateways may still be asked.
+    pub(crate) stop: CancellationToken,
 }
 
 /// One request's way to the outside.
@@ -62,6 +64,7 @@ struct Peers {
     bitswap: bitswap::Session,
     search: OnceLock<DropGuard>,
     tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl Session {
@@ -72,6 +75,7 @@ impl Session {
             providers,
             timeout,
             tasks,
+            stop,
         } = outside;
         Self {
             peers: network.map(|network| Peers {
@@ -79,6 +83,7 @@ impl Session {
                 network,
                 search: OnceLock::new(),
                 tasks,
+                stop,
             }),
             gateways,
             timeout,
@@ -126,7 +131,10 @@ impl Session {
             return pending().await;
         };
         peers.start_search(cid);
-        peers.bitswap.fetch(cid).await
+        match peers.bitswap.fetch(cid).await {
+            Err(_) if peers.stop.is_cancelled() && self.gateways.is_some() => pending().await,
+            fetched => fetched,
+        }
     }
 
     /// Peers go first. A gateway's failure counts only where there are no peers to wait for; a `lie`
@@ -141,6 +149,7 @@ impl Session {
         };
         if let Some(peers) = &self.peers {
             tokio::select! {
+                () = peers.stop.cancelled() => {}
                 () = peers.bitswap.starved() => {}
                 () = silent(|| peers.bitswap.received()) => {}
             }
@@ -217,7 +226,7 @@ impl Peers {
     /// request.
     fn start_search(&self, cid: &Cid) {
         self.search.get_or_init(|| {
-            let stop = CancellationToken::new();
+            let stop = self.stop.child_token();
             let search = search(self.network.clone(), self.bitswap.clone(), *cid);
             self.tasks
                 .spawn(stop.clone().run_until_cancelled_owned(search));

@@ -422,6 +422,7 @@ async fn a_block_is_not_found_at_once_while_there_is_nobody_to_ask() {
             providers: Vec::new(),
             timeout: DEADLINE * 2,
             tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
         };
         Fetcher::new(store(dir.path()), PackKind::Cache, Some(outside))
     };

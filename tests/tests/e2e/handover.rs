@@ -4,6 +4,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -13,10 +16,13 @@ use anyhow::{Context, Result, ensure};
 use duka_tests::curl::curl;
 use duka_tests::duka::{Options, Serving};
 use duka_tests::http1::Connection;
-use duka_tests::{Duka, files, process};
+use duka_tests::process::{self, Process};
+use duka_tests::{Duka, files, locate};
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 
 use crate::add;
+use crate::https::{self, HOST};
 
 const MIB: usize = 1 << 20;
 /// Requests that must be answered by each process.
@@ -85,8 +91,13 @@ fn download_slowly(address: SocketAddr, path: &str, go_on: &AtomicBool) -> Resul
 }
 
 fn options() -> Options {
+    options_and("")
+}
+
+/// With more settings of the gateway.
+fn options_and(settings: &str) -> Options {
     Options {
-        more: "header_timeout = \"30s\"\n".to_owned(),
+        more: format!("header_timeout = \"30s\"\n{settings}"),
         ..Options::default()
     }
 }
@@ -160,6 +171,100 @@ fn three_restarts_drop_no_request_and_no_download() {
     node.stop().unwrap();
 }
 
+/// A process that takes over with these settings of the gateway, where one names `fifo`: it waits for what
+/// is written there, which is nothing.
+fn stuck(duka: &Duka, settings: &str, fifo: &Path) -> Result<(Process, fs::File)> {
+    duka.configure(&options_and(settings))?;
+    let next = Process::start(
+        "the next process",
+        duka.command().args(["serve", "--take-over"]),
+    )?;
+    let writer = || {
+        let mut options = fs::File::options();
+        options
+            .write(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        options.open(fifo).ok()
+    };
+    let writer = process::wait_until("the next process to read", Duration::from_secs(60), writer)?;
+    Ok((next, writer))
+}
+
+#[test]
+fn process_that_dies_while_it_takes_over_leaves_the_old_one_serving() {
+    let duka = Duka::with(&options()).unwrap();
+    let old = duka.serve().unwrap();
+    let address = address(&old).unwrap();
+    let (big, small) = (
+        files::random_bytes(54, 64 * MIB),
+        files::random_bytes(55, 3000),
+    );
+    let path = |name: &str, bytes: &[u8]| {
+        let file = duka.home().join(name);
+        fs::write(&file, bytes).unwrap();
+        format!("/ipfs/{}", add(&duka, &file).unwrap())
+    };
+    let (big_path, paths) = (path("big.bin", &big), [path("small.bin", &small)]);
+    let fifo = duka.home().join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+
+    let (stop, go_on, answered) = (
+        AtomicBool::new(false),
+        AtomicBool::new(false),
+        AtomicUsize::new(0),
+    );
+    thread::scope(|scope| {
+        let slow = scope.spawn(|| download_slowly(address, &big_path, &go_on));
+        let asking: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| ask_on(address, &paths, &small, &stop, &answered)))
+            .collect();
+        let more_answers = || {
+            let target = answered.load(Ordering::Relaxed) + MANY;
+            let more = || (answered.load(Ordering::Relaxed) >= target).then_some(());
+            process::wait_until("more answers", Duration::from_secs(60), more)
+        };
+        let attempts = || -> Result<Serving> {
+            // The first waits before it has the data directory, the second when it has.
+            for settings in [
+                format!("denylists = [{fifo:?}]\n"),
+                format!("[gateway.tls]\ncert = {fifo:?}\nkey = {fifo:?}\n"),
+            ] {
+                more_answers()?;
+                let (next, _writer) = stuck(&duka, &settings, &fifo)?;
+                next.kill();
+                more_answers()?;
+            }
+            duka.configure(&options_and("mirrors = [\"nonsense\"]\n"))?;
+            let failed = duka.cmd(&["serve", "--take-over"])?;
+            ensure!(failed.complaint().contains("nonsense"), "{failed:?}");
+            more_answers()?;
+            duka.configure(&options())?;
+            // Who says nothing is given nothing.
+            let silent = UnixStream::connect(duka.data_dir().join("control.next"))?;
+            duka.ok(&["pin", "ls"])?;
+            let next = duka.start(&["serve", "--take-over"])?;
+            drop(silent);
+            ensure!(self::address(&next)? == address, "another address");
+            more_answers()?;
+            Ok(next)
+        };
+        let next = attempts();
+        go_on.store(true, Ordering::Relaxed);
+        let slow = slow.join().unwrap();
+        stop.store(true, Ordering::Relaxed);
+        for asked in asking {
+            asked.join().unwrap().unwrap();
+        }
+        let next = next.unwrap();
+        assert!(slow.unwrap() == big, "the download is not whole");
+        let ended = old.process().wait_exit(Duration::from_secs(30)).unwrap();
+        assert_eq!(ended.code(), Some(0));
+        duka.ok(&["fsck", "--deep"]).unwrap();
+        next.stop().unwrap();
+    });
+}
+
 #[test]
 fn process_that_is_killed_while_it_hands_over_leaves_everything_to_the_next() {
     let duka = Duka::with(&options()).unwrap();
@@ -187,6 +292,70 @@ fn process_that_is_killed_while_it_hands_over_leaves_everything_to_the_next() {
         assert_eq!(asked.join().unwrap().unwrap().body, small);
         next.stop().unwrap();
     });
+}
+
+#[test]
+fn download_of_what_others_have_goes_on_over_tls() {
+    let source = Duka::new().unwrap();
+    let upstream = source.serve().unwrap();
+    let (big, small) = (
+        files::random_bytes(56, 64 * MIB),
+        files::random_bytes(57, 3000),
+    );
+    let path = |name: &str, bytes: &[u8]| {
+        let file = source.home().join(name);
+        fs::write(&file, bytes).unwrap();
+        format!("/ipfs/{}", add(&source, &file).unwrap())
+    };
+    let (big_path, small_path) = (path("big.bin", &big), path("small.bin", &small));
+
+    let certificates = tempfile::tempdir().unwrap();
+    let (cert, key) = https::renew(certificates.path()).unwrap();
+    let upstream_url = upstream.gateway().unwrap();
+    let settings = format!(
+        "upstreams = [{upstream_url:?}]\nserve = \"any\"\n\
+         [gateway.tls]\ncert = {cert:?}\nkey = {key:?}\n"
+    );
+    let duka = Duka::with(&options_and(&settings)).unwrap();
+    let old = duka.serve().unwrap();
+    let origin = old.gateway().unwrap();
+    let port = origin.strip_prefix("https://127.0.0.1:").unwrap();
+    let resolve = format!("{HOST}:{port}:127.0.0.1");
+    let trusting = ["--cacert", cert.to_str().unwrap(), "--resolve", &resolve];
+    let url = |path: &str| format!("https://{HOST}:{port}{path}");
+
+    let mut downloads = ["--http1.1", "--http2"].map(|version| {
+        let mut command = Command::new(locate::system("curl").unwrap());
+        let arguments = ["--silent", "--show-error", "--fail", version];
+        command.args(arguments).args(trusting).arg(url(&big_path));
+        let mut curl = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut received = vec![0; 64 << 10];
+        curl.stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut received)
+            .unwrap();
+        (curl, received)
+    });
+    let next = duka.start(&["serve", "--take-over"]).unwrap();
+    assert_eq!(next.gateway().unwrap(), origin);
+    let cached = duka.ok(&["stat"]).unwrap();
+    let cached = cached["cache_bytes"].as_u64().unwrap();
+    assert!(
+        cached < big.len() as u64 / 2,
+        "{cached} bytes are here already"
+    );
+    let answer = curl(&url(&small_path), &trusting).unwrap();
+    assert!(answer.status == 200 && answer.body == small);
+    assert!(old.process().is_running(), "there is nothing under way");
+    for (curl, received) in &mut downloads {
+        curl.stdout.as_mut().unwrap().read_to_end(received).unwrap();
+        assert!(curl.wait().unwrap().success());
+        assert!(*received == big, "the download is not whole");
+    }
+    let ended = old.process().wait_exit(Duration::from_secs(30)).unwrap();
+    assert_eq!(ended.code(), Some(0));
+    next.stop().unwrap();
 }
 
 #[test]

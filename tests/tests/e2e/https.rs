@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::add;
 
-const HOST: &str = "gateway.test";
+pub(crate) const HOST: &str = "gateway.test";
 
 /// A gateway with a certificate of its own for a host with subdomains.
 struct Site {
@@ -58,7 +58,7 @@ impl Site {
 }
 
 /// Writes a new certificate and its key.
-fn renew(folder: &Path) -> Result<(PathBuf, PathBuf)> {
+pub(crate) fn renew(folder: &Path) -> Result<(PathBuf, PathBuf)> {
     let names = [HOST.to_owned(), format!("*.ipfs.{HOST}")];
     let pair = rcgen::generate_simple_self_signed(names)?;
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));

@@ -9,6 +9,9 @@ pub(crate) const SNIFF_LEN: u64 = 3072;
 /// Anything, when nothing better is known.
 pub(crate) const OCTET_STREAM: &str = "application/octet-stream";
 
+/// A page says itself in which character set it is; a header would overrule it.
+pub(crate) const HTML: &str = "text/html";
+
 /// The content type that a file name's extension tells.
 pub(crate) fn by_name(name: &str) -> Option<HeaderValue> {
     let (stem, extension) = name.rsplit_once('.')?;
@@ -17,7 +20,7 @@ pub(crate) fn by_name(name: &str) -> Option<HeaderValue> {
     }
     let known = match extension {
         // The most frequent ones need no formatting.
-        "html" | "htm" => "text/html; charset=utf-8",
+        "html" | "htm" => HTML,
         "txt" => "text/plain; charset=utf-8",
         "css" => "text/css; charset=utf-8",
         "js" | "mjs" => "text/javascript; charset=utf-8",
@@ -44,7 +47,7 @@ pub(crate) fn sniff(head: &[u8], whole: bool) -> &'static str {
     }
     let text = head.trim_ascii_start();
     if is_html(text) {
-        "text/html; charset=utf-8"
+        HTML
     } else if starts_with_ignore_case(text, b"<svg") {
         "image/svg+xml"
     } else if text.starts_with(b"<?xml") {
@@ -159,7 +162,7 @@ mod tests {
     fn text_by_name_is_utf8() {
         assert_eq!(by_name("a.txt").unwrap(), "text/plain; charset=utf-8");
         assert_eq!(by_name("a.md").unwrap(), "text/markdown; charset=utf-8");
-        assert_eq!(by_name("a.html").unwrap(), "text/html; charset=utf-8");
+        assert_eq!(by_name("a.html").unwrap(), "text/html");
     }
 
     #[test]
@@ -181,10 +184,7 @@ mod tests {
         assert_eq!(sniff("hé".as_bytes(), true), "text/plain; charset=utf-8");
         assert_eq!(sniff(b"\x89PNG\r\n\x1a\n...", true), "image/png");
         assert_eq!(sniff(b"\0\0\0\x20ftypisom", true), "video/mp4");
-        assert_eq!(
-            sniff(b"  <!DOCTYPE HTML>\n<html>", true),
-            "text/html; charset=utf-8"
-        );
+        assert_eq!(sniff(b"  <!DOCTYPE HTML>\n<html>", true), "text/html");
         assert_eq!(sniff(b"\x01\x02", true), OCTET_STREAM);
         assert_eq!(sniff(b"BMW is a car", true), "text/plain; charset=utf-8");
     }

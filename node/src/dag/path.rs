@@ -1,6 +1,7 @@
 //! `/ipfs/<cid>/<segments>`: parsing, and resolving segments to a node.
 
 use std::fmt;
+use std::iter::repeat_n;
 
 use cid::Cid;
 use ipld_core::ipld::Ipld;
@@ -127,8 +128,8 @@ impl fmt::Display for ContentPath {
 pub struct Resolved {
     /// The CID of the last node reached.
     pub cid: Cid,
-    /// The root, then one CID per segment that led to another node: logical roots only, no HAMT
-    /// shards.
+    /// The root, then for each segment the CID of the node that it led to or stayed in: logical
+    /// roots only, no HAMT shards.
     pub roots: Vec<Cid>,
     /// Every block that was read on the way, in order, HAMT shards included: the path part of a CAR.
     pub visited: Vec<Cid>,
@@ -170,6 +171,9 @@ pub async fn resolve<S: BlockSource>(
             }
             DAG_CBOR | DAG_JSON => match step_ipld(&block, rest)? {
                 Some((cid, after)) => {
+                    // Values on the way to the link are in the same block.
+                    let inside = rest.len().saturating_sub(after.len() + 1);
+                    resolved.roots.extend(repeat_n(resolved.cid, inside));
                     resolved.cid = cid;
                     rest = after;
                 }

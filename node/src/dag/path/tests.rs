@@ -157,7 +157,7 @@ async fn ipld_is_followed_through_maps_and_lists() {
         let root = source.put(Block::of(codec, bytes.into()));
         let found = resolve(&source, root, &segments("a/1/f")).await.unwrap();
         assert_eq!(found.cid, file);
-        assert_eq!(found.roots, [root, directory, file]);
+        assert_eq!(found.roots, [root, root, directory, file]);
 
         let value = resolve(&source, root, &segments("a/0")).await.unwrap();
         assert_eq!(value.cid, root);

@@ -114,6 +114,8 @@ impl GatewayError {
             | Self::UnknownFormat { .. }
             | Self::BadParameter { .. }
             | Self::LabelTooLong { .. }
+            | Self::NameLoop
+            | Self::Name(NameError::Loop { .. })
             | Self::ServiceWorker
             | Self::NoRecordHere => StatusCode::BAD_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -137,7 +139,6 @@ impl GatewayError {
             Self::UnknownName { .. }
             | Self::NoDnslink { .. }
             | Self::BadValue { .. }
-            | Self::NameLoop
             | Self::Redirects(_)
             | Self::Name(_)
             | Self::Render(_)

@@ -15,8 +15,10 @@ mod limits;
 mod memory;
 mod metalink;
 mod redirects;
+mod reimported;
 mod tar;
 mod threats;
+mod truncated;
 
 use std::net::SocketAddr;
 use std::time::Duration;

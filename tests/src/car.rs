@@ -65,6 +65,23 @@ pub fn cids(car: &[u8]) -> Result<Vec<Cid>> {
     Ok(cids)
 }
 
+/// A CAR without one of its blocks.
+///
+/// # Errors
+/// If it is not a CARv1, or breaks off.
+pub fn without(car: &[u8], missing: &Cid) -> Result<Vec<u8>> {
+    let (_header, mut rest) = take_section(car)?;
+    let mut kept = car[..car.len() - rest.len()].to_vec();
+    while !rest.is_empty() {
+        let (mut block, after) = take_section(rest)?;
+        if Cid::read_bytes(&mut block)? != *missing {
+            kept.extend(&rest[..rest.len() - after.len()]);
+        }
+        rest = after;
+    }
+    Ok(kept)
+}
+
 fn take_section(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
     let end = bytes.iter().position(|byte| byte & 0x80 == 0);
     let digits = end.filter(|end| *end < 8).context("no length")? + 1;

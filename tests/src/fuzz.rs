@@ -27,7 +27,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 14] = [
     Target {
         name: "pack",
         run: stored::pack,
@@ -63,6 +63,18 @@ pub const TARGETS: [Target; 12] = [
         run: formats::ipns,
         examples: formats::ipns_records,
         mutations: 5_000,
+    },
+    Target {
+        name: "dag-pb",
+        run: formats::dag_pb,
+        examples: formats::unixfs_nodes,
+        mutations: 20_000,
+    },
+    Target {
+        name: "hamt",
+        run: formats::hamt,
+        examples: formats::unixfs_nodes,
+        mutations: 20_000,
     },
     Target {
         name: "unixfs",

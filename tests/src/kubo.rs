@@ -27,6 +27,8 @@ pub struct Options {
     pub quic: bool,
     /// Serve over the gateway only what is stored.
     pub no_fetch: bool,
+    /// The daemon takes no part in any network; its own names it resolves.
+    pub offline: bool,
     /// The import profile.
     pub profile: &'static str,
 }
@@ -38,6 +40,7 @@ impl Default for Options {
             tcp: true,
             quic: false,
             no_fetch: true,
+            offline: false,
             profile: "unixfs-v1-2025",
         }
     }
@@ -50,6 +53,7 @@ pub struct Kubo {
     repo: TempDir,
     daemon: Option<Process>,
     machine: Option<Machine>,
+    offline: bool,
 }
 
 impl Kubo {
@@ -74,6 +78,7 @@ impl Kubo {
             repo,
             daemon: None,
             machine: None,
+            offline: options.offline,
         };
         // The profile `test` gives loopback ports that the kernel chooses, no bootstrap peers, no mDNS.
         let profile = format!("--profile=test,{}", options.profile);
@@ -104,11 +109,24 @@ impl Kubo {
     /// # Errors
     /// If it does not get ready within a minute.
     pub fn start(&mut self) -> Result<()> {
+        self.start_with(&[])
+    }
+
+    /// The same with variables in the daemon's environment.
+    ///
+    /// # Errors
+    /// As [`Kubo::start`].
+    pub fn start_with(&mut self, environment: &[(&str, &str)]) -> Result<()> {
         // Stale files would point at the ports of the last run.
         for stale in ["api", "gateway"] {
             drop(fs::remove_file(self.repo.path().join(stale)));
         }
-        let daemon = Process::start("kubo", self.command().arg("daemon"))?;
+        let mut command = self.command();
+        command.arg("daemon").envs(environment.iter().copied());
+        if self.offline {
+            command.arg("--offline");
+        }
+        let daemon = Process::start("kubo", &mut command)?;
         daemon.wait_for(Duration::from_secs(60), |line| {
             line.starts_with("Daemon is ready").then_some(())
         })?;

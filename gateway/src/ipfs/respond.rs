@@ -67,7 +67,7 @@ async fn unixfs<B: Backend>(
 ) -> Result<Response<Body>, GatewayError> {
     match read::load(&source, &resolved.cid).await? {
         UnixFs::File(node) => file::respond(gateway, request, resolved, source, node).await,
-        UnixFs::Symlink { target } => Ok(file::symlink(request, resolved, target)),
+        UnixFs::Symlink { target } => file::symlink(request, resolved, &target),
         UnixFs::Directory(node) => dir::plain(gateway, request, resolved, source, &node).await,
         UnixFs::Shard(_) => dir::sharded(gateway, request, resolved, source).await,
     }

@@ -9,7 +9,7 @@ use duka_node::block::{Block, DAG_CBOR, DAG_PB, RAW};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::memory::{MemoryBackend, folder, sections};
+use super::memory::{MemoryBackend, document, file, folder, sections};
 use super::{Reply, TestServer, config};
 
 /// Longest wait for something that must happen.
@@ -35,27 +35,14 @@ fn chain(backend: &mut MemoryBackend, levels: usize, codec: u64, node: fn(&Cid) 
     at
 }
 
-/// A DAG-CBOR list with one link.
-fn document(child: &Cid) -> Vec<u8> {
-    let cid = child.to_bytes();
-    let len = u8::try_from(cid.len() + 1).unwrap();
-    [&[0x81, 0xd8, 0x2a, 0x58, len, 0][..], &cid].concat()
-}
-
-/// A UnixFS file of one byte in one part.
-fn file(child: &Cid) -> Vec<u8> {
-    let cid = child.to_bytes();
-    let len = u8::try_from(cid.len()).unwrap();
-    let link = [&[0x12, len + 2, 0x0a, len][..], &cid].concat();
-    [&link[..], b"\x0a\x06\x08\x02\x18\x01\x20\x01"].concat()
-}
-
 #[tokio::test]
 async fn dag_of_a_million_levels_ends_at_the_limit() {
     let mut backend = MemoryBackend::with_test_data();
-    let documents = chain(&mut backend, 1_000_000, DAG_CBOR, document);
+    let documents = chain(&mut backend, 1_000_000, DAG_CBOR, |child| {
+        document(&[*child])
+    });
     let folders = chain(&mut backend, 5_000, DAG_PB, |child| folder(&[("a", child)]));
-    let files = chain(&mut backend, 5_000, DAG_PB, file);
+    let files = chain(&mut backend, 5_000, DAG_PB, |child| file(&[(*child, 1)]));
     let server = TestServer::with(config(), backend).await;
     for (root, query) in [
         (documents, "format=car"),
@@ -81,6 +68,24 @@ async fn dag_of_a_million_levels_ends_at_the_limit() {
             .status,
         200
     );
+}
+
+#[tokio::test]
+async fn file_of_which_too_many_parts_wait_ends_at_the_limit() {
+    let mut backend = MemoryBackend::with_test_data();
+    let part = backend.add(RAW, "part");
+    let mut at = (part, 4);
+    for _ in 0..1_000 {
+        let mut parts = vec![at];
+        parts.extend([(part, 4); 300]);
+        let len = parts.iter().map(|(_, len)| len).sum();
+        at = (backend.add(DAG_PB, file(&parts)), len);
+    }
+    let server = TestServer::with(config(), backend).await;
+    let car = format!("/ipfs/{}?format=car&dag-scope=entity", at.0);
+    let reply = get(&server, &car).await;
+    assert_eq!((reply.status.as_u16(), reply.complete), (200, false));
+    assert!(sections(&reply.body).len() < 1_000);
 }
 
 #[tokio::test]

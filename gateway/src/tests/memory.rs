@@ -67,6 +67,14 @@ impl MemoryBackend {
         }
     }
 
+    /// Nothing but the blocks of a CAR.
+    pub(super) fn of_car(car: &[u8]) -> Self {
+        let mut backend = Self::with_test_data();
+        let blocks = sections(car).into_iter();
+        backend.local.blocks = Arc::new(blocks.map(|(cid, data)| (*cid.hash(), data)).collect());
+        backend
+    }
+
     /// The test data, where DNS servers may be asked.
     pub(super) fn online() -> Self {
         Self {
@@ -190,18 +198,52 @@ impl BlockSource for MemorySource {
 
 /// A dag-pb node: a folder with these entries.
 pub(super) fn folder(entries: &[(&str, &Cid)]) -> Vec<u8> {
-    let field = |tag: u8, bytes: &[u8]| {
-        let mut buffer = unsigned_varint::encode::usize_buffer();
-        let len = unsigned_varint::encode::usize(bytes.len(), &mut buffer);
-        [&[tag], len, bytes].concat()
-    };
-    let link = |(name, target): &(&str, &Cid)| {
-        let hash = field(0x0a, &target.to_bytes());
-        let name = field(0x12, name.as_bytes());
-        field(0x12, &[hash, name, vec![0x18, 1]].concat())
-    };
-    let links = entries.iter().flat_map(link).collect();
-    [links, field(0x0a, b"\x08\x01")].concat()
+    let links = entries.iter().flat_map(|(name, target)| link(name, target));
+    [links.collect(), field(0x0a, b"\x08\x01")].concat()
+}
+
+/// A dag-pb node: a file of these parts, each with its length.
+pub(super) fn file(parts: &[(Cid, u64)]) -> Vec<u8> {
+    let links = parts.iter().flat_map(|(target, _)| link("", target));
+    let size = parts.iter().map(|(_, len)| len).sum();
+    let mut data = [&b"\x08\x02\x18"[..], &varint(size)].concat();
+    for (_, len) in parts {
+        data.push(0x20);
+        data.extend(varint(*len));
+    }
+    [links.collect(), field(0x0a, &data)].concat()
+}
+
+/// A DAG-CBOR list of up to 23 links.
+pub(super) fn document(links: &[Cid]) -> Vec<u8> {
+    let mut list = vec![0x80 | u8::try_from(links.len()).unwrap()];
+    for link in links {
+        let cid = link.to_bytes();
+        let len = u8::try_from(cid.len() + 1).unwrap();
+        list.extend([0xd8, 0x2a]);
+        match len {
+            ..24 => list.push(0x40 | len),
+            _ => list.extend([0x58, len]),
+        }
+        list.push(0);
+        list.extend(cid);
+    }
+    list
+}
+
+fn link(name: &str, target: &Cid) -> Vec<u8> {
+    let hash = field(0x0a, &target.to_bytes());
+    let name = field(0x12, name.as_bytes());
+    field(0x12, &[hash, name, vec![0x18, 1]].concat())
+}
+
+fn field(tag: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[tag], &varint(bytes.len() as u64)[..], bytes].concat()
+}
+
+fn varint(number: u64) -> Vec<u8> {
+    let mut buffer = unsigned_varint::encode::u64_buffer();
+    unsigned_varint::encode::u64(number, &mut buffer).to_vec()
 }
 
 fn read_car(car: &'static [u8], blocks: &mut HashMap<Multihash, Bytes>) {

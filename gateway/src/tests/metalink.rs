@@ -116,6 +116,13 @@ async fn metalink_is_of_one_file_under_a_name_that_is_one() {
 async fn metalink_of_a_file_with_a_hole_is_an_error() {
     let missing = cid_of(RAW, &big()[5000..6000]).to_string();
     let server = TestServer::with(config(), MemoryBackend::without(&[&missing])).await;
-    let reply = server.get(&format!("/ipfs/{BIG}?format=meta4")).await;
-    assert_eq!(reply.status, 404);
+    let path = format!("/ipfs/{BIG}?format=meta4");
+    assert_eq!(server.get(&path).await.status, 404);
+    // For its header alone the file is not read.
+    let head = server.ask("HEAD", &path, &[]).await;
+    assert_eq!(head.status, 200);
+    let whole = TestServer::start().await.get(&path).await;
+    assert_eq!(head.header("etag"), whole.header("etag"));
+    let etag = [("if-none-match", whole.header("etag"))];
+    assert_eq!(server.get_with(&path, &etag).await.status, 304);
 }

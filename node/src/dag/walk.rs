@@ -109,7 +109,7 @@ impl Visit for Walker {
 }
 
 /// 16 bytes that stand for a CID, whatever its hash function.
-pub(crate) fn key(cid: &Cid) -> u128 {
+pub fn key(cid: &Cid) -> u128 {
     let digest = Sha256::digest(cid.to_bytes());
     let (head, _) = digest
         .as_slice()

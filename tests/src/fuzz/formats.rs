@@ -7,7 +7,12 @@ use duka_node::dag::car::import_into;
 use duka_node::dag::import::Sink;
 use duka_node::dag::links::links;
 use duka_node::dag::unixfs::{decode, links_of};
+use duka_node::dag::{path, read};
 use duka_node::fuzz;
+use duka_node::source::{BlockSource, FetchError};
+use futures::executor::block_on;
+use futures::future;
+use futures::stream::StreamExt;
 
 /// The bytes are a CAR. It holds no more than it is long.
 pub(super) fn car(bytes: &[u8]) {
@@ -44,13 +49,50 @@ pub(super) fn ipns(bytes: &[u8]) {
 }
 
 /// The bytes are a dag-pb node.
-pub(super) fn unixfs(bytes: &[u8]) {
+pub(super) fn dag_pb(bytes: &[u8]) {
     let block = Block::of(DAG_PB, Bytes::copy_from_slice(bytes));
     let linked: Option<Vec<Cid>> = links(&block).ok();
     let named = links_of(&block).map(|links| links.iter().map(|link| link.cid).collect());
     assert_eq!(linked, named);
+}
+
+/// The bytes are a dag-pb node with the data of a file, a folder, a shard or a symbolic link.
+pub(super) fn unixfs(bytes: &[u8]) {
+    let block = Block::of(DAG_PB, Bytes::copy_from_slice(bytes));
     if decode(&block).is_ok() {
-        assert!(linked.is_some(), "UnixFS that is not dag-pb");
+        assert!(links(&block).is_ok(), "UnixFS that is not dag-pb");
+    }
+}
+
+/// The bytes are the root of a HAMT, of which no other shard is there. What is found in it, it links to.
+pub(super) fn hamt(bytes: &[u8]) {
+    let shard = Alone(Block::of(DAG_PB, Bytes::copy_from_slice(bytes)));
+    let root = *shard.0.cid();
+    let listed = read::list(&shard, root).take_while(|entry| future::ready(entry.is_ok()));
+    let listed: Vec<_> = block_on(listed.take(1000).collect());
+    let listed = listed.into_iter().flatten();
+    let names = listed.map(|entry| String::from_utf8_lossy(&entry.name).into_owned());
+    for name in names.chain(["name".to_owned()]) {
+        if let Ok(found) = block_on(path::resolve(&shard, root, &[name])) {
+            let linked = links(&shard.0).is_ok_and(|links| links.contains(&found.cid));
+            assert!(linked, "{found:?} is not linked to");
+        }
+    }
+}
+
+/// A source that has one block.
+#[derive(Clone)]
+struct Alone(Block);
+
+impl BlockSource for Alone {
+    async fn fetch(&self, cid: &Cid) -> Result<Block, FetchError> {
+        match self.0.cid() == cid {
+            true => Ok(self.0.clone()),
+            false => Err(FetchError::NotFound {
+                cid: *cid,
+                tried: String::new(),
+            }),
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 //! one case a line of the gateways' checklist.
 
 mod cars;
-mod case;
 mod conditions;
 mod denied;
 mod documents;
@@ -78,7 +77,7 @@ fn every_case_of_the_checklist_holds() {
     .concat();
     let failures: Vec<String> = cases
         .iter()
-        .filter_map(|case| case.check(gateway.address).err())
+        .filter_map(|case| case.check(gateway.address, None).err())
         .map(|error| format!("{error:#}"))
         .collect();
     let (failed, all) = (failures.len(), cases.len());

@@ -6,6 +6,8 @@ mod backup;
 mod bad_blocks;
 mod bad_input;
 mod browser;
+mod case;
+mod checklist;
 mod connectivity;
 mod fixtures;
 mod gateway;

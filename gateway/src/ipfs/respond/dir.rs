@@ -30,7 +30,7 @@ pub(super) async fn plain<B: Backend>(
     if let Some(index) = index {
         return serve_index(request, resolved, source, index.cid).await;
     }
-    listing::respond(gateway, request, resolved, source).await
+    listing::respond(gateway, request, resolved, source, false).await
 }
 
 /// A HAMT directory.
@@ -45,7 +45,9 @@ pub(super) async fn sharded<B: Backend>(
     }
     match path::resolve(&source, resolved.cid, &[INDEX.to_owned()]).await {
         Ok(index) => serve_index(request, resolved, source, index.cid).await,
-        Err(DagError::NoLink { .. }) => listing::respond(gateway, request, resolved, source).await,
+        Err(DagError::NoLink { .. }) => {
+            listing::respond(gateway, request, resolved, source, true).await
+        }
         Err(error) => Err(error.into()),
     }
 }

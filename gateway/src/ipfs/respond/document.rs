@@ -58,10 +58,7 @@ pub(super) async fn respond<B: Backend>(
             document: shown.html,
         }
         .render()?;
-        Ok(match request.head {
-            true => Body::empty(),
-            false => Body::bytes(html),
-        })
+        Ok(Some(Body::bytes(html)))
     };
     page::answer(request, resolved, etag, body).await
 }

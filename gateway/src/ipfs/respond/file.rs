@@ -60,7 +60,7 @@ pub(super) async fn index<B: Backend>(
     node: FileNode,
 ) -> Result<Response<Body>, GatewayError> {
     let etag = entity::etag(format!("\"{}\"", directory.cid));
-    let content_type = HeaderValue::from_static("text/html; charset=utf-8");
+    let content_type = HeaderValue::from_static(mime::HTML);
     send(
         request,
         directory,
@@ -77,21 +77,19 @@ pub(super) async fn index<B: Backend>(
 pub(super) fn symlink(
     request: &ContentRequest,
     resolved: &Resolved,
-    target: Bytes,
-) -> Response<Body> {
+    target: &Bytes,
+) -> Result<Response<Body>, GatewayError> {
     let entity = Entity {
         etag: entity::etag(format!("\"{}\"", resolved.cid)),
         len: target.len() as u64,
     };
     if entity.not_modified(request) {
-        return entity::not_modified(request, resolved, entity.etag);
+        return Ok(entity::not_modified(request, resolved, entity.etag));
     }
-    let whole = entity::Part {
-        range: 0..entity.len,
-        partial: false,
-    };
+    let part = entity.part(request)?;
+    let body = Body::bytes(slice(target, &part.range)?);
     let content_type = HeaderValue::from_static("inode/symlink");
-    entity.response(request, resolved, &whole, content_type, Body::bytes(target))
+    Ok(entity.response(request, resolved, &part, content_type, body))
 }
 
 async fn send<B: Backend>(

@@ -36,25 +36,27 @@ const PAGE_VERSION: u64 = entity::fnv1a(concat!(
 
 type Entries = BoxStream<'static, Result<Link, BodyError>>;
 
+/// Lists a directory of one node, or of many if it `is_sharded`.
 pub(super) async fn respond<B: Backend>(
     gateway: &Gateway<B>,
     request: &ContentRequest,
     resolved: &Resolved,
     source: RequestSource<B>,
+    is_sharded: bool,
 ) -> Result<Response<Body>, GatewayError> {
     let etag = entity::etag(format!(
         "\"DirIndex-{PAGE_VERSION:x}_CID-{}\"",
         resolved.cid
     ));
     let body = async {
-        if request.head {
-            return Ok(Body::empty());
+        if request.head && is_sharded {
+            return Ok(None);
         }
         let permit = gateway.walk_permit()?;
         let entries = read::list(&source, resolved.cid)
             .map_err(BodyError::from)
             .boxed();
-        render(request, resolved, entries, permit).await
+        Ok(Some(render(request, resolved, entries, permit).await?))
     };
     page::answer(request, resolved, etag, body).await
 }

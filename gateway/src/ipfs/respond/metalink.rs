@@ -24,6 +24,7 @@ use crate::ipfs::{Backend, Gateway, conditional};
 const MAX_HASHED: u64 = 4 << 30;
 /// Most pieces that are listed.
 const MAX_PIECES: usize = 1 << 16;
+const TEMPLATE: &str = include_str!("../../../templates/metalink.xml");
 
 pub(super) async fn respond<B: Backend>(
     gateway: &Gateway<B>,
@@ -38,32 +39,20 @@ pub(super) async fn respond<B: Backend>(
             wanted: "a Metalink, which is of one file",
         });
     };
-    let _permit = gateway.walk_permit()?;
-    let hash = match node.size {
-        ..=MAX_HASHED => Some(gateway.digests.of(source, cid, node.size).await?),
-        _ => gateway.digests.known(&cid),
-    };
     let name = file_name(request, &cid);
-    let metalink = Metalink {
-        name: &name,
-        size: node.size,
-        hash: hash.map(hex::encode),
-        pieces: Pieces::of(source, &node).await?,
-        urls: [gateway.own_url(request)]
-            .into_iter()
-            .flatten()
-            .chain(mirrored(&gateway.mirrors, &cid, &name))
-            .collect(),
-    }
-    .render()?;
-    let version = entity::fnv1a(&metalink);
+    let urls: Vec<String> = [gateway.own_url(request)]
+        .into_iter()
+        .flatten()
+        .chain(mirrored(&gateway.mirrors, &cid, &name))
+        .collect();
+    // The hashes follow from the CID.
+    let version = entity::fnv1a(&[TEMPLATE, &name, &urls.join("\n")].join("\n"));
     let etag = entity::etag(format!("\"{cid}.meta4.{version:x}\""));
     let mut response = if conditional::not_modified(request.headers(), &etag) {
         entity::not_modified(request, resolved, etag)
     } else {
         let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(metalink.len()));
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static(Format::Metalink.media_type()),
@@ -73,13 +62,40 @@ pub(super) async fn respond<B: Backend>(
         let saved_as = format!("{name}.meta4");
         let disposition = content_disposition(request, Some((Disposition::Attachment, &saved_as)));
         entity::as_opaque(headers, disposition);
+        // For its header alone the file is not read.
         if !request.head {
+            let metalink = render(gateway, source, cid, &node, &name, urls).await?;
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(metalink.len()));
             *response.body_mut() = Body::bytes(metalink);
         }
         response
     };
     page::limit_freshness(response.headers_mut(), resolved);
     Ok(response)
+}
+
+/// The Metalink itself. The file is read for its hash, unless that is known.
+async fn render<B: Backend>(
+    gateway: &Gateway<B>,
+    source: &RequestSource<B>,
+    cid: Cid,
+    node: &FileNode,
+    name: &str,
+    urls: Vec<String>,
+) -> Result<String, GatewayError> {
+    let _permit = gateway.walk_permit()?;
+    let hash = match node.size {
+        ..=MAX_HASHED => Some(gateway.digests.of(source, cid, node.size).await?),
+        _ => None,
+    };
+    let metalink = Metalink {
+        name,
+        size: node.size,
+        hash: hash.map(hex::encode),
+        pieces: Pieces::of(source, node).await?,
+        urls,
+    };
+    Ok(metalink.render()?)
 }
 
 /// Tells a client that downloads a file of several blocks where else it is, and of its Metalink

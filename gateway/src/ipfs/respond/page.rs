@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use cid::Cid;
 use http::{HeaderMap, HeaderValue, Response, header};
+use http_body::Body as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::entity;
@@ -29,22 +30,30 @@ const QUERY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// A page about the content; `body` is made only for a client that does not have it.
+/// A page about the content; `body` is made only for a client that does not have it. Where a `HEAD`
+/// would cost too much there is none, and no length is told.
 pub(super) async fn answer(
     request: &ContentRequest,
     resolved: &Resolved,
     etag: HeaderValue,
-    body: impl Future<Output = Result<Body, GatewayError>>,
+    body: impl Future<Output = Result<Option<Body>, GatewayError>>,
 ) -> Result<Response<Body>, GatewayError> {
     let mut response = if conditional::not_modified(request.headers(), &etag) {
         entity::not_modified(request, resolved, etag)
     } else {
-        let mut response = Response::new(body.await?);
+        let body = body.await?;
+        let mut response = Response::new(Body::empty());
         let headers = response.headers_mut();
+        if let Some(len) = body.as_ref().and_then(|body| body.size_hint().exact()) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
+        }
         let html = HeaderValue::from_static("text/html; charset=utf-8");
         headers.insert(header::CONTENT_TYPE, html);
         headers.insert(header::ETAG, etag);
         describe(headers, request, resolved);
+        if let Some(body) = body.filter(|_| !request.head) {
+            *response.body_mut() = body;
+        }
         response
     };
     limit_freshness(response.headers_mut(), resolved);

@@ -8,7 +8,7 @@ use cid::Cid;
 use duka_node::block::{Block, DAG_PB, RAW};
 use duka_node::dag::DagError;
 use duka_node::dag::unixfs::{self, FileNode, ShardNode, UnixFs};
-use duka_node::dag::walk::{WalkOptions, walk};
+use duka_node::dag::walk::{self, WalkOptions, walk};
 use duka_node::source::BlockSource;
 use futures::stream::{self, BoxStream, StreamExt};
 
@@ -16,6 +16,11 @@ use futures::stream::{self, BoxStream, StreamExt};
 const WINDOW: usize = 16;
 /// Deepest DAG that is walked.
 const MAX_DEPTH: usize = 1024;
+/// Most blocks of an entity that are yielded once each: 4 TiB in parts of 1 MiB, and 128 MiB of memory.
+const MAX_SEEN: usize = 1 << 22;
+/// Most blocks of an entity that wait for their turn, about 150 bytes each. An honest one has at most
+/// some thousand links per node and few levels.
+const MAX_WAITING: usize = 1 << 18;
 
 /// What follows the blocks of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +140,10 @@ fn entity<S: BlockSource + Clone>(
         span,
         bytes: 0..u64::MAX,
         duplicates,
+        limits: Limits {
+            seen: MAX_SEEN,
+            waiting: MAX_WAITING,
+        },
         seen: HashSet::new(),
         stack: vec![Visit {
             cid: root,
@@ -149,32 +158,50 @@ fn entity<S: BlockSource + Clone>(
     .boxed()
 }
 
+/// A walk over the blocks of one file or directory. What is deeper, or has more blocks than the limits
+/// allow, ends in [`DagError::Limit`], which breaks the CAR off.
 struct EntityWalk<S> {
     source: S,
     span: Option<ByteSpan>,
     /// The bytes that are wanted, once the file's size is known.
     bytes: Range<u64>,
     duplicates: bool,
-    seen: HashSet<Cid>,
+    limits: Limits,
+    /// Keys of what was yielded, unless that may be repeated.
+    seen: HashSet<u128>,
     /// Next visit last.
     stack: Vec<Visit>,
+}
+
+/// What a walk may remember.
+struct Limits {
+    seen: usize,
+    waiting: usize,
 }
 
 impl<S: BlockSource> EntityWalk<S> {
     async fn next(&mut self) -> Result<Option<Block>, DagError> {
         while let Some(visit) = self.stack.pop() {
-            if !self.duplicates && !self.seen.insert(visit.cid) {
+            let cid = visit.cid;
+            if !self.duplicates && !self.seen.insert(walk::key(&cid)) {
                 continue;
             }
-            if visit.depth > MAX_DEPTH {
-                let limit = format!("{MAX_DEPTH} levels");
-                return Err(DagError::Limit {
-                    cid: visit.cid,
-                    limit,
-                });
-            }
-            let block = self.source.fetch(&visit.cid).await?;
+            check(cid, visit.depth, MAX_DEPTH, "levels")?;
+            check(
+                cid,
+                self.seen.len(),
+                self.limits.seen,
+                "blocks of one entity",
+            )?;
+            let block = self.source.fetch(&cid).await?;
             self.descend(&block, &visit)?;
+            let waiting = self.limits.waiting;
+            check(
+                cid,
+                self.stack.len(),
+                waiting,
+                "blocks that wait for their turn",
+            )?;
             return Ok(Some(block));
         }
         Ok(None)
@@ -205,7 +232,8 @@ impl<S: BlockSource> EntityWalk<S> {
         let first = self.stack.len();
         for (cid, len) in &node.children {
             let end = at.saturating_add(*len);
-            let wanted = self.span.is_none() || (at < self.bytes.end && end > self.bytes.start);
+            let shared = at.max(self.bytes.start)..end.min(self.bytes.end);
+            let wanted = self.span.is_none() || !shared.is_empty();
             if wanted {
                 self.stack.push(Visit {
                     cid: *cid,
@@ -239,11 +267,86 @@ impl<S: BlockSource> EntityWalk<S> {
     }
 }
 
+fn check(cid: Cid, number: usize, most: usize, what: &str) -> Result<(), DagError> {
+    if number > most {
+        let limit = format!("{most} {what}");
+        return Err(DagError::Limit { cid, limit });
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use duka_node::source::FetchError;
     use proptest::prelude::*;
 
     use super::*;
+
+    struct Blocks(Vec<Block>);
+
+    impl BlockSource for Blocks {
+        async fn fetch(&self, cid: &Cid) -> Result<Block, FetchError> {
+            let block = self.0.iter().find(|block| block.cid() == cid);
+            Ok(block.expect("all blocks are there").clone())
+        }
+    }
+
+    /// A file of one byte for each part.
+    fn file(parts: &[Cid]) -> Vec<u8> {
+        let link = |part: &Cid| {
+            let cid = part.to_bytes();
+            let len = u8::try_from(cid.len()).unwrap();
+            [&[0x12, len + 2, 0x0a, len][..], &cid].concat()
+        };
+        let size = u8::try_from(parts.len()).unwrap();
+        let sizes = [0x20, 1].repeat(parts.len());
+        let data = [&[8, 2, 0x18, size], &sizes[..]].concat();
+        let head = [0x0a, u8::try_from(data.len()).unwrap()];
+        let links: Vec<u8> = parts.iter().flat_map(link).collect();
+        [&links[..], &head, &data].concat()
+    }
+
+    /// Blocks of a walk over a file of 9 parts, two of which are the same, and how it ends.
+    async fn walked(duplicates: bool, limits: Limits) -> (usize, Result<(), DagError>) {
+        let bytes = [0, 1, 2, 3, 4, 5, 6, 7, 7];
+        let mut blocks = bytes.map(|byte| Block::of(RAW, vec![byte].into())).to_vec();
+        let parts: Vec<Cid> = blocks.iter().map(|block| *block.cid()).collect();
+        let root = Block::of(DAG_PB, file(&parts).into());
+        let cid = *root.cid();
+        blocks.push(root);
+        let mut walk = EntityWalk {
+            source: Blocks(blocks),
+            span: None,
+            bytes: 0..u64::MAX,
+            duplicates,
+            limits,
+            seen: HashSet::new(),
+            stack: vec![Visit {
+                cid,
+                role: Role::Root,
+                depth: 0,
+            }],
+        };
+        let mut blocks = 0;
+        loop {
+            match walk.next().await {
+                Ok(Some(_)) => blocks += 1,
+                Ok(None) => return (blocks, Ok(())),
+                Err(error) => return (blocks, Err(error)),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn entity_that_is_too_much_to_remember_ends_in_an_error() {
+        let limits = |seen, waiting| Limits { seen, waiting };
+        assert!(matches!(walked(false, limits(9, 9)).await, (9, Ok(()))));
+        assert!(matches!(walked(true, limits(0, 9)).await, (10, Ok(()))));
+        let too_many = walked(false, limits(8, 9)).await;
+        assert!(matches!(too_many, (8, Err(DagError::Limit { .. }))));
+        let too_wide = walked(false, limits(9, 8)).await;
+        assert!(matches!(too_wide, (0, Err(DagError::Limit { .. }))));
+    }
 
     fn within(text: &str, size: u64) -> Range<u64> {
         ByteSpan::parse(text).unwrap().within(size)

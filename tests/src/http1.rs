@@ -18,7 +18,7 @@ pub struct Answer {
     pub status: u16,
     /// Headers with lower-case names, in the order they came.
     pub headers: Vec<(String, String)>,
-    /// Body, as far as it came.
+    /// Body, as far as it came, unless it was written elsewhere.
     pub body: Vec<u8>,
     /// It ended as announced.
     pub complete: bool,
@@ -67,6 +67,22 @@ impl Connection {
         target: &str,
         headers: &[(String, String)],
     ) -> Result<Answer> {
+        let mut body = Vec::new();
+        let answer = self.ask_into(method, target, headers, &mut body)?;
+        Ok(Answer { body, ..answer })
+    }
+
+    /// The same, but the body is written to `body` as it comes.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub fn ask_into(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(String, String)],
+        body: &mut impl Write,
+    ) -> Result<Answer> {
         let mut request = format!("{method} {target} HTTP/1.1\r\n");
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
@@ -92,18 +108,18 @@ impl Connection {
         }
         let no_body = matches!(method, "HEAD" | "CONNECT") || matches!(status, 204 | 304);
         if !no_body {
-            let body = if answer.header("transfer-encoding").is_some() {
-                self.chunks(&mut answer.body)
+            let whole = if answer.header("transfer-encoding").is_some() {
+                self.chunks(body)
             } else {
                 let length = answer.header("content-length").context("no length")?;
-                self.bytes(length.parse()?, &mut answer.body)
+                self.bytes(length.parse()?, body)
             };
-            answer.complete = body.is_ok();
+            answer.complete = whole.is_ok();
         }
         Ok(answer)
     }
 
-    fn chunks(&mut self, body: &mut Vec<u8>) -> Result<()> {
+    fn chunks(&mut self, body: &mut impl Write) -> Result<()> {
         loop {
             let length = u64::from_str_radix(self.line()?.trim(), 16)?;
             self.bytes(length, body)?;
@@ -114,9 +130,9 @@ impl Connection {
         }
     }
 
-    fn bytes(&mut self, length: u64, body: &mut Vec<u8>) -> Result<()> {
-        let read = (&mut self.stream).take(length).read_to_end(body)?;
-        ensure!(read as u64 == length, "the body breaks off");
+    fn bytes(&mut self, length: u64, body: &mut impl Write) -> Result<()> {
+        let read = std::io::copy(&mut (&mut self.stream).take(length), body)?;
+        ensure!(read == length, "the body breaks off");
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use duka_tests::{locate, process};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::machine::drop_caches;
 use crate::report::{Report, Row, Target};
 use crate::setup::{Setup, resident_mib};
 
@@ -241,10 +242,4 @@ fn request(serving: &Serving, shape: Shape) -> Result<()> {
     let output = process::run_with_input(&mut curl, config.into_bytes(), PATIENCE)?;
     ensure!(output.code == Some(0), "curl: {}", output.stderr);
     Ok(())
-}
-
-/// Lets the kernel forget all files; only root may.
-fn drop_caches() -> bool {
-    rustix::fs::sync();
-    fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
 }

@@ -11,6 +11,7 @@
 )]
 
 mod bitswap;
+mod denylist;
 mod gateway;
 mod gc;
 mod idle;
@@ -23,9 +24,11 @@ mod read;
 mod report;
 mod republish;
 mod setup;
+mod soak;
 mod up;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use bytesize::ByteSize;
@@ -131,6 +134,39 @@ enum Bench {
         #[arg(long, default_value = "1GiB")]
         size: ByteSize,
     },
+    /// Thousands of connections that all ask for a file of 1 KiB, against Kubo's gateway and nginx
+    Connections {
+        /// How many
+        #[arg(long, default_value_t = 10_000)]
+        count: u32,
+        /// Seconds of load for each contender
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+    },
+    /// The page of a directory that is a HAMT, against Kubo's gateway
+    Listing {
+        /// Its entries
+        #[arg(long, default_value_t = 6000)]
+        entries: usize,
+    },
+    /// Mixed load on a gateway that one process after the other takes over
+    Soak {
+        /// How long
+        #[arg(long, default_value_t = 30)]
+        minutes: u64,
+        /// Seconds from one hand-over to the next
+        #[arg(long, default_value_t = 30)]
+        pause: u64,
+        /// Size of the large file
+        #[arg(long, default_value = "1GiB")]
+        size: ByteSize,
+    },
+    /// Load a denylist
+    Denylist {
+        /// Its lines
+        #[arg(long, default_value_t = 1_000_000)]
+        lines: u64,
+    },
     /// From the command `duka up` to the answer of its link
     Up {
         /// Size of the folder
@@ -153,12 +189,23 @@ enum Bench {
         /// Blocks in it
         blocks: u64,
     },
+    /// What `denylist` measures, in a process of its own
+    #[command(hide = true)]
+    LoadDenylist {
+        /// The list
+        file: std::path::PathBuf,
+    },
 }
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    if let Bench::OpenStore { folder, blocks } = &args.bench {
-        println!("{}", index::open_store(folder, *blocks)?);
+    let found = match &args.bench {
+        Bench::OpenStore { folder, blocks } => Some(index::open_store(folder, *blocks)?),
+        Bench::LoadDenylist { file } => Some(denylist::load(file)?),
+        _ => None,
+    };
+    if let Some(found) = found {
+        println!("{found}");
         return Ok(ExitCode::SUCCESS);
     }
     let setup = Setup::new(&args.folder, args.reps)?;
@@ -198,10 +245,21 @@ fn main() -> Result<ExitCode> {
             )
         }
         Bench::Gateway { seconds, size } => gateway::run(&setup, seconds, size.as_u64()),
+        Bench::Connections { count, seconds } => gateway::connections(&setup, count, seconds),
+        Bench::Listing { entries } => gateway::listing(&setup, entries),
+        Bench::Soak {
+            minutes,
+            pause,
+            size,
+        } => {
+            let [length, pause] = [minutes * 60, pause].map(Duration::from_secs);
+            soak::run(&setup, length, pause, size.as_u64())
+        }
+        Bench::Denylist { lines } => denylist::run(&setup, lines),
         Bench::Up { size } => up::run(&setup, size.as_u64()),
         Bench::Idle { seconds } => idle::run(&setup, seconds),
         Bench::Index => index::run(&setup),
-        Bench::OpenStore { .. } => unreachable!("done above"),
+        Bench::OpenStore { .. } | Bench::LoadDenylist { .. } => unreachable!("done above"),
     }?;
     if !args.json {
         print!("{}", report.table());

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use duka_config::Environment;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use args::Cli;
 use context::Context;
@@ -29,6 +30,7 @@ use ui::Ui;
 /// Runs the command line.
 fn main() -> ExitCode {
     keep_freed_memory();
+    allow_open_files();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -96,4 +98,17 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn keep_freed_memory() {
     const LARGE: usize = 8 << 20;
     drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
+}
+
+/// Every connection is an open file, and shells and systemd let a process have 1,024 until it asks for more.
+fn allow_open_files() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // Without it, connections wait until others are closed.
+    let _raised = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    );
 }

@@ -168,7 +168,7 @@ impl<B: Backend> Server<B> {
                 let had = inherited.admin(addr);
                 let bound =
                     Listening::bind(addr, had, routes, ADMIN_CONNECTIONS, anyone, limits, None);
-                (None, Some(bound.await?))
+                (None, Some(bound?))
             }
         };
         let (tls, reload) = Tls::load(&config.tls).await?.unzip();
@@ -182,7 +182,7 @@ impl<B: Backend> Server<B> {
             tls,
         );
         Ok(Self {
-            public: public.await?,
+            public: public?,
             admin,
             reload,
             readiness,

@@ -172,6 +172,23 @@ impl Duka {
         command
     }
 
+    /// A command of duka, by a shell that does `first` before; its arguments are to be added.
+    pub fn command_after(&self, first: &str) -> Command {
+        let duka = self.command();
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .args(["-c", &format!("{first}; exec \"$@\""), "sh"])
+            .arg(duka.get_program())
+            .args(duka.get_args())
+            .env_clear()
+            .envs(
+                duka.get_envs()
+                    .filter_map(|(key, value)| Some((key, value?))),
+            )
+            .current_dir(self.home.path());
+        shell
+    }
+
     /// Runs a command with `--json`, whatever its outcome.
     ///
     /// # Errors
@@ -228,13 +245,7 @@ impl Duka {
     /// # Errors
     /// If it does not get ready within a minute.
     pub fn start(&self, arguments: &[&str]) -> Result<Serving> {
-        let name = format!("duka {}", arguments.join(" "));
-        let process = Process::start(&name, self.command().arg("--json").args(arguments))?;
-        let ready = process.wait_for(Duration::from_secs(60), |line| {
-            let event: Value = serde_json::from_str(line).ok()?;
-            (event["type"] == "ready").then_some(event)
-        })?;
-        Ok(Serving { process, ready })
+        Serving::start(self.command().arg("--json").args(arguments))
     }
 }
 
@@ -246,6 +257,19 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// Starts a command that serves, and that has `--json`, and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it does not get ready within a minute.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let process = Process::start("duka", command)?;
+        let ready = process.wait_for(Duration::from_secs(60), |line| {
+            let event: Value = serde_json::from_str(line).ok()?;
+            (event["type"] == "ready").then_some(event)
+        })?;
+        Ok(Self { process, ready })
+    }
+
     /// The event that said it is ready.
     pub fn ready(&self) -> &Value {
         &self.ready

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, counter, describe_counter};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +21,10 @@ use crate::routes::Routes;
 
 /// Pause after the system refused to accept, so that a full descriptor table is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that the system takes before they are accepted, where it allows so many
+/// (`net.core.somaxconn`): a client that finds no room tries again after a second.
+const BACKLOG: u32 = 4096;
 
 /// A bound address that is not served yet.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ struct Accepted {
 
 impl<B: Backend> Listening<B> {
     /// Listens on `addr`, or goes on with the socket that was inherited, for at most `connections` at once, over TLS where it is given.
-    pub(super) async fn bind(
+    pub(super) fn bind(
         addr: SocketAddr,
         inherited: Option<std::net::TcpListener>,
         routes: Routes<B>,
@@ -59,7 +63,7 @@ impl<B: Backend> Listening<B> {
             Some(listener) => listener
                 .set_nonblocking(true)
                 .and_then(|()| TcpListener::from_std(listener)),
-            None => TcpListener::bind(addr).await,
+            None => listen(addr),
         };
         let listener = listener.map_err(failed)?;
         let local_addr = listener.local_addr().map_err(failed)?;
@@ -150,4 +154,14 @@ impl<B: Backend> Listening<B> {
             held: (slot, admitted),
         }))
     }
+}
+
+fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
 }

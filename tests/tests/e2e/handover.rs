@@ -379,20 +379,9 @@ fn socket_that_systemd_opened_is_served() {
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
 
-    let serve = duka.command();
-    let script = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"";
-    let mut child = Command::new("/bin/sh")
-        .args(["-c", script, "sh"])
-        .arg(serve.get_program())
-        .args(serve.get_args())
+    let mut child = duka
+        .command_after("exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1")
         .arg("serve")
-        .env_clear()
-        .envs(
-            serve
-                .get_envs()
-                .filter_map(|(key, value)| Some((key, value?))),
-        )
-        .current_dir(duka.home())
         .stdin(OwnedFd::from(listener))
         .stdout(Stdio::null())
         .spawn()

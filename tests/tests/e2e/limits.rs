@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use duka_tests::Duka;
 use duka_tests::curl::curl;
 use duka_tests::duka::{Options, Serving};
+use duka_tests::http1::Connection;
 use duka_tests::net::Internet;
 
 fn address(node: &Serving) -> Result<SocketAddr> {
@@ -48,6 +49,23 @@ fn of_500_half_sent_requests_none_is_alive_after_15_s() {
         .map(|stream| is_closed_before(stream, deadline))
         .filter(|closed| !closed);
     assert_eq!(alive.count(), 0);
+    node.stop().unwrap();
+}
+
+#[test]
+fn more_clients_are_served_than_a_shell_allows_open_files() {
+    let duka = Duka::new().unwrap();
+    let mut serve = duka.command_after("ulimit -Sn 256");
+    let node = Serving::start(serve.args(["--json", "serve"])).unwrap();
+    let address = address(&node).unwrap();
+    let mut connections: Vec<_> = (0..500)
+        .map(|_| Connection::open(address).unwrap())
+        .collect();
+    let headers = [("host".to_owned(), "x".to_owned())];
+    for connection in &mut connections {
+        let answer = connection.ask("GET", "/ipfs/bafkqaaa", &headers);
+        assert_eq!(answer.unwrap().status, 200);
+    }
     node.stop().unwrap();
 }
 

@@ -255,11 +255,11 @@ impl<B: Backend> Gateway<B> {
             Err(missing @ GatewayError::Dag(DagError::NoLink { .. }))
                 if request.obeys_redirects() =>
             {
-                let redirects = redirects::load(&source, start.root).await?;
+                let redirects = Box::pin(redirects::load(&source, start.root)).await?;
                 let outcome =
                     redirects.and_then(|rules| rules.outcome(&segments, request.raw_query()));
                 let outcome = outcome.ok_or(missing)?;
-                self.redirected(request, &start, source, outcome).await
+                Box::pin(self.redirected(request, &start, source, outcome)).await
             }
             resolved => respond::respond(self, request, resolved?, source).await,
         }

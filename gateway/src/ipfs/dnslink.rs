@@ -59,7 +59,7 @@ impl Dnslinks {
         let Some(dns) = self.dns.as_ref().filter(|_| is_domain(domain)) else {
             return Ok(None);
         };
-        let link = dns.dnslink(domain).await?;
+        let link = Box::pin(dns.dnslink(domain)).await?;
         Ok(link.map(|link| Dnslink {
             path: link.path,
             freshness: Freshness::Seconds(link.seconds),

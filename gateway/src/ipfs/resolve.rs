@@ -126,7 +126,7 @@ pub(crate) async fn start<B: Backend>(
             }
             Root::Name(name) => {
                 check_path(denylists, &at.root, &at.segments, segments)?;
-                let named = gateway.backend.resolve_name(name).await?;
+                let named = Box::pin(gateway.backend.resolve_name(name)).await?;
                 let target = ContentPath::parse(&named.path)
                     .map_err(|_| GatewayError::BadValue { value: named.path })?;
                 record.get_or_insert(named.record);

@@ -27,6 +27,7 @@ use crate::body::Body;
 use crate::error::GatewayError;
 
 /// Makes the response that the request asked for of the node it led to.
+/// What is rarely asked for is on the heap, so that a file takes less room and is moved around faster.
 pub(super) async fn respond<B: Backend>(
     gateway: &Gateway<B>,
     request: &ContentRequest,
@@ -34,11 +35,11 @@ pub(super) async fn respond<B: Backend>(
     source: RequestSource<B>,
 ) -> Result<Response<Body>, GatewayError> {
     match request.chosen.format {
-        Format::Raw => raw::respond(request, &resolved, &source).await,
-        Format::Car => car::respond(gateway, request, &resolved, source).await,
-        Format::Metalink => metalink::respond(gateway, request, &resolved, &source).await,
+        Format::Raw => Box::pin(raw::respond(request, &resolved, &source)).await,
+        Format::Car => Box::pin(car::respond(gateway, request, &resolved, source)).await,
+        Format::Metalink => Box::pin(metalink::respond(gateway, request, &resolved, &source)).await,
         Format::IpnsRecord => record::respond(request, &resolved),
-        Format::Tar => tar::respond(gateway, request, &resolved, source).await,
+        Format::Tar => Box::pin(tar::respond(gateway, request, &resolved, source)).await,
         format => match resolved.cid.codec() {
             DAG_PB | RAW => match format {
                 Format::DagJson | Format::DagCbor => Err(GatewayError::Format {
@@ -48,9 +49,11 @@ pub(super) async fn respond<B: Backend>(
                 _ => unixfs(gateway, request, &resolved, source).await,
             },
             DAG_JSON | DAG_CBOR if request.wants_page() => {
-                document::respond(request, &resolved, &source).await
+                Box::pin(document::respond(request, &resolved, &source)).await
             }
-            DAG_JSON | DAG_CBOR | JSON | CBOR => codec::respond(request, &resolved, &source).await,
+            DAG_JSON | DAG_CBOR | JSON | CBOR => {
+                Box::pin(codec::respond(request, &resolved, &source)).await
+            }
             _ => Err(GatewayError::Format {
                 cid: resolved.cid,
                 wanted: "a file or a document",
@@ -68,7 +71,9 @@ async fn unixfs<B: Backend>(
     match read::load(&source, &resolved.cid).await? {
         UnixFs::File(node) => file::respond(gateway, request, resolved, source, node).await,
         UnixFs::Symlink { target } => file::symlink(request, resolved, &target),
-        UnixFs::Directory(node) => dir::plain(gateway, request, resolved, source, &node).await,
-        UnixFs::Shard(_) => dir::sharded(gateway, request, resolved, source).await,
+        UnixFs::Directory(node) => {
+            Box::pin(dir::plain(gateway, request, resolved, source, &node)).await
+        }
+        UnixFs::Shard(_) => Box::pin(dir::sharded(gateway, request, resolved, source)).await,
     }
 }

@@ -146,7 +146,8 @@ impl<B: Backend> BlockSource for RequestSource<B> {
         };
         let source = missing.source(cid)?;
         missing.begin(cid)?;
-        let block = source.fetch(cid).await?;
+        // On the heap: most requests never ask the network.
+        let block = Box::pin(source.fetch(cid)).await?;
         missing.arrived(&block);
         Ok(block)
     }

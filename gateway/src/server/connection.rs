@@ -164,7 +164,8 @@ impl<B: Backend> Client<B> {
             }
             let (routes, peer, connected) = (Arc::clone(&self.routes), self.peer, tunnel.is_some());
             let ends = request.version() <= Version::HTTP_11 && !connected;
-            async move {
+            // On the heap, because hyper keeps room for it as long as the connection is open.
+            Box::pin(async move {
                 let mut response = match connected {
                     true => routes.connect(),
                     false => routes.answer(request, peer).await,
@@ -174,7 +175,7 @@ impl<B: Backend> Client<B> {
                     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response.map(|body| body.guarded(open)))
-            }
+            })
         });
         let builder = builder(self.limits.header_size);
         let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));

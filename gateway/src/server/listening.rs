@@ -108,8 +108,10 @@ impl<B: Backend> Listening<B> {
                     let limits = self.limits;
                     let (ending, cut) = (ending.clone(), cut.clone());
                     tracker.spawn(async move {
-                        let serving = serve_connection(stream, peer, tls, routes, limits, ending);
-                        cut.run_until_cancelled(serving).await;
+                        tokio::select! {
+                            () = serve_connection(stream, peer, tls, routes, limits, ending) => {}
+                            () = cut.cancelled() => {}
+                        }
                         drop(held);
                     });
                 }

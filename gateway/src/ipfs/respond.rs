@@ -27,6 +27,7 @@ use crate::body::Body;
 use crate::error::GatewayError;
 
 /// Makes the response that the request asked for of the node it led to.
+///
 /// What is rarely asked for is on the heap, so that a file takes less room and is moved around faster.
 pub(super) async fn respond<B: Backend>(
     gateway: &Gateway<B>,

@@ -9,8 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use duka_tests::duka::{self, Duka, Serving, field};
+use duka_tests::duka::{self, Duka, Outcome, Serving, field};
 use duka_tests::files;
+use duka_tests::process::wait_until;
 use serde_json::Value;
 
 use self::client::{Client, Request, Tally, Want};
@@ -31,6 +32,9 @@ const ADDED_LEN: usize = 50_000;
 /// Pauses between the requests of a client: those of one that asks often, and of one that asks for much.
 const OFTEN: Duration = Duration::from_millis(2);
 const SELDOM: Duration = Duration::from_millis(200);
+/// Exit codes of a command that may be run again: the node went away, and another process has the directory.
+const TEMPORARY: i32 = 5;
+const LOCKED: i32 = 11;
 /// Time for the last answers of a process whose place was taken.
 const LEAVING: Duration = Duration::from_secs(120);
 
@@ -219,8 +223,15 @@ fn add_one(duka: &Duka, client: &Client, number: u64) -> Result<Duration> {
     let bytes = files::random_bytes(number, ADDED_LEN);
     let path = duka.home().join("added");
     fs::write(&path, &bytes)?;
-    let added = duka.ok(&["add", path.to_str().context("a text path")?])?;
-    let path = format!("/ipfs/{}", field(&added, "cid")?);
+    let add = ["add", path.to_str().context("a text path")?];
+    // While the directory changes hands a command is told to come again.
+    let added = wait_until("a node takes a file", LEAVING, || {
+        let outcome = duka.cmd(&add);
+        let is_refused = |it: &Outcome| matches!(it.code, TEMPORARY | LOCKED);
+        (!outcome.as_ref().is_ok_and(is_refused)).then_some(outcome)
+    })??;
+    ensure!(added.code == 0, "duka add: {}", added.complaint());
+    let path = format!("/ipfs/{}", field(&added.result()?, "cid")?);
     client.ask(&Request::whole(path, &bytes), &mut None)
 }
 

@@ -293,8 +293,9 @@ pub fn import_reader(
     })
 }
 
-/// Bytes of blocks that may wait in all workers' batches together.
-const BATCHES_BYTES: usize = 32 << 20;
+/// Bytes of blocks that may wait in all workers' batches together: few, so that the disk is busy from the start
+/// and blocks are copied to the writer's buffers while the cache has them.
+const BATCHES_BYTES: usize = 8 << 20;
 /// More threads than this would make the batches too small.
 const MAX_WORKERS: usize = 16;
 

@@ -450,7 +450,7 @@ fn a_full_disk_refuses_keeps_serving_and_goes_on_when_there_is_room() {
     store.commit().unwrap();
 
     disk.no_space.store(true, Ordering::Relaxed);
-    let after: Vec<_> = (2..20).map(|i| block(i, 1 << 20)).collect();
+    let after: Vec<_> = (2..60).map(|i| block(i, 1 << 20)).collect();
     let mut refused = false;
     for block in &after {
         refused |= store
@@ -484,7 +484,7 @@ fn blocks_before_the_one_that_found_no_room_are_told() {
         listener.lock().extend(cids);
     });
     disk.no_space.store(true, Ordering::Relaxed);
-    let batch: Vec<_> = (2..20).map(|i| block(i, 1 << 20)).collect();
+    let batch: Vec<_> = (2..60).map(|i| block(i, 1 << 20)).collect();
     let failed = store.put(PackKind::Kept, &batch).unwrap_err();
     assert!(matches!(failed, StoreError::Full { .. }), "{failed}");
     let stored: Vec<_> = batch

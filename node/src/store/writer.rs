@@ -19,9 +19,9 @@ use super::open::OpenPack;
 use super::reflink::Extent;
 use crate::disk::{self, Disk, FileRange};
 
-/// Buffers that wait for the disk before `put` waits too.
-const MAX_QUEUED: usize = 3;
-/// Buffers kept for reuse.
+/// Buffers that wait for the disk before `put` waits too: enough for a disk that now and then pauses.
+const MAX_QUEUED: usize = 8;
+/// Buffers kept for reuse while nothing waits for the disk.
 const MAX_SPARE: usize = 3;
 
 /// What the writer thread does, in order.
@@ -109,6 +109,7 @@ impl Queue {
                 return Err(error.clone());
             }
             if state.done >= target {
+                state.spare.truncate(MAX_SPARE);
                 return Ok(());
             }
             if let Some(error) = &state.full {
@@ -171,7 +172,7 @@ impl Queue {
         let mut state = self.state.lock();
         state.done += 1;
         if let Job::Write { mut buffer, .. } = job
-            && state.spare.len() < MAX_SPARE
+            && state.spare.len() < MAX_QUEUED
         {
             buffer.clear();
             state.spare.push(buffer);

@@ -14,6 +14,6 @@ pub use load::{ConfigError, Environment, Flag, Loaded, load};
 pub use origin::{Explained, Origin};
 pub use paths::{NoHome, Paths};
 pub use sections::{
-    Config, DhtMode, GatewayConfig, HostConfig, LimitsConfig, LogConfig, LogFormat, Namespace,
-    NetworkConfig, ServePolicy, ShopConfig, StoreConfig, TlsConfig,
+    AcmeConfig, Config, DhtMode, GatewayConfig, HostConfig, LimitsConfig, LogConfig, LogFormat,
+    Namespace, NetworkConfig, ServePolicy, ShopConfig, StoreConfig, TlsConfig,
 };

@@ -186,6 +186,22 @@ pub struct TlsConfig {
     pub cert: PathBuf,
     /// The file with its private key.
     pub key: PathBuf,
+    /// A certificate that a CA gives in their place.
+    pub acme: AcmeConfig,
+}
+
+/// `[gateway.tls.acme]`: a certificate by ACME, where domains are set.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct AcmeConfig {
+    /// The names that it is for.
+    pub domains: Vec<String>,
+    /// The operator's mail address, for the CA.
+    pub contact: String,
+    /// URL of the CA's ACME directory.
+    pub directory: String,
+    /// A file with the certificates that prove who the CA is; those of the system if it is not set.
+    pub root: PathBuf,
 }
 
 /// An entry of `gateway.hosts`.

@@ -5,6 +5,7 @@
 //! is being written (see `connection`). [`Server::run`] returns once every connection has ended or the
 //! drain time is over. Health and metrics may have a listener of their own, which answers until then.
 
+mod acme;
 mod activity;
 mod clients;
 mod connection;
@@ -15,6 +16,7 @@ mod tls;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -31,7 +33,7 @@ use crate::routes::{Admin, Routes};
 use clients::Clients;
 use connection::ConnectionLimits;
 use listening::Listening;
-use tls::{Reload, Tls};
+use tls::{Tls, Upkeep};
 
 pub(crate) use activity::OpenRequest;
 pub use connection::Ending;
@@ -120,7 +122,7 @@ impl Readiness {
 pub struct Server<B: Backend = NodeBackend> {
     public: Listening<B>,
     admin: Option<Listening<B>>,
-    reload: Option<Reload>,
+    upkeep: Option<Upkeep>,
     readiness: Readiness,
     metrics: Option<PrometheusHandle>,
     drain_timeout: Duration,
@@ -140,9 +142,10 @@ impl Server {
         metrics: Option<PrometheusHandle>,
         inherited: Inherited,
     ) -> Result<(Self, LentNode), ServerError> {
+        let data_dir = node.data_dir().to_owned();
         let backend = NodeBackend::new(node, config);
         let lent = backend.lent();
-        let server = Self::bind_backend(config, backend, metrics, inherited).await?;
+        let server = Self::bind_backend(config, backend, metrics, inherited, &data_dir).await?;
         Ok((server, lent))
     }
 }
@@ -153,6 +156,7 @@ impl<B: Backend> Server<B> {
         backend: B,
         metrics: Option<PrometheusHandle>,
         mut inherited: Inherited,
+        data_dir: &Path,
     ) -> Result<Self, ServerError> {
         let readiness = Readiness::default();
         let gateway = Gateway::new(backend, config)?;
@@ -171,7 +175,7 @@ impl<B: Backend> Server<B> {
                 (None, Some(bound?))
             }
         };
-        let (tls, reload) = Tls::load(&config.tls).await?.unzip();
+        let (tls, upkeep) = Tls::load(&config.tls, data_dir).await?.unzip();
         let public = Listening::bind(
             config.listen,
             inherited.public(config.listen),
@@ -184,7 +188,7 @@ impl<B: Backend> Server<B> {
         Ok(Self {
             public: public?,
             admin,
-            reload,
+            upkeep,
             readiness,
             metrics,
             drain_timeout: config.drain_timeout,
@@ -198,7 +202,7 @@ impl<B: Backend> Server<B> {
 
     /// `https`, or `http`.
     pub fn scheme(&self) -> &'static str {
-        self.reload.as_ref().map_or("http", |_| "https")
+        self.upkeep.as_ref().map_or("http", |_| "https")
     }
 
     /// Where health and metrics are answered, if they have an address of their own.
@@ -247,17 +251,20 @@ impl<B: Backend> Server<B> {
         tokio::select! {
             _ = async { tokio::join!(public, admin, mark) } => {}
             () = keep_up(self.metrics) => {}
-            () = reload(self.reload) => {}
+            () = keep_certificate(self.upkeep, &ending) => {}
         }
     }
 }
 
-/// Reads the certificate again when it changes, for ever.
-async fn reload(reload: Option<Reload>) {
-    match reload {
-        Some(reload) => reload.run().await,
-        None => std::future::pending().await,
+/// Keeps the certificate new until the ending begins, from when on the next process may do so. For ever.
+async fn keep_certificate(upkeep: Option<Upkeep>, ending: &Ending) {
+    if let Some(upkeep) = upkeep {
+        tokio::select! {
+            () = upkeep.run() => {}
+            () = ending.begins() => {}
+        }
     }
+    std::future::pending::<()>().await;
 }
 
 /// Folds histograms, for ever.

@@ -21,6 +21,7 @@ mod threats;
 mod truncated;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -103,7 +104,8 @@ impl TestServer {
     }
 
     async fn with(config: GatewayConfig, backend: MemoryBackend) -> Self {
-        let server = Server::bind_backend(&config, backend, None, Inherited::default())
+        let nowhere = Path::new("nowhere");
+        let server = Server::bind_backend(&config, backend, None, Inherited::default(), nowhere)
             .await
             .unwrap();
         let (addr, readiness) = (server.local_addr(), server.readiness());

@@ -20,6 +20,7 @@ pub mod kubo;
 pub mod locate;
 pub mod loop_disk;
 pub mod net;
+pub mod pebble;
 pub mod process;
 pub mod proxy;
 pub mod random;

@@ -30,6 +30,17 @@ pub fn duka() -> Result<PathBuf> {
     built(folder.join("duka"), "cargo build --workspace --all-targets")
 }
 
+/// Pebble, built by `tests/peers/go/build.sh`.
+///
+/// # Errors
+/// If there is none: it says how to build it.
+pub fn pebble() -> Result<PathBuf> {
+    built(
+        repository().join("tests/peers/bin/pebble"),
+        "tests/peers/go/build.sh",
+    )
+}
+
 /// Kubo, built by `tests/peers/go/build.sh`.
 ///
 /// # Errors

@@ -322,3 +322,30 @@ pub fn wait_until<T>(
         pause = (pause * 2).min(Duration::from_millis(200));
     }
 }
+
+/// The TCP ports on which a process listens.
+///
+/// # Errors
+/// If the system does not say.
+pub fn listening_ports(pid: Pid) -> Result<Vec<u16>> {
+    const LISTENS: &str = "0A";
+    let pid = pid.as_raw_nonzero();
+    let mut sockets = Vec::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let target = std::fs::read_link(entry?.path()).unwrap_or_default();
+        let target = target.to_string_lossy().into_owned();
+        let inode = target
+            .strip_prefix("socket:[")
+            .and_then(|it| it.strip_suffix(']'));
+        sockets.extend(inode.map(str::to_owned));
+    }
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp"))?;
+    let port = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+        let is_own = *state == LISTENS && sockets.iter().any(|socket| socket == inode);
+        let port = local.split_once(':').filter(|_| is_own)?.1;
+        u16::from_str_radix(port, 16).ok()
+    };
+    Ok(table.lines().filter_map(port).collect())
+}

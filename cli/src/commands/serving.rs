@@ -374,7 +374,7 @@ fn not_bound(error: &ServerError, config: &GatewayConfig) -> Failure {
                 .hint("give the setting gateway.admin another address, or port 0")
         }
         ServerError::Tls(_) => Failure::of(Code::Usage, error)
-            .hint("set gateway.tls.cert and gateway.tls.key to the files of a certificate"),
+            .hint("set gateway.tls.cert and gateway.tls.key to the files of a certificate, or only gateway.tls.acme.domains"),
         _ => Failure::of(Code::Other, error).hint("give --gateway another address, or port 0"),
     }
 }

@@ -1,5 +1,7 @@
-//! TLS with the operator's certificate, which is read again when its files change.
+//! TLS with the operator's certificate, which is read again when its files change, or with one that is got by
+//! ACME.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::acme::{self, Renewal};
+
 /// How often the files are looked at.
 const RELOAD: Duration = Duration::from_secs(5);
 /// Largest file that is read, in bytes.
@@ -29,6 +33,18 @@ pub enum TlsError {
     /// One of the two settings is missing.
     #[error("only one of the settings gateway.tls.cert and gateway.tls.key is set")]
     Half,
+    /// There are two ways to a certificate.
+    #[error("gateway.tls.cert and gateway.tls.acme.domains are both set")]
+    Both,
+    /// No CA can check the name by a connection.
+    #[error("gateway.tls.acme.domains has {name:?}, which is no host name")]
+    AcmeName {
+        /// What is set.
+        name: String,
+    },
+    /// The CA cannot be asked.
+    #[error("the CA cannot be asked for a certificate")]
+    AcmeClient(#[source] reqwest::Error),
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -67,7 +83,7 @@ pub enum TlsError {
 
 /// Accepts TLS connections. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Tls {
+pub(crate) struct Tls {
     acceptor: TlsAcceptor,
     shown: Arc<Shown>,
 }
@@ -78,11 +94,11 @@ impl std::fmt::Debug for Tls {
     }
 }
 
-/// The certificate that clients are shown.
-#[derive(Debug)]
-struct Shown {
-    files: Files,
-    now: RwLock<Arc<CertifiedKey>>,
+/// What is shown: to clients a certificate, and to a CA that checks a name what proves it.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    certificate: RwLock<Option<Arc<CertifiedKey>>>,
+    proofs: RwLock<HashMap<String, Arc<CertifiedKey>>>,
 }
 
 /// Where certificate and key are.
@@ -99,51 +115,111 @@ struct Contents {
     key: Vec<u8>,
 }
 
+impl Shown {
+    /// The certificate for clients, if there is one yet.
+    pub(super) fn certificate(&self) -> Option<Arc<CertifiedKey>> {
+        self.certificate.read().clone()
+    }
+
+    pub(super) fn show(&self, certificate: Arc<CertifiedKey>) {
+        *self.certificate.write() = Some(certificate);
+    }
+
+    /// Shows this to a CA that checks the name.
+    pub(super) fn prove(&self, name: &str, proof: CertifiedKey) {
+        let name = name.to_ascii_lowercase();
+        self.proofs.write().insert(name, Arc::new(proof));
+    }
+
+    /// No name is being checked.
+    pub(super) fn prove_nothing(&self) {
+        self.proofs.write().clear();
+    }
+}
+
 impl ResolvesServerCert for Shown {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.now.read()))
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let mut protocols = hello.alpn().into_iter().flatten();
+        if !protocols.any(|protocol| protocol == acme::ALPN) {
+            return self.certificate();
+        }
+        let name = hello.server_name()?.to_ascii_lowercase();
+        self.proofs.read().get(&name).cloned()
     }
 }
 
 impl Tls {
-    /// Reads certificate and key; `None` where neither is set. [`keep_up`] reads them again.
-    pub(super) async fn load(config: &TlsConfig) -> Result<Option<(Self, Reload)>, TlsError> {
+    /// Reads the certificate and its key, or what ACME left of them in `data_dir`; `None` where neither is
+    /// set. [`Upkeep::run`] keeps them new.
+    pub(super) async fn load(
+        config: &TlsConfig,
+        data_dir: &Path,
+    ) -> Result<Option<(Self, Upkeep)>, TlsError> {
         let is_set = |path: &Path| !path.as_os_str().is_empty();
-        let files = match (is_set(&config.cert), is_set(&config.key)) {
+        let by_acme = !config.acme.domains.is_empty();
+        let shown = Arc::new(Shown::default());
+        let upkeep = match (is_set(&config.cert), is_set(&config.key)) {
+            (false, false) if by_acme => {
+                let renewal = Renewal::begin(&config.acme, data_dir, Arc::clone(&shown)).await?;
+                Upkeep::Acme(Box::new(renewal))
+            }
             (false, false) => return Ok(None),
-            (true, true) => Files {
-                cert: config.cert.clone(),
-                key: config.key.clone(),
-            },
+            (true, true) if by_acme => return Err(TlsError::Both),
+            (true, true) => {
+                let files = Files {
+                    cert: config.cert.clone(),
+                    key: config.key.clone(),
+                };
+                Upkeep::Files(Reload::begin(files, Arc::clone(&shown)).await?)
+            }
             _ => return Err(TlsError::Half),
         };
-        let contents = files.read().await?;
-        let shown = Arc::new(Shown {
-            now: RwLock::new(Arc::new(files.certified(&contents)?)),
-            files,
-        });
         let mut config = rustls::ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Setup)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        if by_acme {
+            config.alpn_protocols.push(acme::ALPN.to_vec());
+        }
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let reload = Reload {
-            shown: Arc::clone(&shown),
-            contents,
-        };
-        Ok(Some((Self { acceptor, shown }, reload)))
+        Ok(Some((Self { acceptor, shown }, upkeep)))
     }
 
     /// The handshake.
+    ///
+    /// # Errors
+    /// When it fails, or was all that a CA wanted.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        self.acceptor.accept(stream).await
+        let stream = self.acceptor.accept(stream).await?;
+        match stream.get_ref().1.alpn_protocol() {
+            Some(acme::ALPN) => Err(io::Error::other("a CA checked a name")),
+            _ => Ok(stream),
+        }
+    }
+}
+
+/// Keeps the certificate new.
+#[derive(Debug)]
+pub(crate) enum Upkeep {
+    Files(Reload),
+    Acme(Box<Renewal>),
+}
+
+impl Upkeep {
+    /// Does so for ever.
+    pub(super) async fn run(self) {
+        match self {
+            Self::Files(reload) => reload.run().await,
+            Self::Acme(renewal) => renewal.run().await,
+        }
     }
 }
 
 /// Reads the files again when they change.
-pub(super) struct Reload {
+pub(crate) struct Reload {
+    files: Files,
     shown: Arc<Shown>,
     contents: Contents,
 }
@@ -155,6 +231,16 @@ impl std::fmt::Debug for Reload {
 }
 
 impl Reload {
+    async fn begin(files: Files, shown: Arc<Shown>) -> Result<Self, TlsError> {
+        let contents = files.read().await?;
+        shown.show(Arc::new(files.certified(&contents)?));
+        Ok(Self {
+            files,
+            shown,
+            contents,
+        })
+    }
+
     /// Looks at the files, for ever.
     pub(super) async fn run(mut self) {
         loop {
@@ -173,13 +259,11 @@ impl Reload {
 
     /// Shows the certificate of the files from now on, if it is another one.
     async fn turn(&mut self) -> Result<bool, TlsError> {
-        let files = &self.shown.files;
-        let contents = files.read().await?;
+        let contents = self.files.read().await?;
         if contents == self.contents {
             return Ok(false);
         }
-        let certified = files.certified(&contents)?;
-        *self.shown.now.write() = Arc::new(certified);
+        self.shown.show(Arc::new(self.files.certified(&contents)?));
         self.contents = contents;
         Ok(true)
     }
@@ -214,11 +298,11 @@ impl Files {
     }
 }
 
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+pub(super) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-async fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+pub(super) async fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     let failed = |source| TlsError::Read {
         path: path.to_owned(),
         source,
@@ -247,7 +331,12 @@ mod tests {
         TlsConfig {
             cert: dir.join("cert.pem"),
             key: dir.join("key.pem"),
+            ..TlsConfig::default()
         }
+    }
+
+    async fn load(config: &TlsConfig) -> Result<Option<(Tls, Upkeep)>, TlsError> {
+        Tls::load(config, Path::new("nowhere")).await
     }
 
     #[tokio::test]
@@ -255,8 +344,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = files(dir.path());
         renew(&files);
-        let (tls, mut reload) = Tls::load(&files).await.unwrap().unwrap();
-        let shown = || tls.shown.now.read().cert.clone();
+        let (tls, upkeep) = load(&files).await.unwrap().unwrap();
+        let Upkeep::Files(mut reload) = upkeep else {
+            panic!("{upkeep:?}");
+        };
+        let shown = || tls.shown.certificate().unwrap().cert.clone();
         let first = shown();
         assert!(!reload.turn().await.unwrap());
 
@@ -277,17 +369,20 @@ mod tests {
     async fn files_that_are_of_no_use_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let files = files(dir.path());
-        let error = Tls::load(&files).await.unwrap_err();
+        let error = load(&files).await.unwrap_err();
         assert!(error.to_string().contains("cert.pem"), "{error}");
         renew(&files);
         std::fs::write(&files.key, "no key").unwrap();
-        let error = Tls::load(&files).await.unwrap_err();
+        let error = load(&files).await.unwrap_err();
         assert!(error.to_string().contains("key.pem has no private key"));
         let half = TlsConfig {
             key: PathBuf::new(),
-            ..files
+            ..files.clone()
         };
-        assert!(matches!(Tls::load(&half).await, Err(TlsError::Half)));
-        assert!(Tls::load(&TlsConfig::default()).await.unwrap().is_none());
+        assert!(matches!(load(&half).await, Err(TlsError::Half)));
+        assert!(load(&TlsConfig::default()).await.unwrap().is_none());
+        let mut both = files;
+        both.acme.domains.push("a.example".to_owned());
+        assert!(matches!(load(&both).await, Err(TlsError::Both)));
     }
 }

@@ -1,6 +1,7 @@
 //! Configured hosts, their subdomains, and domains.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use duka_config::{GatewayConfig, HostConfig, Namespace};
@@ -215,6 +216,7 @@ async fn dnslink_that_is_no_path_is_refused() {
         MemoryBackend::with_test_data(),
         None,
         Inherited::default(),
+        Path::new("nowhere"),
     )
     .await;
     assert!(matches!(bound, Err(ServerError::Dnslink { domain, .. }) if domain == "a.example"));

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -367,6 +367,36 @@ fn without_a_running_node_taking_over_is_starting() {
         .unwrap();
 }
 
+/// `duka serve` with a listening socket that somebody else opened.
+pub(crate) struct Activated(Child);
+
+impl Activated {
+    pub(crate) fn start(duka: &Duka, listener: OwnedFd) -> Result<Self> {
+        let child = duka
+            .command_after("exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1")
+            .arg("serve")
+            .stdin(listener)
+            .stdout(Stdio::null())
+            .spawn()?;
+        Ok(Self(child))
+    }
+
+    /// Sends SIGTERM, and waits for a good end.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        rustix::process::kill_process(process::pid_of(&self.0), Signal::TERM)?;
+        let ended = self.0.wait()?;
+        ensure!(ended.success(), "it ended with {ended}");
+        Ok(())
+    }
+}
+
+impl Drop for Activated {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 #[test]
 fn socket_that_systemd_opened_is_served() {
     let duka = Duka::new().unwrap();
@@ -379,17 +409,9 @@ fn socket_that_systemd_opened_is_served() {
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
 
-    let mut child = duka
-        .command_after("exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1")
-        .arg("serve")
-        .stdin(OwnedFd::from(listener))
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let node = Activated::start(&duka, OwnedFd::from(listener)).unwrap();
     let mut answer = String::new();
-    let read = client.read_to_string(&mut answer);
-    rustix::process::kill_process(process::pid_of(&child), Signal::TERM).unwrap();
-    assert!(child.wait().unwrap().success());
-    read.unwrap();
+    client.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    node.stop().unwrap();
 }

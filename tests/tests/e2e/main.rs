@@ -1,6 +1,7 @@
 //! duka as its users meet it: the real binary against Kubo, curl, `@helia/verified-fetch`, and faults.
 #![allow(clippy::unwrap_used, reason = "tests, and the helpers of tests")]
 
+mod acme;
 mod any;
 mod backup;
 mod bad_blocks;

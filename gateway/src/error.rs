@@ -29,6 +29,8 @@ const DENIED: &str =
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum GatewayError {
+    #[error("the request does not name exactly one host")]
+    Host,
     #[error("invalid path {path:?}: {reason}")]
     InvalidPath { path: String, reason: String },
     #[error("{name:?} is not a name that this gateway can resolve")]
@@ -110,7 +112,8 @@ impl GatewayError {
     /// The one place that decides a status.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::InvalidPath { .. }
+            Self::Host
+            | Self::InvalidPath { .. }
             | Self::UnknownFormat { .. }
             | Self::BadParameter { .. }
             | Self::LabelTooLong { .. }
@@ -150,6 +153,7 @@ impl GatewayError {
     /// What the person in front of the browser can do.
     fn advice(&self) -> &'static str {
         match self {
+            Self::Host => "Send one Host header, with a name or an address and a port.",
             Self::InvalidPath { .. } => {
                 "Check that the link was copied whole: it should begin with /ipfs/ and a CID, or /ipns/ and a name."
             }

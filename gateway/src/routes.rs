@@ -1,7 +1,7 @@
 //! The one route table.
 
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::body::Body;
@@ -65,6 +65,9 @@ impl<B: Backend> Routes<B> {
     }
 
     async fn route(&self, mut parts: Parts, peer: Peer) -> Response<Body> {
+        if !names_one_host(&parts) {
+            return refuse(GatewayError::Host, &parts);
+        }
         match parts.method {
             Method::GET | Method::HEAD => {}
             Method::OPTIONS => return options(),
@@ -102,6 +105,21 @@ fn is_content(path: &str) -> bool {
         .strip_prefix("/ipfs")
         .or_else(|| path.strip_prefix("/ipns"));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether there is no doubt about the host: a proxy before the gateway may take the other one of two.
+fn names_one_host(parts: &Parts) -> bool {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => parts.version != Version::HTTP_11,
+        (Some(host), None) => host.as_bytes().iter().copied().all(is_host_byte),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// A byte of a name or address with a port (RFC 3986, without user names).
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte)
 }
 
 fn options() -> Response<Body> {

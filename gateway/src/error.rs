@@ -83,6 +83,8 @@ pub(crate) enum GatewayError {
     NoRoute,
     #[error("a gateway is only read from")]
     Method,
+    #[error("the request's header is too large")]
+    HeaderSize,
     #[error(transparent)]
     Dag(#[from] DagError),
     #[error(transparent)]
@@ -123,6 +125,7 @@ impl GatewayError {
             | Self::NoRecordHere => StatusCode::BAD_REQUEST,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::HeaderSize => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Format { .. } | Self::TrustlessOnly => StatusCode::NOT_ACCEPTABLE,
             Self::NotCached => StatusCode::PRECONDITION_FAILED,
             Self::Denied { source, .. } => denied_status(source),
@@ -195,6 +198,7 @@ impl GatewayError {
             Self::Busy => "Try again in a minute.",
             Self::NoRoute => "Content is under /ipfs/ and /ipns/.",
             Self::Method => "Use GET, HEAD or OPTIONS.",
+            Self::HeaderSize => "Send fewer or shorter headers.",
             Self::Dag(error) => dag_advice(error),
             Self::Render(_) | Self::Body(_) => "Please report this.",
         }

@@ -55,6 +55,15 @@ impl<B: Backend> Routes<B> {
         response
     }
 
+    /// Refuses a request whose header is over the limit.
+    pub(crate) fn too_large<T>(&self, request: Request<T>) -> Response<Body> {
+        let in_progress = self.metrics.request();
+        let mut response = refuse(GatewayError::HeaderSize, &request.into_parts().0);
+        allow_every_origin(response.headers_mut());
+        in_progress.answered(response.status());
+        response
+    }
+
     /// Answers a `CONNECT`: the gateway is at the end of every tunnel itself.
     pub(crate) fn connect(&self) -> Response<Body> {
         let in_progress = self.metrics.request();

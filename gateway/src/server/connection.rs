@@ -2,23 +2,26 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use duka_config::GatewayConfig;
+use futures::future::Either;
 use http::{HeaderValue, Method, Version, header};
-use hyper::service::service_fn;
+use hyper::body::Incoming;
+use hyper::rt::bounds::Http2ServerConnExec;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{HttpService, service_fn};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, Transport, Verdict, WatchedStream};
-use super::tls::Tls;
+use super::tls::{self, Tls};
 use crate::ipfs::Backend;
 use crate::routes::Routes;
 
@@ -27,6 +30,8 @@ use crate::routes::Routes;
 pub(super) const LEAVING_IDLE: Duration = Duration::from_millis(500);
 /// Least that hyper reads of a header at once, in bytes.
 const MIN_HEADER_SIZE: usize = 8 << 10;
+/// How a client begins that knows that it speaks HTTP/2 (RFC 9113, section 3.4); no method of HTTP/1 does.
+const HTTP_2_BEGINS: [u8; 3] = *b"PRI";
 /// Requests that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 128;
 /// Bytes of responses that one HTTP/2 stream may buffer.
@@ -105,12 +110,16 @@ pub(super) async fn serve_connection<B: Backend>(
     let Some(transport) = transport(stream, tls, limits.header).await else {
         return;
     };
+    let Some(version) = spoken(&transport, limits.header, &ending).await else {
+        return;
+    };
     let client = Client {
         activity: Arc::clone(&activity),
         peer,
         routes,
         limits,
         ending,
+        version,
     };
     let tunnel = Tunnel::default();
     let io = TokioIo::new(WatchedStream::new(transport, activity));
@@ -138,6 +147,35 @@ async fn transport(stream: TcpStream, tls: Option<Tls>, limit: Duration) -> Opti
     }
 }
 
+/// What the client speaks, as TLS negotiated it or its first bytes say. They are only looked at: hyper then reads
+/// a header at once, into a buffer that need not grow. `None` when nothing comes in time, or before the end.
+async fn spoken(transport: &Transport, limit: Duration, ending: &Ending) -> Option<Version> {
+    let stream = match transport {
+        Transport::Plain(stream) => stream,
+        Transport::Tls(stream) => {
+            return Some(match stream.get_ref().1.alpn_protocol() {
+                Some(tls::HTTP_2) => Version::HTTP_2,
+                _ => Version::HTTP_11,
+            });
+        }
+    };
+    let mut first = [0; HTTP_2_BEGINS.len()];
+    let left = async {
+        ending.leave.cancelled().await;
+        tokio::time::sleep(LEAVING_IDLE).await;
+    };
+    tokio::select! {
+        seen = stream.peek(&mut first) => match seen {
+            Ok(0) | Err(_) => None,
+            Ok(_) if first == HTTP_2_BEGINS => Some(Version::HTTP_2),
+            Ok(_) => Some(Version::HTTP_11),
+        },
+        () = tokio::time::sleep(limit) => None,
+        () = ending.stop.cancelled() => None,
+        () = left => None,
+    }
+}
+
 /// What a `CONNECT` leaves for the requests after it.
 type Tunnel = Arc<Mutex<Option<OnUpgrade>>>;
 
@@ -148,6 +186,7 @@ struct Client<B: Backend> {
     routes: Arc<Routes<B>>,
     limits: ConnectionLimits,
     ending: Ending,
+    version: Version,
 }
 
 impl<B: Backend> Client<B> {
@@ -156,29 +195,38 @@ impl<B: Backend> Client<B> {
     where
         I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
-        let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
+        let service = service_fn(|mut request: http::Request<Incoming>| {
             let open = self.activity.request(request.version());
             let tunnel = tunnel.filter(|_| is_connect(&request));
             if let Some(tunnel) = tunnel {
                 *tunnel.lock() = Some(hyper::upgrade::on(&mut request));
             }
             let (routes, peer, connected) = (Arc::clone(&self.routes), self.peer, tunnel.is_some());
+            // hyper has room for more than it is told, and takes what comes at once.
+            let too_large = header_len(&request) > self.limits.header_size;
             let ends = request.version() <= Version::HTTP_11 && !connected;
             // On the heap, because hyper keeps room for it as long as the connection is open.
             Box::pin(async move {
                 let mut response = match connected {
+                    _ if too_large => routes.too_large(request),
                     true => routes.connect(),
                     false => routes.answer(request, peer).await,
                 };
-                if ends && open.is_last() {
+                if ends && (too_large || open.is_last()) {
                     let headers = response.headers_mut();
                     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(response.map(|body| body.guarded(open)))
             })
         });
-        let builder = builder(self.limits.header_size);
-        let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
+        let header_size = self.limits.header_size;
+        let mut connection = pin!(match self.version {
+            Version::HTTP_2 => Either::Right(http2(header_size).serve_connection(io, service)),
+            _ => {
+                let connection = http1(header_size).serve_connection(io, service);
+                Either::Left(connection.with_upgrades())
+            }
+        });
         let (mut limits, Ending { leave, stop }) = (self.limits, &self.ending);
         let mut watchdog = pin!(tokio::time::sleep(limits.header.min(limits.idle)));
         let (mut leaving, mut closing) = (false, false);
@@ -186,13 +234,13 @@ impl<B: Backend> Client<B> {
             tokio::select! {
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
-                        tracing::debug!(error = &*error, "connection ended early");
+                        tracing::debug!(%error, "connection ended early");
                     }
                     return;
                 }
                 () = stop.cancelled(), if !closing => {
                     closing = true;
-                    connection.as_mut().graceful_shutdown();
+                    finish(connection.as_mut());
                 }
                 () = leave.cancelled(), if !leaving => {
                     leaving = true;
@@ -204,13 +252,13 @@ impl<B: Backend> Client<B> {
                     // HTTP/2 can say that no more is taken, and loses nothing by it.
                     _ if leaving && !closing && self.activity.is_multiplexed() => {
                         closing = true;
-                        connection.as_mut().graceful_shutdown();
+                        finish(connection.as_mut());
                         watchdog.as_mut().reset(Instant::now() + limits.header);
                     }
                     Verdict::WaitUntil(deadline) => watchdog.as_mut().reset(deadline),
                     Verdict::Idle if !closing => {
                         closing = true;
-                        connection.as_mut().graceful_shutdown();
+                        finish(connection.as_mut());
                         watchdog.as_mut().reset(Instant::now() + limits.header);
                     }
                     verdict => {
@@ -223,21 +271,55 @@ impl<B: Backend> Client<B> {
     }
 }
 
+/// Bytes of what a request's header says, whatever else is around it.
+fn header_len<T>(request: &http::Request<T>) -> usize {
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len());
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    target + fields.sum::<usize>()
+}
+
 /// HTTP/2 needs no `CONNECT` to speak of any host.
 fn is_connect<T>(request: &http::Request<T>) -> bool {
     request.method() == Method::CONNECT && request.version() == Version::HTTP_11
 }
 
-fn builder(header_size: usize) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+/// A connection of either version.
+type Connection<I, S> =
+    Either<http1::UpgradeableConnection<I, S>, http2::Connection<I, S, TokioExecutor>>;
+
+/// Lets open requests finish, and takes no more.
+fn finish<I, S, R>(connection: Pin<&mut Connection<I, S>>)
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S: HttpService<Incoming, ResBody = R>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    R: hyper::body::Body + 'static,
+    R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    TokioExecutor: Http2ServerConnExec<S::Future, R>,
+{
+    match connection.as_pin_mut() {
+        Either::Left(connection) => connection.graceful_shutdown(),
+        Either::Right(connection) => connection.graceful_shutdown(),
+    }
+}
+
+fn http1(header_size: usize) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         // The watchdog does it, and tells an idle connection from a slow header.
         .header_read_timeout(None)
         .max_buf_size(header_size);
     builder
-        .http2()
+}
+
+fn http2(header_size: usize) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_send_buf_size(STREAM_SEND_BUFFER)

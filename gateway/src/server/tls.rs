@@ -21,6 +21,8 @@ use tokio_rustls::server::TlsStream;
 
 use super::acme::{self, Renewal};
 
+/// HTTP/2, as TLS negotiates it.
+pub(super) const HTTP_2: &[u8] = b"h2";
 /// How often the files are looked at.
 const RELOAD: Duration = Duration::from_secs(5);
 /// Largest file that is read, in bytes.
@@ -179,7 +181,7 @@ impl Tls {
             .map_err(TlsError::Setup)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&shown) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![HTTP_2.to_vec(), b"http/1.1".to_vec()];
         if by_acme {
             config.alpn_protocols.push(acme::ALPN.to_vec());
         }

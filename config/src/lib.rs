@@ -5,6 +5,7 @@
 //! `duka config explain KEY` can say where it came from. Each crate gets its own section.
 
 mod load;
+mod names;
 mod optional;
 mod origin;
 mod paths;

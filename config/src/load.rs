@@ -573,6 +573,47 @@ mod tests {
     }
 
     #[test]
+    fn hosts_that_no_request_can_name_are_refused() {
+        let set = |table: &str, name: &str, value: &str| {
+            let file = settings_file(&format!("[gateway.{table}]\n\"{name}\" = {value}\n"));
+            load(Some(file.path()), &env(&[]), &[]).map_err(|error| error.to_string())
+        };
+        let hosts = [
+            "",
+            "*",
+            "*.*.x.example",
+            "a*.example",
+            "http://x.example",
+            "x.example/",
+            "a b",
+            ".example",
+            "x.example.",
+            "x.example:99999",
+            "x.example:",
+            "ż.example",
+        ];
+        for name in hosts {
+            let error = set("hosts", name, "{}").unwrap_err();
+            let said =
+                format!("\"gateway.hosts\" to a value that is not valid: {name:?} is no name");
+            assert!(error.contains(&said), "{name:?}: {error}");
+        }
+        for name in ["*.x.example", "x.example:80"] {
+            let error = set("dnslink", name, "\"/ipfs/bafkqaaa\"").unwrap_err();
+            assert!(error.contains("\"shop.example\""), "{name:?}: {error}");
+        }
+        for name in [
+            "localhost",
+            "X_y.example:80",
+            "*.x-y.example",
+            "*.example:80",
+            "127.0.0.1",
+        ] {
+            assert!(set("hosts", name, "{}").is_ok(), "{name:?}");
+        }
+    }
+
+    #[test]
     fn addresses_that_are_chosen_as_the_default_are_chosen() {
         let default = Config::default().network;
         assert!(!default.listen_is_chosen);

@@ -167,12 +167,14 @@ pub struct GatewayConfig {
     /// Networks of the proxies whose `X-Forwarded-Host` and `X-Forwarded-Proto` count.
     pub trusted_proxies: Vec<IpNet>,
     /// Content paths of domains, which are used instead of their DNSLink in the DNS.
+    #[serde(deserialize_with = "crate::names::domains")]
     pub dnslink: BTreeMap<String, String>,
     /// The DNS server that is asked for the DNSLinks of other domains; those of the system if it is not
     /// set.
     #[serde(with = "crate::optional")]
     pub dns_resolver: Option<SocketAddr>,
     /// Host names that this gateway serves in a way of their own.
+    #[serde(deserialize_with = "crate::names::hosts")]
     pub hosts: BTreeMap<String, HostConfig>,
     /// HTTPS.
     pub tls: TlsConfig,

@@ -369,6 +369,8 @@ fn not_bound(error: &ServerError, config: &GatewayConfig) -> Failure {
         ServerError::Dnslink { .. } => {
             Failure::of(Code::Usage, error).hint("write it like \"shop.example\" = \"/ipns/k51…\"")
         }
+        ServerError::Mirror { .. } => Failure::of(Code::Usage, error)
+            .hint("write it like \"https://mirror.example\", or leave it out"),
         ServerError::Listen { addr, .. } if config.admin == Some(*addr) => {
             Failure::of(Code::Other, error)
                 .hint("give the setting gateway.admin another address, or port 0")

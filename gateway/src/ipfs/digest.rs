@@ -69,11 +69,11 @@ pub(crate) fn of_raw(cid: &Cid) -> Option<Digest> {
         .flatten()
 }
 
-/// Tells the digest of the whole content; `partial` content has another one itself.
-pub(crate) fn tell(headers: &mut HeaderMap, digest: &Digest, partial: bool) {
+/// Tells the digest of a file. What is sent has the same one only if it is the `whole` file.
+pub(crate) fn tell(headers: &mut HeaderMap, digest: &Digest, whole: bool) {
     let value = format!("sha-256=:{}:", STANDARD.encode(digest));
     let value = HeaderValue::try_from(value).expect("base64 is a header value");
-    if !partial {
+    if whole {
         let name = HeaderName::from_static("content-digest");
         headers.insert(name, value.clone());
     }

@@ -85,6 +85,11 @@ async fn digest_is_told_where_it_is_known() {
     let part = server.get_with(&hello, &[("range", "bytes=0-1")]).await;
     assert_eq!(part.header("repr-digest"), digest);
     assert_eq!(part.header("content-digest"), "");
+    let etag = whole.header("etag");
+    let known = server.get_with(&hello, &[("if-none-match", etag)]).await;
+    assert_eq!(known.status, 304);
+    assert_eq!(known.header("repr-digest"), digest);
+    assert_eq!(known.header("content-digest"), "", "nothing is sent");
     let path = format!("/ipfs/{TREE}/big.bin");
     assert_eq!(server.get(&path).await.header("repr-digest"), "");
     server.get(&format!("{path}?format=meta4")).await;

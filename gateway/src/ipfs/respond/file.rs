@@ -40,10 +40,10 @@ pub(super) async fn respond<B: Backend>(
     let cid = resolved.cid;
     let is_large = !node.children.is_empty();
     let mut response = send(request, resolved, source, cid, node, etag, content_type).await?;
-    let partial = response.status() == StatusCode::PARTIAL_CONTENT;
+    let whole = response.status() == StatusCode::OK;
     let headers = response.headers_mut();
     if let Some(digest) = gateway.digests.known(&cid) {
-        digest::tell(headers, &digest, partial);
+        digest::tell(headers, &digest, whole);
     }
     if is_large {
         metalink::link(headers, request, &gateway.mirrors, &cid);

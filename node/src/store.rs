@@ -17,6 +17,7 @@ mod direct;
 mod error;
 mod evict;
 mod filter;
+mod find;
 mod in_place;
 mod in_use;
 mod index;
@@ -25,6 +26,7 @@ mod layout;
 mod open;
 mod open_dir;
 mod place;
+mod put;
 mod read;
 mod recover;
 mod reflink;
@@ -33,7 +35,6 @@ mod sealed;
 mod tests;
 mod writer;
 
-use std::fmt;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -41,26 +42,21 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use bytes::Bytes;
-use cid::Cid;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use self::append::{Appender, Content, New, Shared};
-use self::catalog::{Catalog, Located};
+use self::append::{Appender, Shared};
+use self::catalog::Catalog;
 pub use self::check::{CheckCursor, CheckedPack, Depth, Indexes, Renewable};
 pub use self::collect::{Collected, Collection, Mark, Session};
 use self::commit::Commits;
 pub use self::error::StoreError;
 pub use self::in_place::{Origin, SourceFile};
-use self::in_place::{Record, Unread};
 pub use self::keep::Keep;
-use self::place::Place;
-use self::read::{Access, Reader};
+use self::put::OnPut;
+use self::read::Reader;
 pub use self::reflink::{Extent, Snapshot};
 pub use self::sealed::SealedPack;
-use crate::block::{Block, IDENTITY, MAX_BLOCK_LEN};
-use crate::blocking::blocking;
 use crate::disk::{Disk, FileSystem};
 
 /// Which packs a block belongs to.
@@ -178,16 +174,6 @@ pub struct StoreStats {
     pub free_bytes: u64,
 }
 
-/// What came of appending.
-#[derive(Debug)]
-struct Appended {
-    /// The first so many blocks are here now.
-    blocks: usize,
-    /// Bytes of those that were new.
-    bytes: u64,
-    result: Result<(), StoreError>,
-}
-
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
@@ -198,17 +184,6 @@ struct Inner {
     evicting: Mutex<()>,
     /// `None` once nothing more is written.
     writer: Mutex<Option<JoinHandle<()>>>,
-}
-
-type Listener = dyn Fn(&[&Block]) + Send + Sync;
-
-/// Who is told of new blocks.
-struct OnPut(Box<Listener>);
-
-impl fmt::Debug for OnPut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OnPut").finish_non_exhaustive()
-    }
 }
 
 impl Drop for Inner {
@@ -330,208 +305,6 @@ impl Store {
         }
     }
 
-    /// Whether the block is here and not known to be damaged: index only, no data is read. Identity
-    /// CIDs always are.
-    pub fn has(&self, cid: &Cid) -> Result<bool, StoreError> {
-        Ok(cid.hash().code() == IDENTITY || self.locate_whole(cid)?.is_some())
-    }
-
-    /// Length of the block in bytes, from the index; `None` where [`Store::has`] is `false`.
-    pub fn block_len(&self, cid: &Cid) -> Result<Option<u32>, StoreError> {
-        if cid.hash().code() == IDENTITY {
-            return Ok(u32::try_from(cid.hash().digest().len()).ok());
-        }
-        Ok(self.locate_whole(cid)?.map(|located| located.place.len))
-    }
-
-    /// [`Store::block_len`] of a block in `reach`.
-    pub fn block_len_in(&self, reach: Reach, cid: &Cid) -> Result<Option<u32>, StoreError> {
-        let located = match cid.hash().code() {
-            IDENTITY => return self.block_len(cid),
-            _ => self.locate_whole(cid)?,
-        };
-        match located {
-            Some(located) if self.is_in(reach, cid, &located)? => Ok(Some(located.place.len)),
-            _ => Ok(None),
-        }
-    }
-
-    /// Reads a block and checks its CRC, or its hash where it was added in place. Blocking.
-    ///
-    /// # Errors
-    /// [`StoreError::Corrupt`] or [`StoreError::Changed`] when no copy of it is whole. From then on it
-    /// counts as absent.
-    pub fn get(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
-        self.get_in(Reach::All, cid)
-    }
-
-    /// [`Store::get`] of a block in `reach`. Blocking.
-    pub fn get_in(&self, reach: Reach, cid: &Cid) -> Result<Option<Block>, StoreError> {
-        if let Ok(Some(inlined)) = Block::inlined(cid) {
-            return Ok(Some(inlined));
-        }
-        let mut corrupt = None;
-        while let Some(located) = self.locate(cid)? {
-            if located.damaged
-                && let Some(error) = corrupt.take()
-            {
-                return Err(error);
-            }
-            if !self.is_in(reach, cid, &located)? {
-                return Ok(None);
-            }
-            let pack = located.pack;
-            if pack.kind == PackKind::Cache && !self.inner.shared.catalog.note_use(&located) {
-                continue;
-            }
-            match self.load(cid, located, Access::Wanted) {
-                // It is known as damaged now: another copy may be whole.
-                Err(error) if error.is_damage() => corrupt = Some(error),
-                // Its pack was retired since: there may be a copy.
-                Err(_) if !self.inner.shared.catalog.has_pack(pack) => {}
-                loaded => return loaded.map(Some),
-            }
-        }
-        Ok(None)
-    }
-
-    /// [`Store::get`], with a damaged block taken for an absent one. Blocking.
-    pub fn get_whole(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
-        match self.get(cid) {
-            Err(error) if error.is_damage() => Ok(None),
-            got => got,
-        }
-    }
-
-    /// [`Store::get`] off the async runtime.
-    pub async fn read(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
-        let store = self.clone();
-        let cid = *cid;
-        blocking(move || store.get(&cid)).await
-    }
-
-    /// Appends blocks that are not here yet; they can be read at once but are not durable until
-    /// [`Store::commit`]. Returns the bytes that were new. Blocking, with back-pressure.
-    ///
-    /// A block that only a cache pack holds is new to the kept ones.
-    ///
-    /// # Errors
-    /// After [`StoreError::Full`] the blocks before the one that found no room stay; the store
-    /// takes more as soon as there is room.
-    pub fn put(&self, kind: PackKind, blocks: &[Block]) -> Result<u64, StoreError> {
-        self.put_all(kind, blocks.iter().map(|block| (block, &Keep::Copied)))
-    }
-
-    /// [`Store::put`], with how the bytes of each block are kept. Of those that stay in place only a record
-    /// is written that says where they are, and each read hashes what it finds.
-    ///
-    /// A block that is here already stays as it is, unless it is in another file that changed, or is not to be
-    /// in another file any more.
-    pub fn put_from(&self, kind: PackKind, blocks: &[(Block, Keep)]) -> Result<u64, StoreError> {
-        self.put_all(kind, blocks.iter().map(|(block, keep)| (block, keep)))
-    }
-
-    fn put_all<'a>(
-        &self,
-        kind: PackKind,
-        blocks: impl Iterator<Item = (&'a Block, &'a Keep)>,
-    ) -> Result<u64, StoreError> {
-        let mut missing = Vec::new();
-        let mut new_blocks = Vec::new();
-        for (block, keep) in blocks {
-            if block.data().len() > MAX_BLOCK_LEN {
-                return Err(StoreError::TooLarge {
-                    cid: *block.cid(),
-                    len: block.data().len(),
-                });
-            }
-            let new = New::of(block, keep);
-            if !self.holds_content(kind, &new)? {
-                missing.push(new);
-                new_blocks.push(block);
-            }
-        }
-        if missing.is_empty() {
-            return Ok(0);
-        }
-
-        let mut stored = 0;
-        let mut new = 0;
-        let result = loop {
-            let appended = self.append_within_limits(kind, &missing[stored..]);
-            stored += appended.blocks;
-            new += appended.bytes;
-            match appended.result {
-                Err(error @ (StoreError::Full { .. } | StoreError::Quota { .. })) => {
-                    match self.make_room() {
-                        Ok(true) => {}
-                        Ok(false) => break Err(error),
-                        Err(error) => break Err(error),
-                    }
-                }
-                result => break result,
-            }
-        };
-        if let Some(OnPut(listener)) = self.inner.on_put.get()
-            && stored > 0
-        {
-            listener(&new_blocks[..stored]);
-        }
-        result.map(|()| new)
-    }
-
-    /// Appends blocks if there is room for all of them.
-    fn append_within_limits(&self, kind: PackKind, blocks: &[New<'_>]) -> Appended {
-        let mut appender = self.inner.appenders[kind.slot()].lock();
-        let bytes = blocks.iter().map(New::stored);
-        let bytes = bytes.sum::<u64>() + evict::overhead(blocks.len());
-        if let Err(error) = self.check_room(bytes) {
-            return Appended {
-                blocks: 0,
-                bytes: 0,
-                result: Err(error),
-            };
-        }
-        self.append_to(&mut appender, blocks)
-    }
-
-    /// Appends blocks whatever the limits are: what they replace goes at once.
-    fn append(&self, kind: PackKind, blocks: &[New<'_>]) -> Appended {
-        self.append_to(&mut self.inner.appenders[kind.slot()].lock(), blocks)
-    }
-
-    /// Appends blocks up to the first that fails.
-    fn append_to(&self, appender: &mut Appender, blocks: &[New<'_>]) -> Appended {
-        let shared = &self.inner.shared;
-        let mut bytes = 0;
-        for (at, block) in blocks.iter().enumerate() {
-            // Another caller, or the same batch, may have put it since.
-            if appender.contains(shared, block) {
-                continue;
-            }
-            let appended = shared.queue.admit();
-            if let Err(error) = appended.and_then(|()| appender.append(shared, block)) {
-                return Appended {
-                    blocks: at,
-                    bytes,
-                    result: Err(error),
-                };
-            }
-            bytes += block.len();
-        }
-        Appended {
-            blocks: blocks.len(),
-            bytes,
-            result: Ok(()),
-        }
-    }
-
-    /// Has `listener` called with the blocks of each [`Store::put`] that were not here, once they can
-    /// be read, on the thread that put them. Only the first listener of a store is called.
-    pub fn on_put(&self, listener: impl Fn(&[&Block]) + Send + Sync + 'static) {
-        self.inner.on_put.get_or_init(|| OnPut(Box::new(listener)));
-    }
-
     /// Grows whenever a pack is removed: what was read before may be gone.
     pub(crate) fn removals(&self) -> u64 {
         self.inner.shared.catalog.removals()
@@ -608,185 +381,4 @@ impl Store {
     pub fn known_damage(&self, kind: PackKind) -> usize {
         self.inner.shared.catalog.damage.count(kind)
     }
-
-    /// Whether a `put` into packs of `kind` may leave the block out: a kept block counts as cached,
-    /// a cached one does not count as kept. Reads no blocks: of one in a file in place only whether
-    /// the file seems to be what it was. A kept block that was found is in use from now on: see
-    /// [`Session`].
-    pub fn holds(&self, kind: PackKind, cid: &Cid) -> Result<bool, StoreError> {
-        if cid.hash().code() == IDENTITY {
-            return Ok(true);
-        }
-        let catalog = &self.inner.shared.catalog;
-        loop {
-            let located = match kind {
-                PackKind::Cache => self.locate_whole(cid)?,
-                PackKind::Kept => {
-                    let located = catalog.locate(kind, cid.hash())?;
-                    located.filter(|located| !located.damaged)
-                }
-            };
-            match located {
-                None => return Ok(false),
-                Some(located)
-                    if located.place.is_in_place() && !self.seems_there(cid, &located) =>
-                {
-                    return Ok(false);
-                }
-                Some(located) if catalog.note_use(&located) => return Ok(true),
-                // Its pack was retired since: there may be a copy.
-                Some(_) => {}
-            }
-        }
-    }
-
-    /// Whether the file that has the block seems to be what it was when it was added in place.
-    fn seems_there(&self, cid: &Cid, located: &Located) -> bool {
-        let record = self.record(cid, located);
-        record.is_ok_and(|record| record.origin.file.seems_unchanged())
-    }
-
-    /// Whether a `put` may leave the block out, given what would be put.
-    fn holds_content(&self, kind: PackKind, new: &New<'_>) -> Result<bool, StoreError> {
-        if kind == PackKind::Kept && new.cid.hash().code() != IDENTITY {
-            let located = self.inner.shared.catalog.locate(kind, new.cid.hash())?;
-            let located = located.filter(|located| !located.damaged);
-            if let Some(located) = located.filter(|located| located.place.is_in_place()) {
-                // Bytes that are here are better than those in a file that may change.
-                let Content::InPlace { .. } = new.content else {
-                    return Ok(false);
-                };
-                if !self.seems_there(new.cid, &located) {
-                    let damage = &self.inner.shared.catalog.damage;
-                    damage.note_gone(located.pack, located.place.offset);
-                }
-            }
-        }
-        self.holds(kind, new.cid)
-    }
-
-    /// The copy to read: one that is known to be damaged only when there is no other.
-    fn locate(&self, cid: &Cid) -> Result<Option<Located>, StoreError> {
-        let mut damaged = None;
-        for kind in PackKind::ALL {
-            match self.inner.shared.catalog.locate(kind, cid.hash())? {
-                Some(located) if located.damaged => damaged = damaged.or(Some(located)),
-                Some(located) => return Ok(Some(located)),
-                None => {}
-            }
-        }
-        Ok(damaged)
-    }
-
-    /// Whether the copy is of a block in `reach`: a cached one stands for a kept one that is damaged.
-    fn is_in(&self, reach: Reach, cid: &Cid, located: &Located) -> Result<bool, StoreError> {
-        if reach == Reach::All || located.pack.kind == PackKind::Kept {
-            return Ok(true);
-        }
-        let kept = self
-            .inner
-            .shared
-            .catalog
-            .locate(PackKind::Kept, cid.hash())?;
-        Ok(kept.is_some())
-    }
-
-    fn locate_whole(&self, cid: &Cid) -> Result<Option<Located>, StoreError> {
-        Ok(self.locate(cid)?.filter(|located| !located.damaged))
-    }
-
-    fn load(&self, cid: &Cid, located: Located, access: Access) -> Result<Block, StoreError> {
-        let place = located.place;
-        let data = self.stored(cid, &located, access)?;
-        if place.is_in_place() {
-            return self.load_in_place(cid, &located, &data);
-        }
-        // It was found that its bytes are not those of its CID; a CRC made of them matches all the same.
-        if located.damaged && Block::new(*cid, data.clone()).is_err() {
-            return Err(self.corrupt(cid, &located));
-        }
-        Ok(Block::trusted(*cid, data))
-    }
-
-    /// Reads a block where it was added from.
-    fn load_in_place(
-        &self,
-        cid: &Cid,
-        located: &Located,
-        record: &[u8],
-    ) -> Result<Block, StoreError> {
-        let Shared {
-            catalog, reader, ..
-        } = &*self.inner.shared;
-        let record = Record::decode(record).ok_or_else(|| self.corrupt(cid, located))?;
-        let (pack, offset) = (located.pack, located.place.offset);
-        match record.read(cid, reader) {
-            Ok(block) => {
-                catalog.damage.note_found(pack, offset);
-                Ok(block)
-            }
-            Err(Unread::Changed(source)) => {
-                catalog.damage.note_gone(pack, offset);
-                Err(StoreError::Changed {
-                    cid: *cid,
-                    path: record.path().to_owned(),
-                    source: source.map(Arc::new),
-                })
-            }
-            Err(Unread::Failed(source)) => Err(StoreError::io("reading", record.path(), source)),
-        }
-    }
-
-    /// What says where a block that was added in place is.
-    fn record(&self, cid: &Cid, located: &Located) -> Result<Record, StoreError> {
-        let record = self.stored(cid, located, Access::Scan)?;
-        Record::decode(&record).ok_or_else(|| self.corrupt(cid, located))
-    }
-
-    fn corrupt(&self, cid: &Cid, located: &Located) -> StoreError {
-        StoreError::Corrupt {
-            cid: *cid,
-            pack: located.pack.pack_path(self.inner.shared.catalog.dir()),
-            offset: located.place.offset,
-        }
-    }
-
-    /// What lies in the pack, under its CRC.
-    fn stored(&self, cid: &Cid, located: &Located, access: Access) -> Result<Bytes, StoreError> {
-        let place = located.place;
-        match &located.data {
-            Some(data) => Ok(data.clone()),
-            None => {
-                let Shared {
-                    catalog, reader, ..
-                } = &*self.inner.shared;
-                let path = located.pack.pack_path(catalog.dir());
-                let data = read_bytes(reader, catalog, &path, place, access)
-                    .map_err(|source| StoreError::io("reading", &path, source))?;
-                if data.len() != place.stored() as usize || crc32fast::hash(&data) != place.crc {
-                    catalog.damage.note(located.pack, place.offset);
-                    return Err(self.corrupt(cid, located));
-                }
-                Ok(data)
-            }
-        }
-    }
-}
-
-fn read_bytes(
-    reader: &Reader,
-    catalog: &Catalog,
-    path: &Path,
-    place: Place,
-    access: Access,
-) -> io::Result<Bytes> {
-    if access.is_direct(place.stored())
-        && let Some(file) = catalog.direct_file(path)?
-    {
-        match reader.direct(&file, place.offset, place.stored()) {
-            Err(error) if direct::refuses_direct(&error) => {}
-            read => return read,
-        }
-    }
-    reader.cached(&*catalog.file(path)?, place.offset, place.stored())
 }

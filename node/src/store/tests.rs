@@ -14,12 +14,14 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use bytes::Bytes;
+use cid::Cid;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::block::{DAG_PB, RAW};
+use crate::block::{Block, DAG_PB, RAW};
 use crate::disk::FileRange;
 use crate::pace::Pace;
 

@@ -10,6 +10,7 @@ use duka_gateway::control::failure::{Code, Failure};
 use duka_gateway::control::request::Request;
 use duka_gateway::control::{self, Events, Input};
 use duka_node::announce;
+use duka_node::dag::DagLimits;
 use duka_node::keys::{Origin, name_of};
 use duka_node::node::{self, Node};
 use duka_node::publish::Published;
@@ -84,6 +85,7 @@ impl Context {
         let flags = flags(global, command);
         let settings = duka_config::load(file.as_deref(), env, &flags)
             .map_err(|error| CliError::Failed(Failure::of(Code::Usage, &error)))?;
+        DagLimits::of(&settings.config.dag).choose();
         let data_dir = std::path::absolute(data_dir)
             .map_err(|error| CliError::io("the data directory cannot be found", &error))?;
         if data_dir.exists() && !data_dir.is_dir() {

@@ -15,6 +15,6 @@ pub use load::{ConfigError, Environment, Flag, Loaded, load};
 pub use origin::{Explained, Origin};
 pub use paths::{NoHome, Paths};
 pub use sections::{
-    AcmeConfig, Config, DhtMode, GatewayConfig, HostConfig, LimitsConfig, LogConfig, LogFormat,
-    Namespace, NetworkConfig, ServePolicy, ShopConfig, StoreConfig, TlsConfig,
+    AcmeConfig, Config, DagConfig, DhtMode, GatewayConfig, HostConfig, LimitsConfig, LogConfig,
+    LogFormat, Namespace, NetworkConfig, ServePolicy, ShopConfig, StoreConfig, TlsConfig,
 };

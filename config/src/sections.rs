@@ -19,6 +19,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// HTTP.
     pub gateway: GatewayConfig,
+    /// What DAGs of others may ask.
+    pub dag: DagConfig,
     /// The own shop.
     pub shop: ShopConfig,
     /// Logs.
@@ -279,6 +281,22 @@ pub struct LogConfig {
     pub level: String,
     /// `text` or `json`.
     pub format: LogFormat,
+}
+
+/// `[dag]`: what DAGs of others may ask.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct DagConfig {
+    /// Levels of links below a root.
+    pub depth: usize,
+    /// Children of one shard of a HAMT directory.
+    pub hamt_width: u64,
+    /// Segments of a path.
+    pub path_segments: usize,
+    /// Bytes of one section of a CAR.
+    pub car_section: ByteSize,
+    /// Bytes that a CID may carry itself.
+    pub identity: ByteSize,
 }
 
 /// How log lines look.

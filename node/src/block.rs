@@ -8,6 +8,8 @@ use cid::Cid;
 use multihash_codetable::{Code, MultihashDigest};
 use sha2::{Digest, Sha256};
 
+use crate::dag::DagLimits;
+
 /// Multihash of any length up to 64 bytes, the key that blocks are stored under.
 pub type Multihash = cid::multihash::Multihash<64>;
 
@@ -32,8 +34,6 @@ pub const SHA2_256: u64 = 0x12;
 
 /// Largest block that bitswap peers accept, in bytes (2 MiB; bitswap spec, "block sizes").
 pub const MAX_BLOCK_LEN: usize = 2 << 20;
-/// Longest identity digest accepted, in bytes (IPIP-512).
-pub const MAX_IDENTITY_LEN: usize = 128;
 
 /// Why bytes are not the block they claim to be.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub enum BlockError {
         /// The CID that was claimed.
         cid: Cid,
     },
-    /// Longer than [`MAX_BLOCK_LEN`], or an identity digest over [`MAX_IDENTITY_LEN`].
+    /// Longer than [`MAX_BLOCK_LEN`], or an identity digest over [`DagLimits::identity`].
     #[error("block {cid} has {len} bytes, more than a block may have")]
     TooLarge {
         /// The block.
@@ -100,13 +100,13 @@ impl Block {
     /// The data of an identity CID, which carries its own bytes.
     ///
     /// # Errors
-    /// [`BlockError::TooLarge`] over [`MAX_IDENTITY_LEN`]. `Ok(None)` when `cid` is no identity CID.
+    /// [`BlockError::TooLarge`] over [`DagLimits::identity`]. `Ok(None)` when `cid` is no identity CID.
     pub fn inlined(cid: &Cid) -> Result<Option<Self>, BlockError> {
         if cid.hash().code() != IDENTITY {
             return Ok(None);
         }
         let digest = cid.hash().digest();
-        if digest.len() > MAX_IDENTITY_LEN {
+        if digest.len() > DagLimits::current().identity {
             return Err(BlockError::TooLarge {
                 cid: *cid,
                 len: digest.len(),
@@ -151,10 +151,12 @@ fn digest_matches(cid: &Cid, data: &[u8]) -> Result<bool, BlockError> {
     let hash = cid.hash();
     match hash.code() {
         SHA2_256 => Ok(hash.digest() == Sha256::digest(data).as_slice()),
-        IDENTITY if hash.digest().len() > MAX_IDENTITY_LEN => Err(BlockError::TooLarge {
-            cid: *cid,
-            len: data.len(),
-        }),
+        IDENTITY if hash.digest().len() > DagLimits::current().identity => {
+            Err(BlockError::TooLarge {
+                cid: *cid,
+                len: data.len(),
+            })
+        }
         IDENTITY => Ok(hash.digest() == data),
         code => {
             let hasher = Code::try_from(code)

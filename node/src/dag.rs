@@ -6,6 +6,7 @@ mod dagpb;
 pub mod document;
 pub mod hamt;
 pub mod import;
+mod limits;
 pub mod links;
 pub mod path;
 pub mod read;
@@ -14,6 +15,7 @@ pub mod walk;
 
 use cid::Cid;
 
+pub use self::limits::DagLimits;
 use crate::source::FetchError;
 
 /// Why a DAG could not be read.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests, and the helpers of tests")]
 
 mod damaged_manifest;
+mod limits;
 mod newer;
 mod node;
 mod read_only;

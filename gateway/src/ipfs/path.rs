@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use duka_node::dag::DagLimits;
 use percent_encoding::{
     AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode, utf8_percent_encode,
 };
@@ -24,9 +25,6 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'=')
     .remove(b':')
     .remove(b'@');
-
-/// Segments that a path may have.
-pub(crate) const MAX_SEGMENTS: usize = 1024;
 
 /// Escapes `segment` for use between two slashes of a URL, with upper-case hex.
 pub(crate) fn encode_segment(segment: &str) -> PercentEncode<'_> {
@@ -49,7 +47,7 @@ pub(crate) struct DecodedPath {
 pub(crate) enum PathError {
     /// Not UTF-8 once unescaped.
     NotUtf8,
-    /// More than [`MAX_SEGMENTS`].
+    /// More than [`DagLimits::path_segments`].
     TooDeep,
 }
 
@@ -74,6 +72,7 @@ pub(crate) fn decode(path: &str) -> Result<DecodedPath, PathError> {
         Some(rest) => (rest, true),
         None => (decoded, false),
     };
+    let most = DagLimits::current().path_segments;
     let mut segments = Vec::with_capacity(4);
     let mut cleaned = false;
     for segment in decoded.split('/') {
@@ -83,7 +82,7 @@ pub(crate) fn decode(path: &str) -> Result<DecodedPath, PathError> {
                 segments.pop();
                 cleaned = true;
             }
-            name if segments.len() < MAX_SEGMENTS => segments.push(name.to_owned()),
+            name if segments.len() < most => segments.push(name.to_owned()),
             _ => return Err(PathError::TooDeep),
         }
     }

@@ -9,13 +9,10 @@ use ipld_core::ipld::Ipld;
 use super::hamt::{Lookup, Step};
 use super::read::fetch;
 use super::unixfs::{ShardNode, UnixFs, decode};
-use super::{DagError, document};
+use super::{DagError, DagLimits, document};
 use crate::block::{Block, DAG_CBOR, DAG_JSON, DAG_PB, LIBP2P_KEY};
 use crate::keys::Name;
 use crate::source::BlockSource;
-
-/// Most segments of a path.
-pub const MAX_SEGMENTS: usize = 1024;
 
 /// `/ipfs/<cid>/…` or `/ipns/<name>/…`, or a bare CID with an optional path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,8 +76,9 @@ impl ContentPath {
             )
         };
         let segments: Vec<String> = parts.map(str::to_owned).collect();
-        if segments.len() > MAX_SEGMENTS {
-            return Err(error(format!("it has more than {MAX_SEGMENTS} segments")));
+        let most = DagLimits::current().path_segments;
+        if segments.len() > most {
+            return Err(error(format!("it has more than {most} segments")));
         }
         Ok(Self { root, segments })
     }
@@ -154,10 +152,11 @@ pub async fn resolve<S: BlockSource>(
         visited: Vec::new(),
         remainder: Vec::new(),
     };
-    if segments.len() > MAX_SEGMENTS {
+    let most = DagLimits::current().path_segments;
+    if segments.len() > most {
         return Err(DagError::Limit {
             cid: root,
-            limit: format!("{MAX_SEGMENTS} path segments"),
+            limit: format!("{most} path segments"),
         });
     }
     let mut rest = segments;

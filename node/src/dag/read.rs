@@ -8,7 +8,7 @@ use futures::stream::{self, Stream};
 
 use super::ahead::{Ahead, Step, Visit};
 use super::unixfs::{FileNode, Link, ShardNode, UnixFs, decode};
-use super::{DagError, hamt};
+use super::{DagError, DagLimits, hamt};
 use crate::block::Block;
 use crate::source::BlockSource;
 
@@ -16,8 +16,6 @@ use crate::source::BlockSource;
 const READ_AHEAD: usize = 8;
 /// Shards of a HAMT directory that are fetched ahead of the reader.
 const LIST_AHEAD: usize = 32;
-/// Deepest level of a file, as in Kubo.
-const MAX_DEPTH: usize = 1024;
 /// Most shards of one directory: enough for 100 million entries, and an end to DAGs that link to
 /// the same shard again and again.
 const MAX_SHARDS: usize = 1 << 20;
@@ -106,10 +104,11 @@ impl Visit for Reader {
                 reason: "it does not have the size that its parent says".to_owned(),
             });
         }
-        if place.depth > MAX_DEPTH {
+        let most = DagLimits::current().depth;
+        if place.depth > most {
             return Err(DagError::Limit {
                 cid,
-                limit: format!("{MAX_DEPTH} levels of a file"),
+                limit: format!("{most} levels of a file"),
             });
         }
         Ok(self.steps(&place, file))

@@ -7,11 +7,9 @@ use cid::Cid;
 use prost::Message;
 
 use self::message::{Data, Timestamp};
-use super::{DagError, dagpb};
+use super::{DagError, DagLimits, dagpb};
 use crate::block::{Block, DAG_PB, RAW};
 
-/// Widest HAMT shard accepted, as in Kubo (CVE-2023-23625 was a missing limit).
-pub const MAX_FANOUT: u64 = 1024;
 /// Multihash code of the only hash function that HAMT directories use.
 const MURMUR3_X64_64: u64 = 0x22;
 /// The 12 permission bits of a mode.
@@ -140,10 +138,11 @@ fn decode_dag_pb(block: &Block) -> Result<UnixFs, DagError> {
         })),
         Some(message::HAMT_SHARD) => {
             let fanout = message.fanout.unwrap_or_default();
-            if fanout > MAX_FANOUT {
+            let most = DagLimits::current().hamt_width;
+            if fanout > most {
                 return Err(DagError::Limit {
                     cid: *block.cid(),
-                    limit: format!("a HAMT fanout of {fanout}, at most {MAX_FANOUT}"),
+                    limit: format!("a HAMT fanout of {fanout}, at most {most}"),
                 });
             }
             shard(node.links, message, metadata)

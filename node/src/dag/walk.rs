@@ -7,7 +7,7 @@ use futures::stream::{self, Stream};
 use sha2::{Digest, Sha256};
 
 use super::ahead::{Ahead, Step, Visit};
-use super::{DagError, links};
+use super::{DagError, DagLimits, links};
 use crate::block::Block;
 use crate::source::BlockSource;
 
@@ -30,7 +30,7 @@ impl Default for WalkOptions {
         Self {
             unique: true,
             window: 16,
-            max_depth: 1024,
+            max_depth: DagLimits::current().depth,
         }
     }
 }

@@ -6,7 +6,7 @@ use async_stream::try_stream;
 use bytes::{Bytes, BytesMut};
 use cid::Cid;
 use duka_node::dag::unixfs::{FileNode, Link, UnixFs};
-use duka_node::dag::{DagError, read};
+use duka_node::dag::{DagError, DagLimits, read};
 use duka_node::source::BlockSource;
 use futures::stream::{BoxStream, Stream, StreamExt};
 use http::{HeaderValue, Response, header};
@@ -23,8 +23,6 @@ use crate::ipfs::resolve::Resolved;
 use crate::ipfs::source::RequestSource;
 use crate::ipfs::{Backend, Gateway};
 
-/// Deepest folder.
-const MAX_DEPTH: usize = 1024;
 /// Most entries: an end to DAGs that link to the same folder again and again.
 const MAX_ENTRIES: usize = 1_000_000;
 
@@ -148,8 +146,9 @@ fn small_file(path: &str, file: &FileNode) -> Result<Bytes, BodyError> {
 }
 
 fn check_limits(cid: Cid, depth: usize, entries: usize) -> Result<(), DagError> {
-    let limit = match (depth > MAX_DEPTH, entries > MAX_ENTRIES) {
-        (true, _) => format!("{MAX_DEPTH} folders in one another"),
+    let most = DagLimits::current().depth;
+    let limit = match (depth > most, entries > MAX_ENTRIES) {
+        (true, _) => format!("{most} folders in one another"),
         (_, true) => format!("{MAX_ENTRIES} entries of a TAR"),
         _ => return Ok(()),
     };
@@ -172,8 +171,9 @@ mod tests {
     #[test]
     fn folders_and_entries_have_a_limit() {
         let cid: Cid = "bafkqaaa".parse().unwrap();
-        assert!(check_limits(cid, MAX_DEPTH, MAX_ENTRIES).is_ok());
-        assert!(check_limits(cid, MAX_DEPTH + 1, 1).is_err());
+        let depth = DagLimits::current().depth;
+        assert!(check_limits(cid, depth, MAX_ENTRIES).is_ok());
+        assert!(check_limits(cid, depth + 1, 1).is_err());
         assert!(check_limits(cid, 1, MAX_ENTRIES + 1).is_err());
     }
 }

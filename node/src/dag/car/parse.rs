@@ -7,12 +7,10 @@ use cid::Cid;
 use serde::Deserialize;
 
 use super::CarError;
-use crate::block::MAX_BLOCK_LEN;
+use crate::dag::DagLimits;
 
 /// Longest header accepted, in bytes.
 const MAX_HEADER_LEN: u64 = 1 << 20;
-/// Longest section accepted, in bytes: a block and its CID.
-const MAX_SECTION_LEN: u64 = MAX_BLOCK_LEN as u64 + 256;
 /// Length of the fixed header that follows the pragma of a CARv2.
 const V2_HEADER_LEN: usize = 40;
 /// Length of the pragma, which is a CAR header of version 2.
@@ -76,9 +74,9 @@ impl<'a> Sections<'a> {
             Varint::Cut => return Err(truncated()),
             Varint::TooLong => return Err(bad("its length is not a varint".to_owned())),
         };
-        if len > MAX_SECTION_LEN {
+        if len > DagLimits::current().car_section {
             return Err(bad(format!(
-                "it claims {len} bytes, more than a block may have"
+                "it claims {len} bytes, more than a section may have"
             )));
         }
         let bytes: Bytes = match self.bytes(len).map_err(CarError::Io)? {

@@ -6,16 +6,14 @@ use std::ops::Range;
 
 use cid::Cid;
 use duka_node::block::{Block, DAG_PB, RAW};
-use duka_node::dag::DagError;
 use duka_node::dag::unixfs::{self, FileNode, ShardNode, UnixFs};
 use duka_node::dag::walk::{self, WalkOptions, walk};
+use duka_node::dag::{DagError, DagLimits};
 use duka_node::source::BlockSource;
 use futures::stream::{self, BoxStream, StreamExt};
 
 /// Blocks read ahead of the client.
 const WINDOW: usize = 16;
-/// Deepest DAG that is walked.
-const MAX_DEPTH: usize = 1024;
 /// Most blocks of an entity that are yielded once each: 4 TiB in parts of 1 MiB, and 128 MiB of memory.
 const MAX_SEEN: usize = 1 << 22;
 /// Most blocks of an entity that wait for their turn, about 150 bytes each. An honest one has at most
@@ -96,7 +94,7 @@ pub(super) fn blocks<S: BlockSource + Clone>(
             let options = WalkOptions {
                 unique: !duplicates,
                 window: WINDOW,
-                max_depth: MAX_DEPTH,
+                max_depth: DagLimits::current().depth,
             };
             walk(source, root, options).boxed()
         }
@@ -186,7 +184,7 @@ impl<S: BlockSource> EntityWalk<S> {
             if !self.duplicates && !self.seen.insert(walk::key(&cid)) {
                 continue;
             }
-            check(cid, visit.depth, MAX_DEPTH, "levels")?;
+            check(cid, visit.depth, DagLimits::current().depth, "levels")?;
             check(
                 cid,
                 self.seen.len(),

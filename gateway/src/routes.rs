@@ -8,7 +8,7 @@ use crate::body::Body;
 use crate::error::GatewayError;
 use crate::health;
 use crate::ipfs::{Backend, Gateway, Site, accepts_html, allow_every_origin};
-use crate::metrics::{self, GatewayMetrics};
+use crate::metrics::{self, GatewayMetrics, InProgress};
 use crate::server::{Peer, Readiness};
 
 /// Everything that a request to one listener can reach.
@@ -49,28 +49,20 @@ impl<B: Backend> Routes<B> {
     pub(crate) async fn answer<T>(&self, request: Request<T>, peer: Peer) -> Response<Body> {
         let in_progress = self.metrics.request();
         let (parts, _) = request.into_parts();
-        let mut response = self.route(parts, peer).await;
-        allow_every_origin(response.headers_mut());
-        in_progress.answered(response.status());
-        response
+        finish(self.route(parts, peer).await, in_progress)
     }
 
     /// Refuses a request whose header is over the limit.
     pub(crate) fn too_large<T>(&self, request: Request<T>) -> Response<Body> {
         let in_progress = self.metrics.request();
-        let mut response = refuse(GatewayError::HeaderSize, &request.into_parts().0);
-        allow_every_origin(response.headers_mut());
-        in_progress.answered(response.status());
-        response
+        let refusal = refuse(GatewayError::HeaderSize, &request.into_parts().0);
+        finish(refusal, in_progress)
     }
 
     /// Answers a `CONNECT`: the gateway is at the end of every tunnel itself.
     pub(crate) fn connect(&self) -> Response<Body> {
         let in_progress = self.metrics.request();
-        let mut response = Response::new(Body::empty());
-        allow_every_origin(response.headers_mut());
-        in_progress.answered(response.status());
-        response
+        finish(Response::new(Body::empty()), in_progress)
     }
 
     async fn route(&self, mut parts: Parts, peer: Peer) -> Response<Body> {
@@ -107,6 +99,13 @@ impl Admin {
             _ => None,
         }
     }
+}
+
+/// What every answer gets, whatever it is.
+fn finish(mut response: Response<Body>, in_progress: InProgress<'_>) -> Response<Body> {
+    allow_every_origin(response.headers_mut());
+    in_progress.answered(response.status());
+    response
 }
 
 fn is_content(path: &str) -> bool {

@@ -140,18 +140,13 @@ fn three_restarts_drop_no_request_and_no_download() {
         let asking: Vec<_> = (0..4)
             .map(|_| scope.spawn(|| ask_on(address, &paths, &small, &stop, &answered)))
             .collect();
-        let more_answers = || {
-            let target = answered.load(Ordering::Relaxed) + MANY;
-            let more = || (answered.load(Ordering::Relaxed) >= target).then_some(());
-            process::wait_until("more answers", Duration::from_secs(60), more)
-        };
         let mut before = Vec::new();
         let restarts = (0..3).try_for_each(|_| -> Result<()> {
-            more_answers()?;
+            more_answers(&answered)?;
             let next = duka.start(&["serve", "--take-over"])?;
             ensure!(self::address(&next)? == address, "another address");
             before.push(std::mem::replace(&mut node, next));
-            more_answers()
+            more_answers(&answered)
         });
         go_on.store(true, Ordering::Relaxed);
         let slow = slow.join().unwrap();
@@ -169,6 +164,13 @@ fn three_restarts_drop_no_request_and_no_download() {
     // What the last process has is what the first one stored.
     duka.ok(&["fsck", "--deep"]).unwrap();
     node.stop().unwrap();
+}
+
+/// Waits until [`MANY`] more requests were answered.
+fn more_answers(answered: &AtomicUsize) -> Result<()> {
+    let target = answered.load(Ordering::Relaxed) + MANY;
+    let more = || (answered.load(Ordering::Relaxed) >= target).then_some(());
+    process::wait_until("more answers", Duration::from_secs(60), more)
 }
 
 /// A process that takes over with these settings of the gateway, where one names `fifo`: it waits for what
@@ -219,26 +221,21 @@ fn process_that_dies_while_it_takes_over_leaves_the_old_one_serving() {
         let asking: Vec<_> = (0..4)
             .map(|_| scope.spawn(|| ask_on(address, &paths, &small, &stop, &answered)))
             .collect();
-        let more_answers = || {
-            let target = answered.load(Ordering::Relaxed) + MANY;
-            let more = || (answered.load(Ordering::Relaxed) >= target).then_some(());
-            process::wait_until("more answers", Duration::from_secs(60), more)
-        };
         let attempts = || -> Result<Serving> {
             // The first waits before it has the data directory, the second when it has.
             for settings in [
                 format!("denylists = [{fifo:?}]\n"),
                 format!("[gateway.tls]\ncert = {fifo:?}\nkey = {fifo:?}\n"),
             ] {
-                more_answers()?;
+                more_answers(&answered)?;
                 let (next, _writer) = stuck(&duka, &settings, &fifo)?;
                 next.kill();
-                more_answers()?;
+                more_answers(&answered)?;
             }
             duka.configure(&options_and("mirrors = [\"nonsense\"]\n"))?;
             let failed = duka.cmd(&["serve", "--take-over"])?;
             ensure!(failed.complaint().contains("nonsense"), "{failed:?}");
-            more_answers()?;
+            more_answers(&answered)?;
             duka.configure(&options())?;
             // Who says nothing is given nothing.
             let silent = UnixStream::connect(duka.data_dir().join("control.next"))?;
@@ -246,7 +243,7 @@ fn process_that_dies_while_it_takes_over_leaves_the_old_one_serving() {
             let next = duka.start(&["serve", "--take-over"])?;
             drop(silent);
             ensure!(self::address(&next)? == address, "another address");
-            more_answers()?;
+            more_answers(&answered)?;
             Ok(next)
         };
         let next = attempts();

@@ -8,9 +8,11 @@ mod failed;
 
 use std::time::Duration;
 
+use cid::Cid;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::fetch::FetchOptions;
 use crate::ids::{ProductId, Version};
 use crate::ipns::{self, Record};
 use crate::keys::{Name, name_of};
@@ -18,7 +20,7 @@ use crate::manifest::ManifestError;
 use crate::manifest::change::{Change, Expect, Op};
 use crate::manifest::record::{Head, Job, JobId, NameRecord};
 use crate::node::Node;
-use crate::shop::{self, HeadInput, ShopError};
+use crate::shop::{self, HeadInput, Past, ShopError};
 use crate::store::StoreError;
 
 use failed::FailedJobs;
@@ -158,12 +160,14 @@ async fn work(node: &Node, failed: &mut FailedJobs) -> Result<(), AnnounceError>
 async fn next_head(node: &Node, done: Vec<JobId>) -> Result<(), AnnounceError> {
     let before = before::newest(node).await?;
     let own = node.manifest().head()?.map_or(0, |head| head.seq);
+    let past = past(node, before.and_then(|head| head.root)).await;
     let now = Timestamp::now();
     let shop = &node.config().shop;
     let input = HeadInput {
         title: shop.title.clone(),
         seq: before.map_or(0, |head| head.seq).saturating_add(1),
         prev: before.and_then(|head| head.root),
+        past,
         issued: now,
         lifetime: shop.lifetime.as_secs(),
         refresh: shop.refresh.as_secs(),
@@ -202,6 +206,25 @@ async fn next_head(node: &Node, done: Vec<JobId>) -> Result<(), AnnounceError> {
     node.head_changed(head);
     tell(node, &records).await;
     Ok(())
+}
+
+/// What the next head says of those before it: nothing, when the last one cannot be had any more.
+async fn past(node: &Node, root: Option<Cid>) -> Past {
+    let Some(root) = root else {
+        return Past::default();
+    };
+    match shop::past_of(&node.fetcher(FetchOptions::kept()), root).await {
+        Ok(past) => past,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "the head before, {root}, cannot be read: whoever follows the shop will refuse the next \
+                 one until the publishing key is replaced by `duka key rotate`"
+            );
+            Past::default()
+        }
+    }
 }
 
 /// Signs the current head again when its record is older than `refresh`.

@@ -38,7 +38,7 @@ pub struct Record {
 }
 
 /// Why a record was refused.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordError {
     /// Not a record at all, over the 10 KiB limit, or with fields that disagree.

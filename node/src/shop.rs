@@ -1,8 +1,11 @@
 //! The shop: one UnixFS directory under one IPNS name. Built from the manifest; the format is in
 //! `node/DESIGN.md`.
 
+pub mod follow;
 mod head;
 pub mod json;
+mod past;
+mod read;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +16,9 @@ use crate::dag::import::ImportError;
 use crate::manifest::change::Op;
 use crate::manifest::{Manifest, ManifestError};
 use crate::store::{Store, StoreError};
+
+pub use past::{Past, past_of};
+pub use read::{ReadError, read_small};
 
 /// Why a head could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +53,8 @@ pub struct HeadInput {
     pub seq: u64,
     /// Root of the head before.
     pub prev: Option<Cid>,
+    /// It and those before it.
+    pub past: Past,
     /// Now.
     pub issued: jiff::Timestamp,
     /// Seconds a signed record is valid.

@@ -69,10 +69,22 @@ pub(super) fn build(
         }
     }
 
+    let mut entries = vec![
+        link("products", &shop.directory(products)?),
+        link("p", &shop.directory(releases)?),
+    ];
+    if !input.past.files.is_empty() {
+        entries.push(link("heads", &shop.directory(input.past.files.clone())?));
+    }
     let head = ShopJson {
         counts,
+        entries: entries
+            .iter()
+            .map(|entry| (entry.name.clone(), entry.cid.to_string()))
+            .collect(),
         format: FORMAT,
         gateways: input.gateways.clone(),
+        history: input.past.history.clone(),
         issued: input.issued,
         lifetime: input.lifetime,
         mirrors: input.mirrors.clone(),
@@ -81,12 +93,8 @@ pub(super) fn build(
         seq: input.seq,
         title: input.title.clone(),
     };
-    let root = [
-        shop.file("shop.json".to_owned(), canonical(&head))?,
-        link("products", &shop.directory(products)?),
-        link("p", &shop.directory(releases)?),
-    ];
-    let root = shop.directory(root.to_vec())?;
+    entries.push(shop.file("shop.json".to_owned(), canonical(&head))?);
+    let root = shop.directory(entries)?;
     Ok(BuiltHead {
         root: root.cid,
         tsize: root.tsize,

@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use cid::Cid;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::read::ReadError;
 use crate::ids::{Channel, ProductId, Version};
 use crate::manifest::record::{self, Release};
 
@@ -30,10 +32,16 @@ const MAX_NUMBER: u64 = (1 << 53) - 1;
 pub struct ShopJson {
     /// What the shop holds.
     pub counts: ShopCounts,
+    /// CIDs of all entries of the shop's root but this file, by name.
+    #[serde(default)]
+    pub entries: BTreeMap<String, String>,
     /// [`FORMAT`].
     pub format: u64,
     /// URLs of gateways that serve the shop.
     pub gateways: Vec<String>,
+    /// Heads before this one, newest first; `heads/` has their files.
+    #[serde(default)]
+    pub history: Vec<Ancestor>,
     /// When the head was built.
     #[serde(with = "seconds")]
     pub issued: Timestamp,
@@ -49,6 +57,27 @@ pub struct ShopJson {
     pub seq: u64,
     /// Title of the shop.
     pub title: String,
+}
+
+/// A head before another one.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Ancestor {
+    /// CID of its `shop.json`, which names all else of it.
+    pub cid: String,
+    /// Its sequence number.
+    pub seq: u64,
+}
+
+impl Ancestor {
+    /// The CID.
+    ///
+    /// # Errors
+    /// [`ReadError::Ancestor`] when it is none.
+    pub(super) fn cid(&self) -> Result<Cid, ReadError> {
+        let text = &self.cid;
+        text.parse()
+            .map_err(|_| ReadError::Ancestor { text: text.clone() })
+    }
 }
 
 /// What the shop holds.

@@ -104,6 +104,7 @@ impl Shop {
             title: "A shop".to_owned(),
             seq: 3,
             prev: None,
+            past: Past::default(),
             issued: time(),
             lifetime: 31_536_000,
             refresh: 86_400,
@@ -224,8 +225,10 @@ fn shop_json_is_canonical() {
     let shop = Shop::new();
     let root = shop.build().root;
     let expected = concat!(
-        r#"{"counts":{"products":0,"releases":0},"format":1,"#,
-        r#""gateways":["https://gateway.example"],"issued":"2026-11-21T06:54:04Z","#,
+        r#"{"counts":{"products":0,"releases":0},"entries":{"#,
+        r#""p":"bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354","#,
+        r#""products":"bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"},"format":1,"#,
+        r#""gateways":["https://gateway.example"],"history":[],"issued":"2026-11-21T06:54:04Z","#,
         r#""lifetime":31536000,"mirrors":[],"prev":null,"refresh":86400,"seq":3,"#,
         r#""title":"A shop"}"#
     );

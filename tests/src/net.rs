@@ -4,6 +4,7 @@
 //! Making them needs root.
 
 pub mod igd;
+pub mod wan;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -20,6 +20,11 @@ impl Random {
         self.number() % end
     }
 
+    /// A number from 0 to 1, 1 itself excluded.
+    pub fn unit(&mut self) -> f64 {
+        (self.number() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// One of two.
     pub fn coin(&mut self) -> bool {
         self.below(2) == 1

@@ -31,6 +31,8 @@ pub struct Options {
     pub upnp: bool,
     /// Use relays and hole punching.
     pub relay: bool,
+    /// Address of the gateway.
+    pub gateway: &'static str,
     /// Further lines, as in the configuration file: whole sections.
     pub more: String,
 }
@@ -44,6 +46,7 @@ impl Default for Options {
             mdns: false,
             upnp: false,
             relay: false,
+            gateway: "127.0.0.1:0",
             more: String::new(),
         }
     }
@@ -60,6 +63,9 @@ pub const TCP_ANYWHERE: &str = "/ip4/0.0.0.0/tcp/0";
 
 /// QUIC on every interface, at a port that the kernel chooses.
 pub const QUIC_ANYWHERE: &str = "/ip4/0.0.0.0/udp/0/quic-v1";
+
+/// A gateway on every interface, at a port that the kernel chooses.
+pub const GATEWAY_ANYWHERE: &str = "0.0.0.0:0";
 
 /// A home with a configuration that names no public peer, and a data directory. Commands run in it.
 #[derive(Debug)]
@@ -135,12 +141,13 @@ impl Duka {
             mdns,
             upnp,
             relay,
+            gateway,
             more,
         } = options;
         let text = format!(
             "[store]\nreserve = {reserve:?}\n\n[network]\nlisten = {listen:?}\nbootstrap = []\n\
              mdns = {mdns}\nupnp = {upnp}\nrelay = {relay}\ndht = {dht:?}\n\n\
-             [gateway]\nlisten = \"127.0.0.1:0\"\n\n{more}"
+             [gateway]\nlisten = {gateway:?}\n\n{more}"
         );
         fs::write(self.home.path().join("config.toml"), text).context("the configuration")
     }

@@ -1,8 +1,8 @@
 //! Gateways that misbehave: one changes bytes, one never answers, one stops half-way, one is slow.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ const SLOW: Duration = Duration::from_millis(50);
 pub enum Fault {
     /// Changes one bit in the middle of every body that is longer than 64 bytes.
     FlipsABit,
+    /// The same with one in so many of these bodies.
+    FlipsOneIn(u64),
     /// Sends half of every body with the full length announced, then closes.
     Truncates,
     /// Accepts connections and requests, and never answers.
@@ -38,14 +40,22 @@ impl BadGateway {
     /// # Errors
     /// If no port is free.
     pub fn start(upstream: &str, fault: Fault) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0")?;
+        Self::start_at(Ipv4Addr::LOCALHOST, upstream, fault)
+    }
+
+    /// The same at another address of this machine.
+    ///
+    /// # Errors
+    /// As [`BadGateway::start`].
+    pub fn start_at(address: Ipv4Addr, upstream: &str, fault: Fault) -> Result<Self> {
+        let listener = TcpListener::bind((address, 0))?;
         let address = listener.local_addr()?;
         let upstream: Arc<str> = upstream.trim_end_matches('/').into();
-        let turn = Arc::new(Mutex::new(()));
+        let answers = Arc::new(Mutex::new(0));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (upstream, turn) = (Arc::clone(&upstream), Arc::clone(&turn));
-                thread::spawn(move || serve(stream, &upstream, fault, &turn));
+                let (upstream, answers) = (Arc::clone(&upstream), Arc::clone(&answers));
+                thread::spawn(move || serve(stream, &upstream, fault, &answers));
             }
         });
         Ok(Self { address })
@@ -57,7 +67,7 @@ impl BadGateway {
     }
 }
 
-fn serve(stream: TcpStream, upstream: &str, fault: Fault, turn: &Mutex<()>) -> Result<()> {
+fn serve(stream: TcpStream, upstream: &str, fault: Fault, answers: &Mutex<u64>) -> Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut writer = stream;
     loop {
@@ -96,9 +106,14 @@ fn serve(stream: TcpStream, upstream: &str, fault: Fault, turn: &Mutex<()>) -> R
         let middle = length / 2;
         match fault {
             Fault::FlipsABit if length > 64 => body[middle] ^= 1,
+            Fault::FlipsOneIn(count) if length > 64 => {
+                let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+                *answers += 1;
+                body[middle] ^= u8::from(answers.is_multiple_of(count));
+            }
             Fault::Truncates => body.truncate(middle),
             Fault::IsSlow => {
-                let _turn = turn.lock();
+                let _turn = answers.lock();
                 thread::sleep(SLOW);
             }
             _ => {}

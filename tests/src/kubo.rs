@@ -29,6 +29,8 @@ pub struct Options {
     pub no_fetch: bool,
     /// The daemon takes no part in any network; its own names it resolves.
     pub offline: bool,
+    /// Serve the gateway and the swarm on every interface.
+    pub anywhere: bool,
     /// The import profile.
     pub profile: &'static str,
 }
@@ -41,6 +43,7 @@ impl Default for Options {
             quic: false,
             no_fetch: true,
             offline: false,
+            anywhere: false,
             profile: "unixfs-v1-2025",
         }
     }
@@ -315,13 +318,19 @@ impl Kubo {
 }
 
 fn configure(config: &mut Value, options: Options) {
+    let host = if options.anywhere {
+        "0.0.0.0"
+    } else {
+        "127.0.0.1"
+    };
     let mut swarm = Vec::new();
     if options.tcp {
-        swarm.push("/ip4/127.0.0.1/tcp/0");
+        swarm.push(format!("/ip4/{host}/tcp/0"));
     }
     if options.quic {
-        swarm.push("/ip4/127.0.0.1/udp/0/quic-v1");
+        swarm.push(format!("/ip4/{host}/udp/0/quic-v1"));
     }
+    config["Addresses"]["Gateway"] = json!(format!("/ip4/{host}/tcp/0"));
     config["Addresses"]["Swarm"] = json!(swarm);
     config["Routing"]["Type"] = json!(if options.dht { "dht" } else { "none" });
     config["Provide"]["Enabled"] = json!(options.dht);

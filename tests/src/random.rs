@@ -25,6 +25,13 @@ impl Random {
         (self.number() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
+    /// One of `choices`, of which there is at least one.
+    pub fn pick<T>(&mut self, choices: impl IntoIterator<Item = T>) -> T {
+        let mut choices: Vec<T> = choices.into_iter().collect();
+        let at = self.below(choices.len() as u64);
+        choices.swap_remove(usize::try_from(at).expect("an index"))
+    }
+
     /// One of two.
     pub fn coin(&mut self) -> bool {
         self.below(2) == 1

@@ -38,16 +38,20 @@ pub struct Link {
     pub rate: Option<u64>,
 }
 
-/// What an internet has carried.
-#[derive(Clone, Copy, Debug, Default)]
+/// What went over TCP from one machine to another.
+#[derive(Clone, Debug, Default)]
 pub struct Carried {
-    /// Bytes of packets that arrived.
+    /// Bytes that arrived, without headers, each time that they did.
     pub bytes: u64,
-    /// TCP connections that were begun.
-    pub connections: u64,
-    /// Of these, those that began while the way was blocked.
-    pub blocked: u64,
+    /// Packets with something in them, or that begin a connection, by [`Piece`], that found the way
+    /// open: of a client, its requests.
+    pub sent: HashSet<Piece>,
+    /// Those that found it blocked.
+    pub blocked: HashSet<Piece>,
 }
+
+/// Port of the sender and place in its stream: the same when a packet is sent again.
+type Piece = (u16, u32);
 
 /// Machines that reach each other over links that can be changed. It ends when it is dropped.
 #[derive(Debug)]
@@ -183,7 +187,7 @@ impl Wan {
     /// What was carried from one machine to another so far.
     pub fn carried(&self, from: Ipv4Addr, to: Ipv4Addr) -> Carried {
         let state = self.0.state.lock();
-        state.carried.get(&(from, to)).copied().unwrap_or_default()
+        state.carried.get(&(from, to)).cloned().unwrap_or_default()
     }
 }
 
@@ -213,14 +217,21 @@ fn receive(device: &SyncDevice, middle: &Weak<Middle>) {
 impl State {
     /// Puts a packet on its way. Returns whether it is the next one to arrive.
     fn take(&mut self, packet: &[u8]) -> bool {
-        let Some((from, to, is_connection)) = header(packet) else {
+        let Some(way @ (from, to)) = addresses(packet) else {
             return false;
         };
-        let way = (from, to);
         let is_blocked = self.blocked.contains(&way);
-        let carried = self.carried.entry(way).or_default();
-        carried.connections += u64::from(is_connection);
-        carried.blocked += u64::from(is_connection && is_blocked);
+        if let Some(segment) = segment(packet)
+            && (segment.is_first || segment.len > 0)
+        {
+            let carried = self.carried.entry(way).or_default();
+            let pieces = if is_blocked {
+                &mut carried.blocked
+            } else {
+                &mut carried.sent
+            };
+            pieces.insert(segment.piece);
+        }
         if is_blocked {
             return false;
         }
@@ -264,16 +275,37 @@ impl State {
     }
 }
 
-/// From, to, and whether it is the first packet of a TCP connection.
-fn header(packet: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, bool)> {
+/// From and to.
+fn addresses(packet: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr)> {
     let (head, _) = packet.split_first_chunk::<20>()?;
-    if head[0] >> 4 != 4 {
+    let address = |at: usize| Ipv4Addr::new(head[at], head[at + 1], head[at + 2], head[at + 3]);
+    (head[0] >> 4 == 4).then(|| (address(12), address(16)))
+}
+
+/// A packet of TCP.
+struct Segment {
+    piece: Piece,
+    /// Whether it begins a connection.
+    is_first: bool,
+    /// Bytes in it.
+    len: usize,
+}
+
+fn segment(packet: &[u8]) -> Option<Segment> {
+    let len = usize::from(packet.first()? & 15) * 4;
+    if *packet.get(9)? != TCP {
         return None;
     }
-    let address = |at: usize| Ipv4Addr::new(head[at], head[at + 1], head[at + 2], head[at + 3]);
-    let flags = packet.get(usize::from(head[0] & 15) * 4 + 13);
-    let is_connection = head[9] == TCP && flags.is_some_and(|flags| flags & (SYN | ACK) == SYN);
-    Some((address(12), address(16), is_connection))
+    let inner = packet.get(len..)?;
+    let (head, _) = inner.split_first_chunk::<20>()?;
+    Some(Segment {
+        piece: (
+            u16::from_be_bytes([head[0], head[1]]),
+            u32::from_be_bytes([head[4], head[5], head[6], head[7]]),
+        ),
+        is_first: head[13] & (SYN | ACK) == SYN,
+        len: inner.len().saturating_sub(usize::from(head[12] >> 4) * 4),
+    })
 }
 
 impl Middle {
@@ -289,8 +321,10 @@ impl Middle {
                     let Some(Reverse(packet)) = state.under_way.pop() else {
                         continue;
                     };
-                    let carried = state.carried.entry(packet.way).or_default();
-                    carried.bytes += packet.bytes.len() as u64;
+                    if let Some(segment) = segment(&packet.bytes) {
+                        let carried = state.carried.entry(packet.way).or_default();
+                        carried.bytes += segment.len as u64;
+                    }
                     let port = state.ports.get(&packet.way.1);
                     let device = port.map(|port| Arc::clone(&port.device));
                     // A machine that is gone gets nothing.
@@ -352,7 +386,7 @@ mod tests {
         assert!(round_trip >= Duration::from_millis(50), "{round_trip:?}");
         assert!(mebibyte >= Duration::from_millis(500), "{mebibyte:?}");
         let carried = wan.carried(HERE, THERE);
-        assert_eq!((carried.connections, carried.blocked), (1, 0));
+        assert_eq!((carried.sent.len(), carried.blocked.len()), (3, 0));
         assert!(wan.carried(THERE, HERE).bytes > 1 << 20);
     }
 
@@ -370,7 +404,7 @@ mod tests {
         };
         wan.block(HERE, [THERE]);
         assert!(!connect());
-        assert!(wan.carried(HERE, THERE).blocked >= 1);
+        assert_eq!(wan.carried(HERE, THERE).blocked.len(), 1);
         wan.block(HERE, []);
         assert!(connect());
     }

@@ -11,6 +11,7 @@
 )]
 
 mod bitswap;
+mod buyers;
 mod denylist;
 mod gateway;
 mod gc;
@@ -161,6 +162,30 @@ enum Bench {
         #[arg(long, default_value = "1GiB")]
         size: ByteSize,
     },
+    /// Download from ten gateways, nine of them blocked at random
+    Blocked {
+        /// Downloads
+        #[arg(long, default_value_t = 200)]
+        downloads: usize,
+        /// Size of the file
+        #[arg(long, default_value = "16MiB")]
+        size: ByteSize,
+    },
+    /// Download from four slow gateways, one of which lies and one dies
+    Limited {
+        /// Size of the file
+        #[arg(long, default_value = "512MiB")]
+        size: ByteSize,
+    },
+    /// Kill a download again and again
+    Killed {
+        /// Size of the file
+        #[arg(long, default_value = "4GiB")]
+        size: ByteSize,
+        /// How often
+        #[arg(long, default_value_t = 10)]
+        kills: u64,
+    },
     /// Load a denylist
     Denylist {
         /// Its lines
@@ -255,6 +280,9 @@ fn main() -> Result<ExitCode> {
             let [length, pause] = [minutes * 60, pause].map(Duration::from_secs);
             soak::run(&setup, length, pause, size.as_u64())
         }
+        Bench::Blocked { downloads, size } => buyers::blocked(&setup, downloads, size.as_u64()),
+        Bench::Limited { size } => buyers::limited(&setup, size.as_u64()),
+        Bench::Killed { size, kills } => buyers::killed(&setup, size.as_u64(), kills),
         Bench::Denylist { lines } => denylist::run(&setup, lines),
         Bench::Up { size } => up::run(&setup, size.as_u64()),
         Bench::Idle { seconds } => idle::run(&setup, seconds),

@@ -1,0 +1,155 @@
+//! `blocked`: ten endpoints, nine of them blocked at random, others every few seconds.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use duka_tests::net::wan::{Link, Wan};
+use duka_tests::process;
+use duka_tests::random::Random;
+use serde_json::Value;
+
+use super::{CLIENT, Lab, ms};
+use crate::report::{Report, Row, Target};
+use crate::setup::{Setup, megabytes};
+
+const GATEWAYS: usize = 10;
+/// Time until other gateways are blocked.
+const PERIOD: Duration = Duration::from_secs(5);
+/// Time for one download, and for one try from a single gateway.
+const PATIENCE: Duration = Duration::from_secs(120);
+const LINK: Link = Link {
+    delay: ms(20),
+    loss: 0.0,
+    rate: Some(20_000_000),
+};
+
+/// What came of a series of downloads.
+struct Series {
+    bytes: u64,
+    took: Duration,
+    /// Part of the requests that met a blocked way.
+    blocked: f64,
+}
+
+pub(crate) fn run(setup: &Setup, downloads: usize, size: u64) -> Result<Report> {
+    let seed = setup.seed(0);
+    let lab = Lab::new(setup, seed, GATEWAYS, LINK, size)?;
+    let all = series(&lab, seed, downloads, None)?;
+    // As long as the other one took: whatever it gets in that time counts.
+    let single = series(&lab, seed, downloads, Some(all.took))?;
+
+    let mut speed = Row::new(format!("{downloads} downloads of {size} bytes"), "MB/s");
+    speed.push("all gateways", megabytes(all.bytes, all.took));
+    speed.push("the best alone", megabytes(single.bytes, single.took));
+    speed.ratio("all gateways", "the best alone", Some(Target::AtLeast(1.4)));
+    let mut share = Row::new("requests that met a blocked way", "%");
+    share.push("all gateways", all.blocked * 100.0);
+    share.push("the best alone", single.blocked * 100.0);
+    share.ratio("all gateways", "the best alone", Some(Target::AtMost(0.1)));
+    Ok(Report {
+        bench: "blocked",
+        repetitions: 1,
+        kubo: Value::Null,
+        notes: vec![
+            format!("{GATEWAYS} gateways, nine duka and one Kubo, 20 MB/s and 20 ms each"),
+            format!("every {PERIOD:?} another one, at random, is the only one that is not blocked"),
+            format!("{downloads} of {downloads} downloads were complete and verified"),
+        ],
+        rows: vec![speed, share],
+    })
+}
+
+/// Downloads from all gateways, each of which must succeed, or, for so long, from the one that is open for
+/// longest.
+fn series(lab: &Lab, seed: u64, downloads: usize, alone: Option<Duration>) -> Result<Series> {
+    let addresses: Vec<_> = lab.gateways.iter().map(|gateway| gateway.address).collect();
+    let before = requests(&lab.wan, &addresses);
+    let out = lab.buyer.home().join("out");
+    let started = Instant::now();
+    let bytes = thread::scope(|scope| {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        scope.spawn(|| {
+            let stopped = stopped;
+            for open in schedule(seed) {
+                let closed = addresses.iter().enumerate().filter(|(at, _)| *at != open);
+                lab.wan.block(CLIENT, closed.map(|(_, address)| *address));
+                if stopped.recv_timeout(PERIOD) != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                    break;
+                }
+            }
+        });
+        let bytes = match alone {
+            None => all(lab, downloads, &out),
+            Some(limit) => best_alone(lab, seed, limit, &out),
+        };
+        drop(stop);
+        bytes
+    })?;
+    lab.wan.block(CLIENT, []);
+    let took = started.elapsed();
+    let after = requests(&lab.wan, &addresses);
+    let (blocked, open) = (after.0 - before.0, after.1 - before.1);
+    Ok(Series {
+        bytes,
+        took,
+        blocked: blocked as f64 / (blocked + open) as f64,
+    })
+}
+
+/// Which gateway is open, period by period: never the same twice in a row.
+fn schedule(seed: u64) -> impl Iterator<Item = usize> {
+    let mut random = Random(seed);
+    let mut open = 0;
+    std::iter::repeat_with(move || {
+        let others = (1..GATEWAYS).map(|step| (open + step) % GATEWAYS);
+        open = random.pick(others);
+        open
+    })
+}
+
+fn all(lab: &Lab, downloads: usize, out: &Path) -> Result<u64> {
+    let size = std::fs::metadata(&lab.file)?.len();
+    for number in 1..=downloads {
+        let got = process::run(&mut lab.get(out, lab.urls()), PATIENCE)?;
+        ensure!(got.code == Some(0), "download {number}: {}", got.text());
+        lab.check(out)?;
+        std::fs::remove_file(out)?;
+    }
+    Ok(size * downloads as u64)
+}
+
+fn best_alone(lab: &Lab, seed: u64, limit: Duration, out: &Path) -> Result<u64> {
+    let size = std::fs::metadata(&lab.file)?.len();
+    let periods = limit.div_duration_f64(PERIOD).ceil();
+    let mut open = [0; GATEWAYS];
+    for (at, _) in schedule(seed)
+        .zip(0..)
+        .take_while(|(_, period)| f64::from(*period) < periods)
+    {
+        open[at] += 1;
+    }
+    let best = (0..GATEWAYS).max_by_key(|at| open[*at]).unwrap_or(0);
+    let end = Instant::now() + limit;
+    let mut bytes = 0;
+    while Instant::now() < end {
+        let mut get = lab.get(out, [lab.gateways[best].url.as_str()]);
+        let got = process::run(&mut get, PATIENCE)?;
+        if got.code == Some(0) {
+            lab.check(out)?;
+            std::fs::remove_file(out)?;
+            bytes += size;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Requests of the client: blocked ones, and others.
+fn requests(wan: &Wan, addresses: &[Ipv4Addr]) -> (usize, usize) {
+    let carried = addresses.iter().map(|to| wan.carried(CLIENT, *to));
+    carried.fold((0, 0), |(blocked, sent), way| {
+        (blocked + way.blocked.len(), sent + way.sent.len())
+    })
+}

@@ -77,6 +77,12 @@ pub struct NetworkConfig {
     /// How often each provider record is announced again.
     #[serde(with = "humantime_serde")]
     pub reprovide_interval: Duration,
+    /// How often the record of each name is put again.
+    #[serde(with = "humantime_serde")]
+    pub republish_interval: Duration,
+    /// How long a record that others put here is kept after they last did.
+    #[serde(with = "humantime_serde")]
+    pub record_lifetime: Duration,
     /// Limits.
     pub limits: LimitsConfig,
 }

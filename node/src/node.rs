@@ -321,6 +321,7 @@ impl Node {
                 network,
                 manifest,
                 names.to_vec(),
+                config.network.republish_interval,
                 stop.clone(),
             ));
             provider

@@ -22,10 +22,6 @@ use super::scoped::Scoped;
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Peers that get each record: the K of the IPFS DHTs.
 const REPLICATION: NonZeroUsize = NonZeroUsize::new(20).expect("20 is not 0");
-/// How long others keep a provider record (Kubo's `ProviderValidity`).
-const PROVIDER_VALIDITY: Duration = Duration::from_secs(48 * 60 * 60);
-/// How long others keep an IPNS record (Kubo's `MaxRecordAge`).
-pub(super) const RECORD_VALIDITY: Duration = Duration::from_secs(48 * 60 * 60);
 /// Kademlia messages are small: at most 20 peers with their addresses, or one record of 10 KiB.
 const KAD_MESSAGE_LIMIT: usize = 64 * 1024;
 /// Addresses of peers that identify keeps for dialing them again.
@@ -80,8 +76,8 @@ pub(super) fn build(
         memory: memory_connection_limits::Behaviour::with_max_bytes(memory),
         ping: ping::Behaviour::new(ping::Config::new()),
         identify: identify::Behaviour::new(identify),
-        wan: dht(config.dht, Scope::Wan, peer, wan).into(),
-        lan: dht(config.dht, Scope::Lan, peer, lan).into(),
+        wan: dht(config, Scope::Wan, peer, wan).into(),
+        lan: dht(config, Scope::Lan, peer, lan).into(),
         bitswap,
         relay,
         hole_punching: config.relay.then(|| dcutr::Behaviour::new(peer)).into(),
@@ -106,8 +102,9 @@ fn connection_limits(config: &LimitsConfig) -> ConnectionLimits {
 
 /// One of the two DHTs. Its own timers are all off: re-announcing is `provide.rs` and
 /// `republish.rs`, refreshing is the event loop's.
-fn dht(mode: DhtMode, scope: Scope, peer: PeerId, records: Records) -> Option<Dht> {
-    let (protocol, mode) = match (scope, mode) {
+fn dht(config: &NetworkConfig, scope: Scope, peer: PeerId, records: Records) -> Option<Dht> {
+    let lifetime = Some(config.record_lifetime);
+    let (protocol, mode) = match (scope, config.dht) {
         (_, DhtMode::Off) => return None,
         (Scope::Wan, mode) => ("/ipfs/kad/1.0.0", kad_mode(mode, None)),
         // Whoever is on the local network can reach this node, so it always answers there.
@@ -120,11 +117,11 @@ fn dht(mode: DhtMode, scope: Scope, peer: PeerId, records: Records) -> Option<Dh
     config
         .set_query_timeout(QUERY_TIMEOUT)
         .set_replication_factor(REPLICATION)
-        .set_record_ttl(Some(RECORD_VALIDITY))
+        .set_record_ttl(lifetime)
         .set_record_filtering(kad::StoreInserts::FilterBoth)
         .set_replication_interval(None)
         .set_publication_interval(None)
-        .set_provider_record_ttl(Some(PROVIDER_VALIDITY))
+        .set_provider_record_ttl(lifetime)
         .set_provider_publication_interval(None)
         .set_periodic_bootstrap_interval(None)
         .set_kbucket_inserts(kad::BucketInserts::Manual)

@@ -1,4 +1,4 @@
-//! Keeps the own names in the DHT: peers drop records after 48 h, and peers come and go.
+//! Keeps the own names in the DHT: peers drop records after a while, and peers come and go.
 
 use std::time::Duration;
 
@@ -10,28 +10,32 @@ use crate::ipns;
 use crate::keys::Name;
 use crate::manifest::Manifest;
 
-/// How often each record is put again (Kubo's `Ipns.RepublishPeriod`).
-const INTERVAL: Duration = Duration::from_secs(4 * 60 * 60);
-/// First pause after a record that nobody took; doubles up to [`INTERVAL`].
+/// First pause after a record that nobody took; doubles up to the usual one.
 const RETRY: Duration = Duration::from_secs(15);
 
-/// Puts the newest stored record of each name into the DHT, again and again until `stop`. Records
+/// Puts the newest stored record of each name into the DHT, each `interval` until `stop`. Records
 /// that have expired are left out: whoever has the key must sign a new one.
 ///
 /// # Cancel safety
 /// Nothing is kept between rounds.
-pub async fn run(network: Network, manifest: Manifest, names: Vec<Name>, stop: CancellationToken) {
+pub async fn run(
+    network: Network,
+    manifest: Manifest,
+    names: Vec<Name>,
+    interval: Duration,
+    stop: CancellationToken,
+) {
     let rounds = async {
         let mut retry = RETRY;
         loop {
             match round(&network, &manifest, &names).await {
                 Ok(true) => {
                     retry = RETRY;
-                    tokio::time::sleep(INTERVAL).await;
+                    tokio::time::sleep(interval).await;
                 }
                 Ok(false) => {
                     tokio::time::sleep(retry).await;
-                    retry = (retry * 2).min(INTERVAL);
+                    retry = (retry * 2).min(interval);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "names are no longer put again");

@@ -149,6 +149,8 @@ fn config() -> NetworkConfig {
         relay: false,
         dht: DhtMode::Auto,
         reprovide_interval: Duration::from_secs(22 * 60 * 60),
+        republish_interval: Duration::from_secs(4 * 60 * 60),
+        record_lifetime: Duration::from_secs(48 * 60 * 60),
         limits: LimitsConfig {
             connections: 100,
             connections_per_peer: 4,

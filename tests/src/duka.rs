@@ -23,6 +23,8 @@ pub struct Options {
     pub listen: Vec<&'static str>,
     /// Take part in the DHT: `off`, `client`, `server`.
     pub dht: &'static str,
+    /// Multiaddrs of peers that are dialed first.
+    pub bootstrap: Vec<String>,
     /// Free space the store leaves.
     pub reserve: &'static str,
     /// Find peers on the local network.
@@ -33,6 +35,8 @@ pub struct Options {
     pub relay: bool,
     /// Address of the gateway.
     pub gateway: &'static str,
+    /// Further lines of the section `[network]`.
+    pub network: String,
     /// Further lines, as in the configuration file: whole sections.
     pub more: String,
 }
@@ -42,11 +46,13 @@ impl Default for Options {
         Self {
             listen: vec![TCP, QUIC],
             dht: "off",
+            bootstrap: Vec::new(),
             reserve: "1 MiB",
             mdns: false,
             upnp: false,
             relay: false,
             gateway: "127.0.0.1:0",
+            network: String::new(),
             more: String::new(),
         }
     }
@@ -137,16 +143,18 @@ impl Duka {
         let Options {
             listen,
             dht,
+            bootstrap,
             reserve,
             mdns,
             upnp,
             relay,
             gateway,
+            network,
             more,
         } = options;
         let text = format!(
-            "[store]\nreserve = {reserve:?}\n\n[network]\nlisten = {listen:?}\nbootstrap = []\n\
-             mdns = {mdns}\nupnp = {upnp}\nrelay = {relay}\ndht = {dht:?}\n\n\
+            "[store]\nreserve = {reserve:?}\n\n[network]\nlisten = {listen:?}\nbootstrap = {bootstrap:?}\n\
+             mdns = {mdns}\nupnp = {upnp}\nrelay = {relay}\ndht = {dht:?}\n{network}\n\n\
              [gateway]\nlisten = {gateway:?}\n\n{more}"
         );
         fs::write(self.home.path().join("config.toml"), text).context("the configuration")

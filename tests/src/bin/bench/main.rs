@@ -20,6 +20,7 @@ mod import;
 mod index;
 mod machine;
 mod memory;
+mod mirrors;
 mod pins;
 mod read;
 mod report;
@@ -186,6 +187,38 @@ enum Bench {
         #[arg(long, default_value_t = 10)]
         kills: u64,
     },
+    /// From a publish to the release at a third node, by gossip
+    Gossip {
+        /// Publishes
+        #[arg(long, default_value_t = 200)]
+        publishes: usize,
+        /// Size of each
+        #[arg(long, default_value = "1MiB")]
+        size: ByteSize,
+    },
+    /// Mirrors that show a new head within seconds, when packets get lost
+    Freshness {
+        /// Mirrors
+        #[arg(long, default_value_t = 20)]
+        mirrors: u8,
+        /// Publishes
+        #[arg(long, default_value_t = 20)]
+        publishes: usize,
+        /// Size of each
+        #[arg(long, default_value = "64KiB")]
+        size: ByteSize,
+    },
+    /// For how long the name of a shop resolves whose creator is gone
+    Alive,
+    /// Thirty days of machines that die and come back, in minutes
+    Month {
+        /// Simulated days
+        #[arg(long, default_value_t = 30)]
+        days: u64,
+        /// Milliseconds that a simulated minute takes at least
+        #[arg(long, default_value_t = 20)]
+        minute: u64,
+    },
     /// Load a denylist
     Denylist {
         /// Its lines
@@ -283,6 +316,16 @@ fn main() -> Result<ExitCode> {
         Bench::Blocked { downloads, size } => buyers::blocked(&setup, downloads, size.as_u64()),
         Bench::Limited { size } => buyers::limited(&setup, size.as_u64()),
         Bench::Killed { size, kills } => buyers::killed(&setup, size.as_u64(), kills),
+        Bench::Gossip { publishes, size } => mirrors::gossip(&setup, publishes, size.as_u64()),
+        Bench::Freshness {
+            mirrors,
+            publishes,
+            size,
+        } => mirrors::freshness(&setup, mirrors, publishes, size.as_u64()),
+        Bench::Alive => mirrors::alive(&setup),
+        Bench::Month { days, minute } => {
+            mirrors::month(&setup, days, Duration::from_millis(minute))
+        }
         Bench::Denylist { lines } => denylist::run(&setup, lines),
         Bench::Up { size } => up::run(&setup, size.as_u64()),
         Bench::Idle { seconds } => idle::run(&setup, seconds),

@@ -1,0 +1,153 @@
+//! `month`: thirty days in minutes. Machines die and come back by a schedule that only the harness knows,
+//! and a buyer asks every simulated minute.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use duka_tests::net::wan::{Link, Wan};
+use duka_tests::process::{self, wait_until};
+use duka_tests::random::Random;
+use serde_json::Value;
+
+use super::{CREATOR, Node, PRODUCT, Settings, mirror};
+use crate::report::{Report, Row, Target};
+use crate::setup::Setup;
+
+const MIRRORS: u8 = 5;
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest that one download may take; a minute of a buyer is shorter.
+const ONE_GET: Duration = Duration::from_secs(20);
+/// A day has so many minutes.
+const DAY: u64 = 24 * 60;
+const SIZE: u64 = 64 << 10;
+
+/// A machine that dies, or comes back, in a minute.
+#[derive(Clone, Copy)]
+struct Turn {
+    minute: u64,
+    node: usize,
+    comes_back: bool,
+}
+
+pub(crate) fn run(setup: &Setup, days: u64, minute: Duration) -> Result<Report> {
+    let seed = setup.seed(0);
+    let wan = Wan::new(seed)?;
+    let settings = Settings {
+        link: Link::default(),
+        dht: "off",
+        bootstrap: &[],
+        network: "",
+        more: "",
+    };
+    let creator = Node::start(setup, &wan, CREATOR, settings)?;
+    let shop = creator.shop()?;
+    creator.publish(seed, 0, SIZE)?;
+    let mut nodes = vec![creator];
+    for number in 1..=MIRRORS {
+        let node = Node::start(setup, &wan, mirror(number), settings)?;
+        node.mirrors(&shop, &nodes[0])?;
+        let mut client = node.ask()?;
+        wait_until("a mirror has the release", PATIENCE, || {
+            client.has(&shop, "1.0").unwrap_or(false).then_some(())
+        })?;
+        nodes.push(node);
+    }
+    let machine = wan.machine(mirror(100), Link::default())?;
+    let buyer = setup.duka(&Default::default())?.on(&machine);
+    let wanted = format!("/ipns/{shop}/p/{PRODUCT}/1.0/track.bin");
+    let urls = nodes.iter().map(Node::url).collect::<Result<Vec<_>>>()?;
+    let out = buyer.home().join("out");
+    let get = |limit: Duration| -> Result<bool> {
+        let mut command = buyer.command();
+        command
+            .args(["--json", "get", &wanted, "--restart", "-o"])
+            .arg(&out);
+        for url in &urls {
+            command.args(["--mirror", url]);
+        }
+        let got = process::run(&mut command, limit)?;
+        Ok(got.code == Some(0) && is_whole(&out))
+    };
+
+    let turns = schedule(&mut Random(seed), days);
+    let mut next = turns.iter().peekable();
+    let started = Instant::now();
+    let (mut asked, mut answered, mut longest, mut gap) = (0_u64, 0_u64, Duration::ZERO, 0_u64);
+    for now in 0..days * DAY {
+        while let Some(turn) = next.next_if(|turn| turn.minute <= now) {
+            let node = &mut nodes[turn.node];
+            if turn.comes_back {
+                node.serving = Some(node.duka.serve()?);
+            } else {
+                node.serving.take().context("it runs")?.kill();
+            }
+        }
+        let asking = Instant::now();
+        let is_answered = get(ONE_GET)?;
+        asked += 1;
+        answered += u64::from(is_answered);
+        longest = longest.max(asking.elapsed());
+        gap = if is_answered { 0 } else { gap + 1 };
+        ensure!(gap < DAY, "nobody answers for a day");
+        thread::sleep(minute.saturating_sub(asking.elapsed()));
+    }
+    let window = started.elapsed();
+    let mut row = Row::new(format!("{asked} questions"), "%");
+    row.push("answered", answered as f64 / asked as f64 * 100.0);
+    row.absolute("answered", Target::AtLeast(99.99));
+    let mut times = Row::new("longest answer", "s");
+    times.push("duka get", longest.as_secs_f64());
+    Ok(Report {
+        bench: "month",
+        repetitions: 1,
+        kubo: Value::Null,
+        notes: vec![
+            format!(
+                "{days} days in {:.0} s: a minute is {minute:?} or one download",
+                window.as_secs_f64()
+            ),
+            format!(
+                "a creator and {MIRRORS} mirrors; {} times one is killed or started again",
+                turns.len()
+            ),
+        ],
+        rows: vec![row, times],
+    })
+}
+
+/// Each machine dies about once in two days and is away for up to a day; at least one is there.
+fn schedule(random: &mut Random, days: u64) -> Vec<Turn> {
+    let count = usize::from(MIRRORS) + 1;
+    let mut back_at = vec![0; count];
+    let mut turns = Vec::new();
+    for minute in 0..days * DAY {
+        for node in 0..count {
+            if back_at[node] == minute && minute > 0 {
+                let comes_back = true;
+                turns.push(Turn {
+                    minute,
+                    node,
+                    comes_back,
+                });
+            }
+            let others = (0..count).filter(|other| *other != node && back_at[*other] <= minute);
+            if back_at[node] <= minute && others.count() > 0 && random.below(2 * DAY) == 0 {
+                back_at[node] = minute + 10 + random.below(DAY);
+                let comes_back = false;
+                turns.push(Turn {
+                    minute,
+                    node,
+                    comes_back,
+                });
+            }
+        }
+    }
+    turns
+}
+
+fn is_whole(out: &Path) -> bool {
+    let len = std::fs::metadata(out).map(|file| file.len());
+    std::fs::remove_file(out).is_ok() && len.ok() == Some(SIZE)
+}

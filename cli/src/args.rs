@@ -133,6 +133,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Product(commands::product::Product),
     #[command(subcommand)]
+    Shop(commands::shop::Shop),
+    #[command(subcommand)]
     Pin(commands::pin::Pin),
     Add(commands::add::Add),
     Cat(commands::cat::Cat),

@@ -23,6 +23,7 @@ pub(crate) mod rebuild;
 pub(crate) mod restore;
 pub(crate) mod serve;
 mod serving;
+pub(crate) mod shop;
 pub(crate) mod stat;
 pub(crate) mod swarm;
 pub(crate) mod up;
@@ -46,6 +47,7 @@ pub(crate) async fn run(command: Command, cx: &Context, ui: &mut Ui) -> Result<(
         Command::Init(args) => init::run(&args, cx, ui),
         Command::Id(args) => id::run(&args, cx, ui).await,
         Command::Product(args) => product::run(args, cx, ui).await,
+        Command::Shop(args) => shop::run(args, cx, ui).await,
         Command::Pin(args) => pin::run(args, cx, ui).await,
         Command::Add(args) => add::run(args, cx, ui).await,
         Command::Cat(args) => cat::run(args, cx, ui).await,
@@ -85,6 +87,13 @@ pub(crate) fn version(ui: &mut Ui) -> Result<(), CliError> {
         Some(commit) => format!("duka {version} ({commit})"),
         None => format!("duka {version}"),
     })
+}
+
+/// Says that a change is durable, but not in a signed head.
+fn unsigned(ui: &mut Ui) -> Result<(), CliError> {
+    ui.note(
+        "done, but the shop's head is not signed yet: `duka serve` signs it and tells the network",
+    )
 }
 
 /// What a pin keeps, in a word.

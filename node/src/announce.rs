@@ -20,6 +20,7 @@ use crate::manifest::ManifestError;
 use crate::manifest::change::{Change, Expect, Op};
 use crate::manifest::record::{Head, Job, JobId, NameRecord};
 use crate::node::Node;
+use crate::shop::settings::{self, Settings};
 use crate::shop::{self, HeadInput, Past, ShopError};
 use crate::store::StoreError;
 
@@ -56,7 +57,7 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
     stop.run_until_cancelled(async {
         loop {
             let pause = match work(&node, &mut failed).await {
-                Ok(()) => node.config().shop.refresh,
+                Ok(refresh) => refresh,
                 // Without a network that stays so for as long as the node runs.
                 Err(error @ AnnounceError::NotAsked) => {
                     tracing::warn!("{error}");
@@ -84,6 +85,30 @@ pub async fn wait_for_head(
     version: &Version,
     limit: Duration,
 ) -> Result<bool, ManifestError> {
+    wait(node, limit, || is_announced(node, product, version)).await
+}
+
+/// Waits until a head is signed that shows what was committed with this job. Returns whether it was
+/// within `limit`.
+pub async fn wait_for_job(node: &Node, job: JobId, limit: Duration) -> Result<bool, ManifestError> {
+    wait(node, limit, || Ok(!node.manifest().has_job(job)?)).await
+}
+
+/// Commits a change of what the shop shows together with the job for the head that shows it.
+pub(crate) async fn commit(node: &Node, mut change: Change) -> Result<JobId, ManifestError> {
+    let job = node.manifest().new_job_id();
+    change.ops.push(Op::PutJob(job, Job::Announce));
+    node.manifest().commit(change).await?;
+    node.jobs_changed();
+    Ok(job)
+}
+
+/// Asks after every head until it is so.
+async fn wait(
+    node: &Node,
+    limit: Duration,
+    is_so: impl Fn() -> Result<bool, ManifestError>,
+) -> Result<bool, ManifestError> {
     if node.network().is_none() && before::is_restored(node)? {
         return Ok(false);
     }
@@ -91,7 +116,7 @@ pub async fn wait_for_head(
     let signed = async {
         loop {
             heads.borrow_and_update();
-            if is_announced(node, product, version)? {
+            if is_so()? {
                 return Ok(true);
             }
             if heads.changed().await.is_err() {
@@ -125,8 +150,8 @@ pub fn is_announced(
 }
 
 /// Checksums first, so that one head covers every release published so far. A release whose
-/// checksums cannot be computed is left out of it until they can.
-async fn work(node: &Node, failed: &mut FailedJobs) -> Result<(), AnnounceError> {
+/// checksums cannot be computed is left out of it until they can. Returns the time between signatures.
+async fn work(node: &Node, failed: &mut FailedJobs) -> Result<Duration, AnnounceError> {
     for job in node.manifest().jobs() {
         let (id, Job::Checksum(product, version)) = job? else {
             continue;
@@ -149,30 +174,36 @@ async fn work(node: &Node, failed: &mut FailedJobs) -> Result<(), AnnounceError>
             announce.push(id);
         }
     }
+    let settings = settings::read(node)?;
     if announce.is_empty() {
-        refresh(node).await
+        refresh(node, &settings).await?;
     } else {
-        next_head(node, announce).await
+        next_head(node, &settings, announce).await?;
     }
+    Ok(settings.refresh)
 }
 
 /// Builds the next head, makes it durable with its signed records, then tells the network.
-async fn next_head(node: &Node, done: Vec<JobId>) -> Result<(), AnnounceError> {
+async fn next_head(
+    node: &Node,
+    settings: &Settings,
+    done: Vec<JobId>,
+) -> Result<(), AnnounceError> {
     let before = before::newest(node).await?;
     let own = node.manifest().head()?.map_or(0, |head| head.seq);
     let past = past(node, before.and_then(|head| head.root)).await;
     let now = Timestamp::now();
-    let shop = &node.config().shop;
     let input = HeadInput {
-        title: shop.title.clone(),
+        title: settings.title.clone(),
+        description: settings.description.clone(),
         seq: before.map_or(0, |head| head.seq).saturating_add(1),
         prev: before.and_then(|head| head.root),
         past,
         issued: now,
-        lifetime: shop.lifetime.as_secs(),
-        refresh: shop.refresh.as_secs(),
-        gateways: shop.gateways.clone(),
-        mirrors: shop.mirrors.clone(),
+        lifetime: settings.lifetime.as_secs(),
+        refresh: settings.refresh.as_secs(),
+        gateways: settings.gateways.clone(),
+        mirrors: settings.mirrors.clone(),
     };
     let mut temp_pin = node.temp_pin();
     let built = {
@@ -190,7 +221,7 @@ async fn next_head(node: &Node, done: Vec<JobId>) -> Result<(), AnnounceError> {
         prev: input.prev,
         issued: now,
     };
-    let records = sign(node, &head, now)?;
+    let records = sign(node, settings, &head, now)?;
     let mut change = Change {
         expect: vec![Expect::HeadSeq(own)],
         ops: built.cache,
@@ -228,7 +259,7 @@ async fn past(node: &Node, root: Option<Cid>) -> Past {
 }
 
 /// Signs the current head again when its record is older than `refresh`.
-async fn refresh(node: &Node) -> Result<(), AnnounceError> {
+async fn refresh(node: &Node, settings: &Settings) -> Result<(), AnnounceError> {
     let Some(head) = node.manifest().head()? else {
         return Ok(());
     };
@@ -239,14 +270,14 @@ async fn refresh(node: &Node) -> Result<(), AnnounceError> {
         .map(|record| record.seen);
     let now = Timestamp::now();
     let age = signed.map(|signed| now.duration_since(signed).unsigned_abs());
-    if age.is_some_and(|age| age < node.config().shop.refresh) {
+    if age.is_some_and(|age| age < settings.refresh) {
         return Ok(());
     }
     let known = before::kept(node, &publishing)?;
     if known.is_some_and(|known| known.sequence > head.seq) {
-        return next_head(node, Vec::new()).await;
+        return next_head(node, settings, Vec::new()).await;
     }
-    let records = sign(node, &head, now)?;
+    let records = sign(node, settings, &head, now)?;
     let mut change = Change {
         expect: vec![Expect::HeadSeq(head.seq)],
         ops: Vec::new(),
@@ -258,11 +289,16 @@ async fn refresh(node: &Node) -> Result<(), AnnounceError> {
 }
 
 /// The two records of a shop: its name leads to the publishing key's name, and that to the head.
-fn sign(node: &Node, head: &Head, now: Timestamp) -> Result<Vec<(Name, Record)>, ManifestError> {
+fn sign(
+    node: &Node,
+    settings: &Settings,
+    head: &Head,
+    now: Timestamp,
+) -> Result<Vec<(Name, Record)>, ManifestError> {
     let keys = node.keys();
     let (shop, publishing) = (name_of(&keys.shop), name_of(&keys.publishing));
     let validity = now
-        .saturating_add(node.config().shop.lifetime)
+        .saturating_add(settings.lifetime)
         .unwrap_or(Timestamp::MAX);
     let value = format!("/ipfs/{}", head.root);
     let head_record = ipns::sign(&keys.publishing, &value, head.seq, validity, RECORD_TTL);

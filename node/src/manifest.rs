@@ -34,7 +34,9 @@ use crate::ids::{ProductId, Version};
 use change::Change;
 pub(crate) use files::checkpoint_name;
 use index::{Index, key};
-use record::{Counts, Head, Job, JobId, NameRecord, Pin, Product, Record, Release, ShopEntry};
+use record::{
+    Counts, Head, Job, JobId, NameRecord, Pin, Product, Record, Release, Shop, ShopEntry,
+};
 pub use sources::Loss;
 use writer::{Request, Writer};
 
@@ -430,6 +432,11 @@ impl Manifest {
         self.records(key::PIN, |cid| index::decode_cid(&cid))
     }
 
+    /// Whether a job is not done.
+    pub fn has_job(&self, id: JobId) -> Result<bool, ManifestError> {
+        self.inner.index.has(&key::job(id))
+    }
+
     /// Jobs that are not done, oldest first.
     pub fn jobs(&self) -> impl Iterator<Item = Result<(JobId, Job), ManifestError>> + use<> {
         self.records(key::JOB, |id| index::decode_number(&id))
@@ -438,6 +445,11 @@ impl Manifest {
     /// The newest head of the own shop.
     pub fn head(&self) -> Result<Option<Head>, ManifestError> {
         self.inner.index.record(key::HEAD)
+    }
+
+    /// What the own shop says of itself.
+    pub fn shop(&self) -> Result<Shop, ManifestError> {
+        Ok(self.inner.index.record(key::SHOP)?.unwrap_or_default())
     }
 
     /// The newest IPNS record known for a name (binary multihash of the key).

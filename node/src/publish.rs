@@ -18,7 +18,7 @@ use crate::dag::import::{
 };
 use crate::ids::{Channel, ProductId, Version};
 use crate::manifest::change::{Change, Conflict, Expect, Op};
-use crate::manifest::record::{Job, Pin, Price, Product, Release};
+use crate::manifest::record::{Job, Pin, Price, Product, Release, Shop};
 use crate::manifest::{Manifest, ManifestError};
 use crate::node::Node;
 use crate::store::{PackKind, StoreError};
@@ -370,6 +370,13 @@ fn release_change(
         created: now,
     };
     let checksum = Job::Checksum(id.clone(), version.clone());
+    let first = match node.manifest().counts()?.products {
+        0 => Some(Op::PutShop(Shop {
+            first_product: Some(id.clone()),
+            ..node.manifest().shop()?
+        })),
+        _ => None,
+    };
     Ok(Change {
         expect: vec![
             Expect::ReleaseAbsent(id.clone(), version.clone()),
@@ -381,6 +388,9 @@ fn release_change(
             Op::PutPin(tree.root, pin),
             Op::PutJob(node.manifest().new_job_id(), checksum),
             Op::PutJob(node.manifest().new_job_id(), Job::Announce),
-        ],
+        ]
+        .into_iter()
+        .chain(first)
+        .collect(),
     })
 }

@@ -6,6 +6,7 @@ mod head;
 pub mod json;
 mod past;
 mod read;
+pub mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +50,8 @@ pub enum ShopError {
 pub struct HeadInput {
     /// Title.
     pub title: String,
+    /// Description, Markdown.
+    pub description: String,
     /// Sequence number of the new head.
     pub seq: u64,
     /// Root of the head before.

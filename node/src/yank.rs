@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
+use crate::announce;
 use crate::ids::{ProductId, Version};
 use crate::manifest::ManifestError;
 use crate::manifest::change::{Change, Conflict, Expect, Op};
-use crate::manifest::record::{Job, Release};
+use crate::manifest::record::Release;
 use crate::node::Node;
 
 /// Marks the release; a channel that names it moves to the newest release that is still offered, or
@@ -53,16 +54,13 @@ pub async fn yank(
         None => product.channels.retain(|_, named| named != version),
     }
 
-    manifest
-        .commit(Change {
-            expect: vec![Expect::ReleasePresent(id.clone(), version.clone())],
-            ops: vec![
-                Op::PutProduct(id.clone(), product),
-                Op::PutRelease(id.clone(), version.clone(), release.clone()),
-                Op::PutJob(node.manifest().new_job_id(), Job::Announce),
-            ],
-        })
-        .await?;
-    node.jobs_changed();
+    let change = Change {
+        expect: vec![Expect::ReleasePresent(id.clone(), version.clone())],
+        ops: vec![
+            Op::PutProduct(id.clone(), product),
+            Op::PutRelease(id.clone(), version.clone(), release.clone()),
+        ],
+    };
+    announce::commit(node, change).await?;
     Ok(release)
 }

@@ -8,6 +8,7 @@ mod newer;
 mod node;
 mod read_only;
 mod reading;
+mod shop;
 mod store;
 mod usage;
 

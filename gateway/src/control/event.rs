@@ -137,6 +137,46 @@ pub struct Product {
     pub created: String,
 }
 
+/// The own shop.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Shop {
+    /// Its name, `k51…`.
+    pub name: String,
+    /// Title; empty while there is neither one nor a product.
+    pub title: String,
+    /// Description, Markdown.
+    pub description: String,
+    /// URLs of gateways that serve the shop.
+    pub gateways: Vec<String>,
+    /// Addresses of mirrors.
+    pub mirrors: Vec<String>,
+    /// Seconds that a signed head is valid.
+    pub expiry_seconds: u64,
+    /// Seconds between signatures of the same head.
+    pub refresh_seconds: u64,
+    /// Those of the above that the shop says itself; for the others the settings file counts.
+    pub own: Vec<String>,
+    /// Products.
+    pub products: u64,
+    /// Releases of all products, yanked ones included.
+    pub releases: u64,
+    /// The newest signed head.
+    pub head: Option<Head>,
+}
+
+/// A signed head.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Head {
+    /// Its sequence number.
+    pub seq: u64,
+    /// The shop directory.
+    pub cid: String,
+    /// When it was built.
+    pub issued: String,
+    /// When it was signed last.
+    pub signed: Option<String>,
+}
+
 /// A release.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Release {
@@ -253,6 +293,13 @@ pub enum Outcome {
         product: String,
         /// The version.
         version: String,
+    },
+    /// What the shop says of itself.
+    ShopShow(Box<Shop>),
+    /// What the shop says of itself was changed.
+    ShopSet {
+        /// Whether a signed head shows it.
+        signed: bool,
     },
     /// A pin was set.
     PinAdd {

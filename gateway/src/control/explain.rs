@@ -23,6 +23,7 @@ use duka_node::pin::PinError;
 use duka_node::publish::PublishError;
 use duka_node::rebuild::RebuildError;
 use duka_node::restore::RestoreError;
+use duka_node::shop::settings::SettingError;
 use duka_node::source::FetchError;
 use duka_node::store::StoreError;
 use duka_node::verify::VerifyError;
@@ -198,6 +199,19 @@ impl Explain for PublishError {
             Self::Store(error) => error.explain(),
             Self::Manifest(error) => error.explain(),
             Self::Text { .. } => (Code::Usage, None),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for SettingError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Value { .. } => (
+                Code::Usage,
+                Some("nothing was changed; `duka shop show` shows what is set"),
+            ),
+            Self::Manifest(error) => error.explain(),
             _ => (Code::Other, None),
         }
     }

@@ -14,6 +14,7 @@ mod pin;
 mod product;
 mod publish;
 mod rebuild;
+mod shop;
 mod stat;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,8 @@ pub(super) async fn execute(
         Request::ProductShow { product } => product::show(node, &product).await,
         Request::ProductHistory { product } => product::history(node, &product, sink).await,
         Request::ProductYank { product, version } => product::yank(node, &product, &version).await,
+        Request::ShopShow => shop::show(node),
+        Request::ShopSet { setting } => shop::set(node, setting).await,
         Request::PinAdd { path, name, direct } => pin::add(node, &path, name, !direct, sink).await,
         Request::PinRm { path } => pin::remove(node, &path).await,
         Request::PinLs { recursive, size } => pin::list(node, recursive, size, sink).await,

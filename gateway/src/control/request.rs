@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use cid::Cid;
 use duka_node::ids::{ProductId, Version};
 use duka_node::manifest::record::Price;
+use duka_node::shop::settings::Setting;
 use serde::{Deserialize, Serialize};
 
 /// One operation. All paths of files are absolute.
@@ -34,6 +35,13 @@ pub enum Request {
         product: ProductId,
         /// Which.
         version: Version,
+    },
+    /// What the shop says of itself.
+    ShopShow,
+    /// Changes what the shop says of itself.
+    ShopSet {
+        /// What, and its value.
+        setting: Setting,
     },
     /// Fetches a DAG and keeps it.
     PinAdd {

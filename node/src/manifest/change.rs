@@ -3,7 +3,9 @@
 use cid::Cid;
 use serde::{Deserialize, Serialize};
 
-use super::record::{Head, Job, JobId, NameRecord, Pin, Product, Release, ShopEntry, versioned};
+use super::record::{
+    Head, Job, JobId, NameRecord, Pin, Product, Release, Shop, ShopEntry, versioned,
+};
 use crate::ids::{ProductId, Version};
 use crate::ipns;
 use crate::keys::Name;
@@ -114,6 +116,8 @@ pub enum Op {
     DeleteState(String),
     /// Stores what the newest head holds of a product.
     PutShopEntry(ProductId, #[serde(with = "versioned")] ShopEntry),
+    /// Stores what the own shop says of itself.
+    PutShop(#[serde(with = "versioned")] Shop),
 }
 
 /// The payload of a journal or checkpoint entry, under its version.

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::change::Op;
 use super::frame::{self, FileKind, FrameReader, Next};
 use super::index::{self, Index, key};
-use super::record::{Head, Record};
+use super::record::{Head, Record, Shop};
 use super::{ManifestError, files, io_error, journal};
 use crate::disk::{Disk, Sequential};
 
@@ -143,7 +143,12 @@ fn live_records(index: &Index) -> impl Iterator<Item = Result<Op, ManifestError>
         .record::<Head>(key::HEAD)
         .map(|head| head.map(Op::PutHead))
         .transpose();
+    let shop = index
+        .record::<Shop>(key::SHOP)
+        .map(|shop| shop.map(Op::PutShop))
+        .transpose();
     head.into_iter()
+        .chain(shop)
         .chain(products)
         .chain(releases)
         .chain(pins)

@@ -129,6 +129,9 @@ impl<'a> Draft<'a> {
             Op::PutHead(head) => {
                 self.current.insert(key::HEAD.to_vec(), Some(encode(head)?));
             }
+            Op::PutShop(shop) => {
+                self.current.insert(key::SHOP.to_vec(), Some(encode(shop)?));
+            }
             Op::PutName(name, record) => {
                 check_key(name, NameRecord::KIND)?;
                 self.put(key::name(name), record, |c| &mut c.names)?;

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::frame::FORMAT;
 use super::record::{
-    Counts, Head, Job, JobId, NameRecord, Pin, Product, Record, Release, ShopEntry,
+    Counts, Head, Job, JobId, NameRecord, Pin, Product, Record, Release, Shop, ShopEntry,
 };
 use super::{ManifestError, io_error};
 use crate::ids::{ProductId, Version};
@@ -47,6 +47,7 @@ pub(super) mod key {
     pub(in crate::manifest) const STATE: u8 = b'S';
     pub(in crate::manifest) const SHOP_ENTRY: u8 = b'D';
     pub(in crate::manifest) const HEAD: &[u8] = b"Hhead";
+    pub(in crate::manifest) const SHOP: &[u8] = b"Hshop";
     pub(in crate::manifest) const FORMAT: &[u8] = b"Mformat";
     pub(in crate::manifest) const APPLIED: &[u8] = b"Mapplied";
     pub(in crate::manifest) const SUM: &[u8] = b"Msum";
@@ -392,6 +393,7 @@ fn check_record(key: &[u8], value: &[u8]) -> Result<(), ManifestError> {
         }
         key::REVISION => decode_number(value).map(drop),
         _ if key == key::HEAD => Head::decode(value).map(drop),
+        _ if key == key::SHOP => Shop::decode(value).map(drop),
         _ if key == key::COUNTS => Counts::decode(value).map(drop),
         _ if [key::FORMAT, key::APPLIED, key::LAST_JOB].contains(&key) => {
             decode_number(value).map(drop)

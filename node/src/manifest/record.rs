@@ -127,6 +127,25 @@ pub struct Head {
     pub issued: Timestamp,
 }
 
+/// What the own shop says of itself. For what it does not say the settings file counts.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Shop {
+    /// Title shown to buyers.
+    pub title: Option<String>,
+    /// Description, Markdown.
+    pub description: Option<String>,
+    /// URLs of gateways that serve the shop.
+    pub gateways: Option<Vec<String>>,
+    /// Addresses of mirrors.
+    pub mirrors: Option<Vec<String>>,
+    /// Seconds that a signed head is valid.
+    pub lifetime: Option<u64>,
+    /// Seconds between signatures of the same head.
+    pub refresh: Option<u64>,
+    /// The product whose title the shop has while it has none of its own: the first in its first head.
+    pub first_product: Option<ProductId>,
+}
+
 /// An IPNS record as it travels.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct NameRecord {
@@ -236,6 +255,7 @@ record!(Release, StoredRelease, "release");
 record!(Pin, StoredPin, "pin");
 record!(Job, StoredJob, "job");
 record!(Head, StoredHead, "head");
+record!(Shop, StoredShop, "shop");
 record!(NameRecord, StoredNameRecord, "name");
 record!(ShopEntry, StoredShopEntry, "shop entry");
 record!(Counts, StoredCounts, "count");

@@ -78,6 +78,7 @@ pub(super) fn build(
     }
     let head = ShopJson {
         counts,
+        description: input.description.clone(),
         entries: entries
             .iter()
             .map(|entry| (entry.name.clone(), entry.cid.to_string()))

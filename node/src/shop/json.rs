@@ -32,6 +32,9 @@ const MAX_NUMBER: u64 = (1 << 53) - 1;
 pub struct ShopJson {
     /// What the shop holds.
     pub counts: ShopCounts,
+    /// Description, Markdown; empty when there is none.
+    #[serde(default)]
+    pub description: String,
     /// CIDs of all entries of the shop's root but this file, by name.
     #[serde(default)]
     pub entries: BTreeMap<String, String>,

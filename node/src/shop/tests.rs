@@ -102,6 +102,7 @@ impl Shop {
     fn build(&self) -> BuiltHead {
         let input = HeadInput {
             title: "A shop".to_owned(),
+            description: "*All* of it".to_owned(),
             seq: 3,
             prev: None,
             past: Past::default(),
@@ -225,7 +226,7 @@ fn shop_json_is_canonical() {
     let shop = Shop::new();
     let root = shop.build().root;
     let expected = concat!(
-        r#"{"counts":{"products":0,"releases":0},"entries":{"#,
+        r#"{"counts":{"products":0,"releases":0},"description":"*All* of it","entries":{"#,
         r#""p":"bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354","#,
         r#""products":"bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"},"format":1,"#,
         r#""gateways":["https://gateway.example"],"history":[],"issued":"2026-11-21T06:54:04Z","#,

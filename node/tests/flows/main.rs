@@ -8,6 +8,7 @@ mod in_place;
 mod pins;
 mod rebuild;
 mod schemas;
+mod shop;
 
 use std::collections::BTreeMap;
 use std::io::Read;

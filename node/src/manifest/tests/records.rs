@@ -80,3 +80,33 @@ fn revision_grows_with_every_change_of_a_product() {
         .unwrap();
     assert!(revision(&manifest) > first);
 }
+
+#[test]
+fn what_the_shop_says_outlives_journal_and_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ManifestOptions {
+        journal_limit: 1,
+        ..OPTIONS
+    };
+    let (manifest, _) = Manifest::open_with(dir.path(), options).unwrap();
+    assert_eq!(manifest.shop().unwrap(), record::Shop::default());
+    let shop = record::Shop {
+        title: Some("Songs".to_owned()),
+        first_product: Some(id("album")),
+        ..record::Shop::default()
+    };
+    manifest
+        .commit_blocking(change(vec![Op::PutShop(shop.clone())]))
+        .unwrap();
+    close(manifest);
+    let checkpoints = fs::read_dir(dir.path()).unwrap().flatten();
+    let names: Vec<_> = checkpoints.map(|entry| entry.file_name()).collect();
+    assert!(
+        names
+            .iter()
+            .any(|n| n.to_string_lossy().contains("checkpoint")),
+        "{names:?}"
+    );
+    fs::remove_dir_all(index_path(dir.path())).unwrap();
+    assert_eq!(open(dir.path()).0.shop().unwrap(), shop);
+}

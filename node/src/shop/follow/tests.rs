@@ -75,6 +75,7 @@ impl Creator {
         }
         let head = ShopJson {
             counts: ShopCounts::default(),
+            description: String::new(),
             entries: entries
                 .iter()
                 .map(|entry| (entry.name.clone(), entry.cid.to_string()))

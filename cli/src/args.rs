@@ -133,6 +133,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Product(commands::product::Product),
     #[command(subcommand)]
+    Channel(commands::channel::Channel),
+    Rollback(commands::rollback::Rollback),
+    Yank(commands::yank::Yank),
+    #[command(subcommand)]
     Shop(commands::shop::Shop),
     #[command(subcommand)]
     Pin(commands::pin::Pin),

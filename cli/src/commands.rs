@@ -4,6 +4,7 @@ pub(crate) mod add;
 pub(crate) mod backup;
 pub(crate) mod car;
 pub(crate) mod cat;
+pub(crate) mod channel;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod fsck;
@@ -21,13 +22,16 @@ pub(crate) mod product;
 pub(crate) mod publish;
 pub(crate) mod rebuild;
 pub(crate) mod restore;
+pub(crate) mod rollback;
 pub(crate) mod serve;
 mod serving;
 pub(crate) mod shop;
 pub(crate) mod stat;
 pub(crate) mod swarm;
 pub(crate) mod up;
+mod value;
 pub(crate) mod verify;
+pub(crate) mod yank;
 
 use duka_gateway::control::event::{Item, PinSize};
 use serde_json::json;
@@ -47,6 +51,9 @@ pub(crate) async fn run(command: Command, cx: &Context, ui: &mut Ui) -> Result<(
         Command::Init(args) => init::run(&args, cx, ui),
         Command::Id(args) => id::run(&args, cx, ui).await,
         Command::Product(args) => product::run(args, cx, ui).await,
+        Command::Channel(args) => channel::run(args, cx, ui).await,
+        Command::Rollback(args) => rollback::run(args, cx, ui).await,
+        Command::Yank(args) => yank::run(args, cx, ui).await,
         Command::Shop(args) => shop::run(args, cx, ui).await,
         Command::Pin(args) => pin::run(args, cx, ui).await,
         Command::Add(args) => add::run(args, cx, ui).await,
@@ -146,6 +153,12 @@ fn row(item: &Item) -> String {
                 yanked.map_or_else(String::new, |time| format!("\tyanked {time}"))
             )
         }
+        Item::Channel {
+            channel,
+            version,
+            cid,
+            ..
+        } => format!("{channel}\t{version}\t{}", or_dash(cid)),
         Item::Peer {
             peer_id,
             address,

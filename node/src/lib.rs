@@ -17,6 +17,7 @@ pub mod backup;
 pub mod block;
 pub mod blocking;
 mod buffer;
+pub mod channel;
 pub mod dag;
 pub mod denylist;
 #[doc(hidden)]
@@ -37,6 +38,7 @@ pub mod net;
 pub mod node;
 pub mod pace;
 pub mod pin;
+pub mod product;
 pub mod publish;
 pub mod rebuild;
 pub mod recent;

@@ -2,7 +2,7 @@
 //! commit {product, release, pin, jobs}. Nothing is visible before that commit; all before it is
 //! garbage that GC may take.
 
-mod texts;
+pub(crate) mod texts;
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::announce;
+use crate::channel;
 use crate::dag::import::{
     self, ImportError, ImportOptions, Imported, OnProgress, Profile, Reflink, Sink,
 };
@@ -26,8 +27,6 @@ use crate::store::{PackKind, StoreError};
 pub use texts::FileEntry;
 use texts::Texts;
 
-/// The channel that each publish moves to its new version.
-const DEFAULT_CHANNEL: &str = "stable";
 /// Longest title, in bytes: a product record stays under 4 KiB.
 const MAX_TITLE_LEN: usize = 256;
 
@@ -60,6 +59,8 @@ pub struct PublishOptions {
     pub product: ProductId,
     /// The version; by default the whole number after the largest that one begins with.
     pub version: Option<Version>,
+    /// The channel that moves to the new version; by default `stable`.
+    pub channel: Option<Channel>,
     /// New title; by default unchanged, or the product's id.
     pub title: Option<String>,
     /// New description, Markdown.
@@ -96,6 +97,7 @@ impl PublishOptions {
         Self {
             product,
             version: None,
+            channel: None,
             title: None,
             description: None,
             price: None,
@@ -344,9 +346,7 @@ fn release_change(
     if let Some(price) = &options.price {
         product.price = Some(price.clone());
     }
-    let channel: Channel = DEFAULT_CHANNEL
-        .parse()
-        .expect("`stable` is a valid channel");
+    let channel = options.channel.clone().unwrap_or_else(channel::default);
     product.channels.insert(channel, version.clone());
 
     let number = node.manifest().next_release_number(id)?;

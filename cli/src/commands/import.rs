@@ -105,6 +105,13 @@ pub(crate) fn readable(path: &Path) -> Result<(), CliError> {
     }
 }
 
+/// A file that goes with a release; looked for before the import, which may take hours.
+pub(crate) fn extra(path: &Path) -> Result<PathBuf, CliError> {
+    let path = absolute(path)?;
+    readable(&path)?;
+    Ok(path)
+}
+
 /// The path as the node needs it, whatever its working directory is.
 pub(crate) fn absolute(path: &Path) -> Result<PathBuf, CliError> {
     let what = format!("{} cannot be used", path.display());

@@ -1,19 +1,22 @@
 //! `duka product`.
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use duka_gateway::control::event::Outcome;
 use duka_gateway::control::request::Request;
-use duka_node::ids::{ProductId, Version};
+use duka_node::ids::ProductId;
+use duka_node::product::Setting;
 
+use super::unsigned;
+use super::value::Value;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::ui::Ui;
 
-/// Show the products of the shop and their versions, and withdraw a version
+/// Show the products of the shop and their versions, and change what they say
 ///
 ///     duka product list
 ///     duka product history album
-///     duka product yank album 1.2
+///     duka product set album price 9.50USD
 #[derive(Debug, Subcommand)]
 #[command(verbatim_doc_comment)]
 pub(crate) enum Product {
@@ -47,18 +50,46 @@ pub(crate) enum Product {
         id: ProductId,
     },
 
-    /// Withdraw a version: it is no longer offered, but stays downloadable by its number
+    /// Change what a product says: title, description, price, cover
     ///
-    ///     duka product yank album 1.2
-    ///     duka --json product yank album 1.2
-    ///     duka --data-dir /srv/shop product yank album 1.2
+    ///     duka product set album title "Songs of the harbour"
+    ///     duka product set album description --file about.md
+    ///     duka product set album cover front.jpg
     #[command(verbatim_doc_comment)]
-    Yank {
+    Set {
         /// Product id, as in `duka product list`
         id: ProductId,
-        /// The version to withdraw, such as 1.2
-        version: Version,
+        /// What
+        key: Key,
+        #[command(flatten)]
+        value: Value,
     },
+
+    /// Take away what a product says
+    ///
+    ///     duka product unset album price
+    ///     duka product unset album cover
+    ///     duka --json product unset album description
+    #[command(verbatim_doc_comment)]
+    Unset {
+        /// Product id, as in `duka product list`
+        id: ProductId,
+        /// What
+        key: Key,
+    },
+}
+
+/// What a product says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Key {
+    /// Title shown to buyers
+    Title,
+    /// Description shown to buyers, Markdown
+    Description,
+    /// Price, such as 9.50USD
+    Price,
+    /// Cover picture, a file
+    Cover,
 }
 
 /// Runs a subcommand.
@@ -67,9 +98,21 @@ pub(crate) async fn run(args: Product, cx: &Context, ui: &mut Ui) -> Result<(), 
         Product::List => Request::ProductList,
         Product::Show { id } => Request::ProductShow { product: id },
         Product::History { id } => Request::ProductHistory { product: id },
-        Product::Yank { id, version } => Request::ProductYank {
+        Product::Set { id, key, value } => Request::ProductSet {
             product: id,
-            version,
+            setting: setting(key, value, ui)?,
+        },
+        Product::Unset { id, key } => Request::ProductSet {
+            product: id,
+            setting: match key {
+                Key::Title => {
+                    return Err(CliError::usage("a product always has a title")
+                        .hint("`duka product set ID title TEXT` gives it another one"));
+                }
+                Key::Description => Setting::Description(None),
+                Key::Price => Setting::Price(None),
+                Key::Cover => Setting::Cover(None),
+            },
         },
     };
     let outcome = cx.run(ui, request, None, super::row).await?;
@@ -107,9 +150,24 @@ fn show(outcome: &Outcome, ui: &mut Ui) -> Result<(), CliError> {
             }
             Ok(())
         }
-        Outcome::ProductYank { product, version } => {
-            ui.note(format!("{product} {version} is no longer offered"))
+        Outcome::ProductSet { signed: false, .. } => unsigned(ui),
+        Outcome::ProductSet { product, .. } => {
+            ui.note(format!("the shop's new head has {product} with it"))
         }
         _ => Ok(()),
     }
+}
+
+fn setting(key: Key, value: Value, ui: &mut Ui) -> Result<Setting, CliError> {
+    Ok(match key {
+        Key::Title => Setting::Title(value.one()?.trim_end().to_owned()),
+        Key::Description => Setting::Description(Some(value.one()?)),
+        Key::Price => {
+            let price = value.one()?;
+            let parsed = crate::price::parse(price.trim());
+            super::publish::warn_of_price(ui)?;
+            Setting::Price(Some(parsed.map_err(CliError::usage)?))
+        }
+        Key::Cover => Setting::Cover(Some(super::import::extra(&value.path()?)?)),
+    })
 }

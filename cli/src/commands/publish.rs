@@ -1,14 +1,14 @@
 //! `duka publish`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use duka_gateway::control::event::Outcome;
 use duka_gateway::control::request::{self, Request};
-use duka_node::ids::{ProductId, Version};
+use duka_node::ids::{Channel, ProductId, Version};
 use duka_node::manifest::record::Price;
 
-use super::import::{ImportArgs, absolute, readable, source};
+use super::import::{ImportArgs, extra, source};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::ui::{Ui, count, size};
@@ -34,6 +34,10 @@ pub(crate) struct Publish {
     /// Version, beginning with a digit [default: the whole number after the largest so far]
     #[arg(long, value_name = "V")]
     version: Option<Version>,
+
+    /// Channel that moves to the new version, such as beta [default: stable]
+    #[arg(long)]
+    channel: Option<Channel>,
 
     /// Title shown to buyers
     #[arg(long)]
@@ -71,20 +75,18 @@ pub(crate) struct Publish {
     import: ImportArgs,
 }
 
-/// A file that goes with the release; looked for before the import, which may take hours.
-fn extra(path: &Path) -> Result<PathBuf, CliError> {
-    let path = absolute(path)?;
-    readable(&path)?;
-    Ok(path)
+/// Says what a price does not do.
+pub(super) fn warn_of_price(ui: &mut Ui) -> Result<(), CliError> {
+    ui.warn(
+        "the files are public, with or without a price: whoever has the CID can read them, until \
+         encryption is there",
+    )
 }
 
 /// Publishes.
 pub(crate) async fn run(args: Publish, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
     if args.price.is_some() {
-        ui.warn(
-            "the files are public, with or without a price: whoever has the CID can read them, \
-             until encryption is there",
-        )?;
+        warn_of_price(ui)?;
     }
     let (source, input) = source(&args.path, args.name)?;
     let file = |path: Option<PathBuf>| path.as_deref().map(extra).transpose();
@@ -92,6 +94,7 @@ pub(crate) async fn run(args: Publish, cx: &Context, ui: &mut Ui) -> Result<(), 
         source,
         product: args.product,
         version: args.version,
+        channel: args.channel,
         title: args.title,
         description: args.description,
         price: args.price,

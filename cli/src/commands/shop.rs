@@ -1,7 +1,5 @@
 //! `duka shop`.
 
-use std::io::Read;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -10,12 +8,10 @@ use duka_gateway::control::request::Request;
 use duka_node::shop::settings::Setting;
 
 use super::unsigned;
+use super::value::Value;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::ui::{Ui, count};
-
-/// Longest text that is read from a file, in bytes: more than the shop takes.
-const MAX_TEXT_LEN: u64 = 64 << 10;
 
 /// Show and change what the shop says of itself: title, description, gateways, mirrors
 ///
@@ -63,13 +59,8 @@ pub(crate) struct Set {
     /// What
     key: Key,
 
-    /// The value; `-` is standard input
-    #[arg(conflicts_with = "file", allow_hyphen_values = true)]
-    values: Vec<String>,
-
-    /// Take the value from a file
-    #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    value: Value,
 }
 
 /// A setting of the shop.
@@ -117,62 +108,22 @@ pub(crate) async fn run(args: Shop, cx: &Context, ui: &mut Ui) -> Result<(), Cli
 
 impl Set {
     fn setting(self) -> Result<Setting, CliError> {
-        let key = self.key;
-        let values = match self.file {
-            Some(file) => vec![read_text(&file)?],
-            None if self.values == ["-"] => vec![read_stdin()?],
-            None => self.values,
-        };
-        Ok(match key {
-            Key::Title => Setting::Title(Some(one(values)?.trim_end().to_owned())),
-            Key::Description => Setting::Description(Some(one(values)?.trim_end().to_owned())),
-            Key::Gateways => Setting::Gateways(Some(words(&values))),
-            Key::Mirrors => Setting::Mirrors(Some(words(&values))),
-            Key::Expiry => Setting::Expiry(Some(duration(values)?)),
-            Key::Refresh => Setting::Refresh(Some(duration(values)?)),
+        let value = self.value;
+        Ok(match self.key {
+            Key::Title => Setting::Title(Some(value.one()?.trim_end().to_owned())),
+            Key::Description => Setting::Description(Some(value.one()?.trim_end().to_owned())),
+            Key::Gateways => Setting::Gateways(Some(value.words()?)),
+            Key::Mirrors => Setting::Mirrors(Some(value.words()?)),
+            Key::Expiry => Setting::Expiry(Some(duration(&value.one()?)?)),
+            Key::Refresh => Setting::Refresh(Some(duration(&value.one()?)?)),
         })
     }
 }
 
-fn one(values: Vec<String>) -> Result<String, CliError> {
-    match <[String; 1]>::try_from(values) {
-        Ok([value]) => Ok(value),
-        Err(values) => {
-            let message = format!("there must be one value, not {}", values.len());
-            Err(CliError::usage(message).hint("put a value of several words in quotes"))
-        }
-    }
-}
-
-/// The words of all values: a file has one or more on each line.
-fn words(values: &[String]) -> Vec<String> {
-    let words = values.iter().flat_map(|value| value.split_whitespace());
-    words.map(str::to_owned).collect()
-}
-
-fn duration(values: Vec<String>) -> Result<Duration, CliError> {
-    let value = one(values)?;
+fn duration(value: &str) -> Result<Duration, CliError> {
     humantime::parse_duration(value.trim()).map_err(|_| {
         CliError::usage(format!("{value:?} is not a time")).hint("write it like 90d or 24h")
     })
-}
-
-fn read_text(file: &std::path::Path) -> Result<String, CliError> {
-    let what = format!("cannot read {}", file.display());
-    std::fs::File::open(file)
-        .and_then(read_limited)
-        .map_err(|error| CliError::io(&what, &error))
-}
-
-fn read_stdin() -> Result<String, CliError> {
-    read_limited(std::io::stdin().lock())
-        .map_err(|error| CliError::io("cannot read standard input", &error))
-}
-
-fn read_limited(source: impl Read) -> std::io::Result<String> {
-    let mut text = String::new();
-    source.take(MAX_TEXT_LEN).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// `90d`, as it is given: `format_duration` would make months of it.

@@ -101,6 +101,7 @@ async fn publish(
         source: Source::Path(folder),
         product,
         version: None,
+        channel: None,
         title: None,
         description: None,
         price: None,

@@ -203,7 +203,7 @@ fn a_yanked_newest_version_is_marked() {
     );
     let show = || offline(&home, &["product", "show", "p"]).stdout;
     assert!(!show().contains("yanked"), "{}", show());
-    assert_eq!(offline(&home, &["product", "yank", "p", "1"]).code, 0);
+    assert_eq!(offline(&home, &["yank", "p", "1"]).code, 0);
     let shown = show();
     let newest = shown.lines().find(|line| line.starts_with("newest\t1\t"));
     assert!(newest.unwrap().contains("\tyanked 2"), "{shown}");

@@ -87,3 +87,58 @@ fn value_that_cannot_be_used_is_refused_in_one_sentence() {
     let output = offline(&home, &["shop", "set", "description", "--file", "absent"]);
     assert_eq!(output.code, 3, "{}", output.stderr);
 }
+
+#[test]
+fn channels_are_moved_back_and_forth_and_versions_withdrawn() {
+    let home = Home::new();
+    std::fs::write(home.path().join("song"), "la").unwrap();
+    for version in ["1.0", "1.1", "1.2"] {
+        ok(
+            &home,
+            &["publish", "song", "--product", "p", "--version", version],
+        );
+    }
+    let stable = || ok(&home, &["channel", "list", "p"]);
+    assert!(stable().starts_with("stable\t1.2\tbaf"), "{}", stable());
+    ok(&home, &["rollback", "p", "stable"]);
+    assert!(stable().starts_with("stable\t1.1\t"), "{}", stable());
+    let rolled = ok(&home, &["--json", "rollback", "p", "stable", "1.0"]);
+    let rolled: serde_json::Value = serde_json::from_str(rolled.lines().last().unwrap()).unwrap();
+    assert_eq!(rolled["op"], "rollback");
+    assert_eq!(
+        (&rolled["version"], &rolled["before"]),
+        (&"1.0".into(), &"1.1".into())
+    );
+    assert_eq!(rolled["signed"], true);
+    assert!(
+        rolled["cid"].as_str().unwrap().starts_with("baf"),
+        "{rolled}"
+    );
+    ok(&home, &["yank", "p", "1.1"]);
+    for (code, command) in [
+        (6, &["channel", "set", "p", "beta", "1.1"][..]),
+        (3, &["channel", "set", "p", "beta", "9"]),
+        (3, &["channel", "set", "q", "beta", "1.1"]),
+        (3, &["channel", "list", "q"]),
+        (3, &["channel", "remove", "p", "beta"]),
+        (3, &["rollback", "p", "stable"]),
+        (2, &["rollback", "p", "stable", "1.2"]),
+        (3, &["yank", "p", "9"]),
+        (2, &["channel", "set", "p", "1x", "1.1"]),
+        (2, &["product", "set", "p", "price", "cheap"]),
+        (3, &["product", "set", "p", "cover", "absent.jpg"]),
+        (3, &["product", "set", "q", "title", "T"]),
+        (2, &["product", "unset", "p", "title"]),
+    ] {
+        let output = offline(&home, command);
+        assert_eq!(output.code, code, "{command:?}: {}", output.stderr);
+    }
+    ok(&home, &["yank", "p", "1.1", "--undo"]);
+    ok(&home, &["channel", "set", "p", "beta", "1.1"]);
+    assert_eq!(stable().lines().count(), 2);
+    ok(&home, &["channel", "remove", "p", "beta"]);
+    ok(&home, &["product", "set", "p", "title", "Songs"]);
+    ok(&home, &["product", "set", "p", "price", "9.50USD"]);
+    let shown = ok(&home, &["product", "show", "p"]);
+    assert!(shown.contains("title\tSongs\nprice\t9.50 USD\n"), "{shown}");
+}

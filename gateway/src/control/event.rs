@@ -2,6 +2,7 @@
 //! with `--json`.
 
 use bytes::Bytes;
+use duka_node::channel::Moved;
 use duka_node::publish::Published;
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,17 @@ pub enum Item {
     Product(Product),
     /// A release.
     Release(Release),
+    /// A channel of a product.
+    Channel {
+        /// The product.
+        product: String,
+        /// The channel.
+        channel: String,
+        /// The version that it names.
+        version: String,
+        /// The root of that release.
+        cid: Option<String>,
+    },
     /// A connected peer.
     Peer {
         /// Who.
@@ -135,6 +147,18 @@ pub struct Product {
     pub releases: u64,
     /// When it was first published.
     pub created: String,
+}
+
+/// Where a channel leads.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct ChannelMove {
+    /// From which version to which.
+    #[serde(flatten)]
+    pub moved: Moved,
+    /// The root of the release that it names now.
+    pub cid: Option<String>,
+    /// Whether a signed head shows it.
+    pub signed: bool,
 }
 
 /// The own shop.
@@ -287,12 +311,31 @@ pub enum Outcome {
         /// The newest release.
         newest: Option<Release>,
     },
-    /// A release was withdrawn.
-    ProductYank {
+    /// What a product says of itself was changed.
+    ProductSet {
+        /// The product.
+        product: String,
+        /// Whether a signed head shows it.
+        signed: bool,
+    },
+    /// A channel was pointed to a version.
+    ChannelSet(ChannelMove),
+    /// A channel was removed.
+    ChannelRemove(ChannelMove),
+    /// A channel was pointed back to an older version.
+    Rollback(ChannelMove),
+    /// A release was withdrawn, or is offered again.
+    Yank {
         /// The product.
         product: String,
         /// The version.
         version: String,
+        /// It is offered again.
+        undo: bool,
+        /// Channels of the product and the version that each names now.
+        channels: std::collections::BTreeMap<String, String>,
+        /// Whether a signed head shows it.
+        signed: bool,
     },
     /// What the shop says of itself.
     ShopShow(Box<Shop>),

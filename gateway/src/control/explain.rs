@@ -3,6 +3,7 @@
 use std::io;
 
 use duka_node::backup::{BackupError, FileError, ListError, SecretError};
+use duka_node::channel::ChannelError;
 use duka_node::dag::DagError;
 use duka_node::dag::car::CarError;
 use duka_node::dag::import::ImportError;
@@ -20,6 +21,7 @@ use duka_node::name::NameError;
 use duka_node::net::{DialErrorKind, NetError};
 use duka_node::node::{LockError, OpenError};
 use duka_node::pin::PinError;
+use duka_node::product::ProductError;
 use duka_node::publish::PublishError;
 use duka_node::rebuild::RebuildError;
 use duka_node::restore::RestoreError;
@@ -204,6 +206,45 @@ impl Explain for PublishError {
     }
 }
 
+impl Explain for ChannelError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::NoProduct { .. } => (Code::NotFound, Some("`duka product list` shows all")),
+            Self::NoChannel { .. } => (
+                Code::NotFound,
+                Some("`duka channel list ID` shows those that are there"),
+            ),
+            Self::Yanked { .. } => (
+                Code::Permanent,
+                Some("`duka yank ID VERSION --undo` offers it again; nothing was changed"),
+            ),
+            Self::NothingBefore { .. } => (
+                Code::NotFound,
+                Some("`duka product history ID` lists the versions; nothing was changed"),
+            ),
+            Self::NotBefore { .. } => (
+                Code::Usage,
+                Some("`duka channel set ID CHANNEL VERSION` moves a channel to any version"),
+            ),
+            Self::Manifest(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for ProductError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::NoProduct { .. } => (Code::NotFound, Some("`duka product list` shows all")),
+            Self::Value(error) => error.explain(),
+            Self::Import(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            Self::Manifest(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
 impl Explain for SettingError {
     fn explain(&self) -> (Code, Option<&'static str>) {
         match self {
@@ -225,7 +266,7 @@ impl Explain for PinError {
             Self::Manifest(error) => error.explain(),
             Self::Offered { .. } => (
                 Code::Permanent,
-                Some("`duka product yank ID VERSION` withdraws a version; then it can be unpinned"),
+                Some("`duka yank ID VERSION` withdraws a version; then it can be unpinned"),
             ),
             _ => (Code::Other, None),
         }

@@ -3,6 +3,7 @@
 
 mod backup;
 mod car;
+mod channel;
 mod content;
 mod fsck;
 mod gc;
@@ -48,7 +49,26 @@ pub(super) async fn execute(
         Request::ProductList => product::list(node, sink).await,
         Request::ProductShow { product } => product::show(node, &product).await,
         Request::ProductHistory { product } => product::history(node, &product, sink).await,
-        Request::ProductYank { product, version } => product::yank(node, &product, &version).await,
+        Request::ProductSet { product, setting } => product::set(node, &product, setting).await,
+        Request::ChannelSet {
+            product,
+            channel,
+            version,
+        } => channel::set(node, &product, &channel, &version).await,
+        Request::ChannelList { product } => channel::list(node, &product, sink).await,
+        Request::ChannelRemove { product, channel } => {
+            channel::remove(node, &product, &channel).await
+        }
+        Request::Rollback {
+            product,
+            channel,
+            version,
+        } => channel::roll_back(node, &product, &channel, version.as_ref()).await,
+        Request::Yank {
+            product,
+            version,
+            undo,
+        } => product::yank(node, &product, &version, undo).await,
         Request::ShopShow => shop::show(node),
         Request::ShopSet { setting } => shop::set(node, setting).await,
         Request::PinAdd { path, name, direct } => pin::add(node, &path, name, !direct, sink).await,

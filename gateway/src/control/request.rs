@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use cid::Cid;
-use duka_node::ids::{ProductId, Version};
+use duka_node::ids::{Channel, ProductId, Version};
 use duka_node::manifest::record::Price;
+use duka_node::product;
 use duka_node::shop::settings::Setting;
 use serde::{Deserialize, Serialize};
 
@@ -29,12 +30,51 @@ pub enum Request {
         /// Which.
         product: ProductId,
     },
+    /// Changes what a product says of itself.
+    ProductSet {
+        /// Which.
+        product: ProductId,
+        /// What, and its value.
+        setting: product::Setting,
+    },
+    /// Points a channel to a version.
+    ChannelSet {
+        /// Of which product.
+        product: ProductId,
+        /// Which.
+        channel: Channel,
+        /// To which version.
+        version: Version,
+    },
+    /// The channels of a product.
+    ChannelList {
+        /// Which.
+        product: ProductId,
+    },
+    /// Removes a channel.
+    ChannelRemove {
+        /// Of which product.
+        product: ProductId,
+        /// Which.
+        channel: Channel,
+    },
+    /// Points a channel back to an older version.
+    Rollback {
+        /// Of which product.
+        product: ProductId,
+        /// Which channel.
+        channel: Channel,
+        /// To which version; by default the newest before the present one that is still offered.
+        version: Option<Version>,
+    },
     /// Withdraws a release: not offered any more, still there.
-    ProductYank {
+    Yank {
         /// Of which product.
         product: ProductId,
         /// Which.
         version: Version,
+        /// Offer it again.
+        undo: bool,
     },
     /// What the shop says of itself.
     ShopShow,
@@ -216,6 +256,8 @@ pub struct Publish {
     pub product: ProductId,
     /// Which version; by default the whole number after the largest that one begins with.
     pub version: Option<Version>,
+    /// The channel that moves to the new version; by default `stable`.
+    pub channel: Option<Channel>,
     /// New title.
     pub title: Option<String>,
     /// New description, Markdown.

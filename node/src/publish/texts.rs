@@ -1,7 +1,7 @@
 //! What a release carries besides its tree: file list, notes, description, cover.
 
 use std::io::Cursor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cid::Cid;
@@ -42,33 +42,37 @@ pub(super) struct Texts {
 
 /// Refuses titles and names that could not be stored or served.
 pub(super) fn check(source: &Source, options: &PublishOptions) -> Result<(), PublishError> {
-    let refuse = |what, text: &str, reason| {
-        Err(PublishError::Text {
-            what,
-            text: text.to_owned(),
-            reason,
-        })
-    };
     if let Some(title) = &options.title {
-        if title.trim().is_empty() {
-            return refuse("title", title, "it is empty");
-        }
-        if title.len() > MAX_TITLE_LEN {
-            return refuse("title", title, "it is longer than 256 bytes");
-        }
+        check_title(title)?;
     }
     if let Source::Reader { name, .. } = source
         && let Some(reason) = unusable_name(name)
     {
         return refuse("name", name, reason);
     }
-    if let Some(cover) = &options.cover {
-        let name = file_name(cover);
-        if let Some(reason) = unusable_name(&name) {
-            return refuse("cover", &name, reason);
-        }
+    options.cover.as_deref().map_or(Ok(()), check_cover)
+}
+
+/// Refuses a title that cannot be shown.
+pub(crate) fn check_title(title: &str) -> Result<(), PublishError> {
+    if title.trim().is_empty() {
+        return refuse("title", title, "it is empty");
+    }
+    if title.len() > MAX_TITLE_LEN {
+        return refuse("title", title, "it is longer than 256 bytes");
     }
     Ok(())
+}
+
+/// Refuses a cover whose name cannot be kept.
+pub(crate) fn check_cover(cover: &Path) -> Result<(), PublishError> {
+    let name = file_name(cover);
+    unusable_name(&name).map_or(Ok(()), |reason| refuse("cover", &name, reason))
+}
+
+fn refuse(what: &'static str, text: &str, reason: &'static str) -> Result<(), PublishError> {
+    let text = text.to_owned();
+    Err(PublishError::Text { what, text, reason })
 }
 
 fn unusable_name(name: &str) -> Option<&'static str> {
@@ -104,17 +108,29 @@ pub(super) async fn import(
             description: description
                 .map(|text| import_text(&sink, text))
                 .transpose()?,
-            cover: cover
-                .map(|path| {
-                    Ok::<_, ImportError>(Cover {
-                        cid: import_file(&sink, &path)?,
-                        name: file_name(&path),
-                    })
-                })
-                .transpose()?,
+            cover: cover.map(|path| cover_of(&sink, &path)).transpose()?,
         })
     })
     .await
+}
+
+/// Imports a description, off the runtime.
+pub(crate) async fn import_description(node: &Node, text: String) -> Result<Text, ImportError> {
+    let sink = Sink::Store(node.store().clone(), PackKind::Kept);
+    node.blocking(move || import_text(&sink, text)).await
+}
+
+/// Imports a cover, off the runtime.
+pub(crate) async fn import_cover(node: &Node, path: PathBuf) -> Result<Cover, ImportError> {
+    let sink = Sink::Store(node.store().clone(), PackKind::Kept);
+    node.blocking(move || cover_of(&sink, &path)).await
+}
+
+fn cover_of(sink: &Sink, path: &Path) -> Result<Cover, ImportError> {
+    Ok(Cover {
+        cid: import_file(sink, path)?,
+        name: file_name(path),
+    })
 }
 
 fn file_list(files: &[ImportedFile]) -> Vec<u8> {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::*;
 
-const FULL_SPEED: GcOptions = GcOptions {
+pub(crate) const FULL_SPEED: GcOptions = GcOptions {
     dry_run: false,
     seal: true,
     bytes_per_second: 0,

@@ -1,14 +1,19 @@
 //! The catalogue: products and their releases.
 
+use std::collections::BTreeMap;
+
 use bytes::BytesMut;
 use duka_node::dag::read;
 use duka_node::fetch::FetchOptions;
 use duka_node::ids::{ProductId, Version};
 use duka_node::manifest::record::{self, Price, Text};
 use duka_node::node::Node;
+use duka_node::product::{self, Setting};
+use duka_node::yank;
 use futures::TryStreamExt;
 use jiff::Timestamp;
 
+use super::shop::is_signed;
 use crate::control::event::{Item, Outcome, Product, Release};
 use crate::control::failure::{Code, Failure};
 use crate::control::sink::EventSink;
@@ -69,12 +74,34 @@ pub(super) async fn yank(
     node: &Node,
     id: &ProductId,
     version: &Version,
+    undo: bool,
 ) -> Result<Outcome, Failure> {
-    duka_node::yank::yank(node, id, version).await?;
-    Ok(Outcome::ProductYank {
+    let (product, job) = match undo {
+        true => yank::undo(node, id, version).await?,
+        false => yank::yank(node, id, version).await?,
+    };
+    Ok(Outcome::Yank {
         product: id.to_string(),
         version: version.to_string(),
+        undo,
+        channels: channels(&product),
+        signed: is_signed(node, job).await?,
     })
+}
+
+pub(super) async fn set(node: &Node, id: &ProductId, setting: Setting) -> Result<Outcome, Failure> {
+    let job = product::change(node, id, setting).await?;
+    Ok(Outcome::ProductSet {
+        product: id.to_string(),
+        signed: is_signed(node, Some(job)).await?,
+    })
+}
+
+fn channels(product: &record::Product) -> BTreeMap<String, String> {
+    let channels = product.channels.iter();
+    channels
+        .map(|(channel, version)| (channel.to_string(), version.to_string()))
+        .collect()
 }
 
 fn unknown(id: &ProductId) -> Failure {
@@ -93,14 +120,11 @@ fn summary(
         newest = Some(row?);
         releases += 1;
     }
-    let channels = product.channels.iter();
     let summary = Product {
         product: id.to_string(),
         title: product.title.clone(),
         price: product.price.as_ref().map(price),
-        channels: channels
-            .map(|(c, v)| (c.to_string(), v.to_string()))
-            .collect(),
+        channels: channels(product),
         releases,
         created: seconds(product.created),
     };

@@ -19,6 +19,7 @@ pub(super) async fn publish(
     let import = import::options(&args.import)?;
     let options = PublishOptions {
         version: args.version,
+        channel: args.channel,
         title: args.title,
         description: args.description,
         price: args.price,

@@ -58,13 +58,17 @@ fn head(node: &Node) -> Result<Option<Head>, Failure> {
 
 pub(super) async fn set(node: &Node, setting: Setting) -> Result<Outcome, Failure> {
     let job = settings::change(node, setting).await?;
-    let signed = is_signed(node, job).await?;
+    let signed = is_signed(node, Some(job)).await?;
     Ok(Outcome::ShopSet { signed })
 }
 
-/// Waits until a signed head shows the change that was committed with this job.
-pub(super) async fn is_signed(node: &Node, job: JobId) -> Result<bool, Failure> {
-    Ok(announce::wait_for_job(node, job, HEAD_LIMIT).await?)
+/// Waits until a signed head shows the change that was committed with this job; without one nothing
+/// was changed.
+pub(super) async fn is_signed(node: &Node, job: Option<JobId>) -> Result<bool, Failure> {
+    match job {
+        Some(job) => Ok(announce::wait_for_job(node, job, HEAD_LIMIT).await?),
+        None => Ok(true),
+    }
 }
 
 fn seconds(time: Timestamp) -> String {

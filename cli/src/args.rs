@@ -132,6 +132,7 @@ pub(crate) enum Command {
     Id(commands::id::Id),
     #[command(subcommand)]
     Product(commands::product::Product),
+    Search(commands::search::Search),
     #[command(subcommand)]
     Channel(commands::channel::Channel),
     Rollback(commands::rollback::Rollback),

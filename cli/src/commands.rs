@@ -23,6 +23,7 @@ pub(crate) mod publish;
 pub(crate) mod rebuild;
 pub(crate) mod restore;
 pub(crate) mod rollback;
+pub(crate) mod search;
 pub(crate) mod serve;
 mod serving;
 pub(crate) mod shop;
@@ -55,6 +56,7 @@ pub(crate) async fn run(command: Command, cx: &Context, ui: &mut Ui) -> Result<(
         Command::Rollback(args) => rollback::run(args, cx, ui).await,
         Command::Yank(args) => yank::run(args, cx, ui).await,
         Command::Shop(args) => shop::run(args, cx, ui).await,
+        Command::Search(args) => search::run(args, cx, ui).await,
         Command::Pin(args) => pin::run(args, cx, ui).await,
         Command::Add(args) => add::run(args, cx, ui).await,
         Command::Cat(args) => cat::run(args, cx, ui).await,

@@ -37,6 +37,7 @@ use duka_node::keys::Name;
 use duka_node::manifest::ManifestError;
 use duka_node::name::{NameError, ResolvedName};
 use duka_node::node::Node;
+use duka_node::search::SearchError;
 use duka_node::served::Served;
 use duka_node::source::trustless::gateway_url;
 use duka_node::source::{BlockSource, FetchError};
@@ -57,6 +58,7 @@ pub(crate) use self::redirects::RedirectsError;
 use self::request::{ContentRequest, Parsed};
 use self::resolve::Start;
 use self::source::{Budget, RequestSource};
+use crate::api::{Hit, SearchPage};
 use crate::body::Body;
 use crate::error::GatewayError;
 use crate::server::{Peer, ServerError};
@@ -95,6 +97,13 @@ pub trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
         &self,
         name: &Name,
     ) -> impl Future<Output = Result<ResolvedName, NameError>> + Send;
+
+    /// Searches the products of the shop.
+    fn search(
+        &self,
+        terms: String,
+        limit: usize,
+    ) -> impl Future<Output = Result<SearchPage, SearchError>> + Send;
 }
 
 /// A node, as the gateway sees it.
@@ -165,6 +174,25 @@ impl Backend for NodeBackend {
         }
         node.resolve_name(name, &[]).await
     }
+
+    async fn search(&self, terms: String, limit: usize) -> Result<SearchPage, SearchError> {
+        let node = self.node.get().ok_or(ManifestError::Closed)?;
+        let found = node.search(terms, limit).await?;
+        let mut results = Vec::with_capacity(found.products.len());
+        for id in found.products {
+            let Some(product) = node.manifest().product(&id)? else {
+                continue;
+            };
+            results.push(Hit {
+                path: format!("/ipns/{}/products/{id}/", node.shop_name()),
+                product: id.to_string(),
+                title: product.title,
+                price: product.price.map(|price| price.to_string()),
+            });
+        }
+        let total = found.total;
+        Ok(SearchPage { results, total })
+    }
 }
 
 /// Answers requests under `/ipfs/` and `/ipns/`.
@@ -197,6 +225,11 @@ impl<B: Backend> Gateway<B> {
             retrievals: Arc::new(Semaphore::new(retrievals)),
             budget: Budget::new(config),
         })
+    }
+
+    /// What it serves from.
+    pub(crate) fn backend(&self) -> &B {
+        &self.backend
     }
 
     /// What the host of a request is, which came from `peer`.

@@ -5,6 +5,7 @@
 //! negotiate) → `resolve` (path → CID) → `respond` (one file per format) → stream. See
 //! <https://specs.ipfs.tech/http-gateways/>.
 
+pub mod api;
 mod body;
 pub mod control;
 mod error;

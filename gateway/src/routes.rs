@@ -4,6 +4,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Version, header};
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use crate::api;
 use crate::body::Body;
 use crate::error::GatewayError;
 use crate::health;
@@ -80,6 +81,9 @@ impl<B: Backend> Routes<B> {
             parts.extensions.insert(peer);
             if is_content(parts.uri.path()) || site.is_one_root() {
                 return gateway.answer(parts, site).await;
+            }
+            if let Some(answer) = api::answer(gateway.backend(), &parts).await {
+                return answer;
             }
             if let Site::Unknown { domain, tried } = site {
                 refusal = GatewayError::DnsSilent { domain, tried };

@@ -3,6 +3,7 @@
 //! `tree.car`: `ipfs add -r --cid-version=1 --raw-leaves --chunker=size-1000 --max-file-links=4`;
 //! `hamt.car`: 40 files `entry-NN.txt` in a HAMT of fanout 8.
 
+mod api;
 mod caching;
 mod content;
 mod denied;

@@ -47,6 +47,7 @@ pub mod restore;
 mod room;
 mod roots;
 pub mod scrub;
+pub mod search;
 pub mod served;
 pub mod shop;
 pub mod source;

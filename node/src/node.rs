@@ -32,6 +32,7 @@ use crate::net::{NetError, Network, republish};
 use crate::restore;
 use crate::room;
 use crate::scrub;
+use crate::search::{Found, Search, SearchError};
 use crate::served::Served;
 use crate::source::trustless::{TrustlessSource, gateway_url};
 use crate::store::{self, PackKind, Store, StoreError, StoreOptions};
@@ -67,6 +68,7 @@ struct Inner {
     flights: Flights,
     recovery: Recovery,
     lookups: Lookups,
+    search: Search,
     publish_turn: Mutex<()>,
     gc_turn: Arc<Mutex<()>>,
     recent_turn: Mutex<()>,
@@ -344,6 +346,7 @@ impl Node {
                 flights: Flights::default(),
                 recovery: parts.recovery,
                 lookups: Lookups::new(),
+                search: Search::new(data_dir.join("search")),
                 publish_turn: Mutex::new(()),
                 gc_turn: Arc::default(),
                 recent_turn: Mutex::new(()),
@@ -608,6 +611,17 @@ impl Node {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> T {
         joined(self.inner.tasks.spawn_blocking(work)).await
+    }
+
+    /// Searches the products of the shop: see [`Search::search`].
+    ///
+    /// # Errors
+    /// [`SearchError`] when manifest, store or index fail.
+    pub async fn search(&self, terms: String, limit: usize) -> Result<Found, SearchError> {
+        let search = self.inner.search.clone();
+        let (store, manifest) = (self.inner.store.clone(), self.inner.manifest.clone());
+        self.blocking(move || search.search(&store, &manifest, &terms, limit))
+            .await
     }
 
     /// Stops the workers and the network and commits the blocks. Takes at most ten seconds.

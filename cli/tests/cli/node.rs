@@ -548,6 +548,27 @@ fn published_bytes_come_back_through_the_running_node() {
 }
 
 #[test]
+fn products_are_found_by_words_with_typos() {
+    let home = Home::new();
+    assert_eq!(home.run(&["init"]).code, 0);
+    write(&home.path().join("song"), "la");
+    for (id, title) in [("light", "Lighthouse Songs"), ("other", "Something else")] {
+        let publish = ["publish", "song", "--product", id, "--title", title];
+        assert_eq!(offline(&home, &publish).code, 0);
+    }
+    let found = offline(&home, &["--json", "search", "ligthouse"]);
+    assert_eq!(found.code, 0, "{}", found.stderr);
+    assert!(
+        found.stdout.contains("Lighthouse Songs"),
+        "{}",
+        found.stdout
+    );
+    assert_eq!(found.last()["total"], 1);
+    let nothing = offline(&home, &["search", "walrus"]);
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (0, ""));
+}
+
+#[test]
 fn price_comes_with_a_warning() {
     let home = Home::new();
     write(&home.path().join("file"), "content");

@@ -301,6 +301,11 @@ pub enum Outcome {
         /// Number of entries.
         count: u64,
     },
+    /// The end of what was found.
+    Search {
+        /// Products that match, shown or not.
+        total: u64,
+    },
     /// One product.
     ProductShow {
         /// The product.

@@ -25,6 +25,7 @@ use duka_node::product::ProductError;
 use duka_node::publish::PublishError;
 use duka_node::rebuild::RebuildError;
 use duka_node::restore::RestoreError;
+use duka_node::search::SearchError;
 use duka_node::shop::settings::SettingError;
 use duka_node::source::FetchError;
 use duka_node::store::StoreError;
@@ -125,6 +126,19 @@ impl Explain for ManifestError {
             Self::TooNew { .. } => (Code::Permanent, USE_NEWER),
             Self::Io { source, .. } => (of_io(source), None),
             _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for SearchError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Manifest(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            _ => (
+                Code::Other,
+                Some("the folder may be deleted: the index is made anew from the manifest"),
+            ),
         }
     }
 }

@@ -47,6 +47,7 @@ pub(super) async fn execute(
         Request::Id => network::id(node).await,
         Request::Publish(args) => publish::publish(node, args, input, sink).await,
         Request::ProductList => product::list(node, sink).await,
+        Request::Search { terms, limit } => product::search(node, terms, limit, sink).await,
         Request::ProductShow { product } => product::show(node, &product).await,
         Request::ProductHistory { product } => product::history(node, &product, sink).await,
         Request::ProductSet { product, setting } => product::set(node, &product, setting).await,

@@ -20,6 +20,13 @@ pub enum Request {
     Publish(Publish),
     /// All products.
     ProductList,
+    /// Products that match, best first.
+    Search {
+        /// Words.
+        terms: String,
+        /// At most so many.
+        limit: usize,
+    },
     /// One product.
     ProductShow {
         /// Which.

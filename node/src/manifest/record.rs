@@ -6,6 +6,7 @@
 //! conversion from the old shape, and raise `frame::FORMAT`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use cid::Cid;
 use jiff::Timestamp;
@@ -50,6 +51,24 @@ pub struct Price {
     pub digits: u8,
     /// ISO 4217 code, upper case.
     pub currency: String,
+}
+
+impl Price {
+    /// Decimal amount, such as `9.50`.
+    pub fn amount(&self) -> String {
+        let digits = usize::from(self.digits);
+        let padded = format!("{:0>width$}", self.minor, width = digits + 1);
+        let (whole, fraction) = padded.split_at(padded.len() - digits);
+        let point = if digits == 0 { "" } else { "." };
+        format!("{whole}{point}{fraction}")
+    }
+}
+
+/// `9.50 USD`.
+impl fmt::Display for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.amount(), self.currency)
+    }
 }
 
 /// A cover picture.

@@ -129,16 +129,8 @@ pub struct PriceJson {
 
 impl From<&record::Price> for PriceJson {
     fn from(price: &record::Price) -> Self {
-        let digits = usize::from(price.digits);
-        let padded = format!("{:0>width$}", price.minor, width = digits + 1);
-        let (whole, fraction) = padded.split_at(padded.len() - digits);
-        let amount = if digits == 0 {
-            whole.to_owned()
-        } else {
-            format!("{whole}.{fraction}")
-        };
         Self {
-            amount,
+            amount: price.amount(),
             currency: price.currency.clone(),
         }
     }

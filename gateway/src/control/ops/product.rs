@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use duka_node::dag::read;
 use duka_node::fetch::FetchOptions;
 use duka_node::ids::{ProductId, Version};
-use duka_node::manifest::record::{self, Price, Text};
+use duka_node::manifest::record::{self, Text};
 use duka_node::node::Node;
 use duka_node::product::{self, Setting};
 use duka_node::yank;
@@ -30,6 +30,24 @@ pub(super) async fn list(node: &Node, sink: &EventSink) -> Result<Outcome, Failu
             .await;
     }
     Ok(Outcome::List { count })
+}
+
+pub(super) async fn search(
+    node: &Node,
+    terms: String,
+    limit: usize,
+    sink: &EventSink,
+) -> Result<Outcome, Failure> {
+    let found = node.search(terms, limit).await?;
+    for id in &found.products {
+        if let Some(product) = node.manifest().product(id)? {
+            sink.item(Item::Product(summary(node, id, &product)?.0))
+                .await;
+        }
+    }
+    Ok(Outcome::Search {
+        total: found.total as u64,
+    })
 }
 
 pub(super) async fn show(node: &Node, id: &ProductId) -> Result<Outcome, Failure> {
@@ -123,7 +141,7 @@ fn summary(
     let summary = Product {
         product: id.to_string(),
         title: product.title.clone(),
-        price: product.price.as_ref().map(price),
+        price: product.price.as_ref().map(ToString::to_string),
         channels: channels(product),
         releases,
         created: seconds(product.created),
@@ -149,33 +167,4 @@ fn release(id: &ProductId, version: &Version, release: &record::Release) -> Rele
 /// As shop pages have it: UTC, whole seconds.
 fn seconds(time: Timestamp) -> String {
     format!("{time:.0}")
-}
-
-/// `9.50 USD`.
-fn price(price: &Price) -> String {
-    let digits = usize::from(price.digits);
-    let minor = format!("{:0>width$}", price.minor, width = digits + 1);
-    let (whole, part) = minor.split_at(minor.len() - digits);
-    let point = if digits == 0 { "" } else { "." };
-    format!("{whole}{point}{part} {}", price.currency)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn prices_are_shown_with_the_digits_of_their_currency() {
-        let show = |minor, digits, currency: &str| {
-            price(&Price {
-                minor,
-                digits,
-                currency: currency.into(),
-            })
-        };
-        assert_eq!(show(950, 2, "USD"), "9.50 USD");
-        assert_eq!(show(5, 2, "USD"), "0.05 USD");
-        assert_eq!(show(800, 0, "JPY"), "800 JPY");
-        assert_eq!(show(0, 3, "KWD"), "0.000 KWD");
-    }
 }

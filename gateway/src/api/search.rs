@@ -1,0 +1,75 @@
+//! `/api/v1/search?q=WORDS[&limit=N]`.
+
+use http::StatusCode;
+use serde::Serialize;
+
+use super::Problem;
+use crate::ipfs::Backend;
+
+/// Products shown without a limit.
+const USUAL: usize = 20;
+/// Most products shown.
+const MOST: usize = 100;
+/// Longest query, in bytes.
+const MAX_QUERY_LEN: usize = 1024;
+
+/// What was found.
+#[derive(Clone, Debug, Default, Serialize, PartialEq, Eq)]
+pub struct SearchPage {
+    /// Best first.
+    pub results: Vec<Hit>,
+    /// Products that match, shown or not.
+    pub total: usize,
+}
+
+/// A product.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+pub struct Hit {
+    /// Its id.
+    pub product: String,
+    /// Title.
+    pub title: String,
+    /// Price, such as `9.50 USD`; `null` when it is free.
+    pub price: Option<String>,
+    /// Its folder in the shop: `/ipns/<shop>/products/<product>/`.
+    pub path: String,
+}
+
+pub(super) async fn search<B: Backend>(backend: &B, query: &str) -> Result<SearchPage, Problem> {
+    let (terms, limit) = parse(query)?;
+    backend.search(terms, limit).await.map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "a search failed");
+        Problem {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            detail: "the products cannot be searched now; try again later".to_owned(),
+        }
+    })
+}
+
+fn parse(query: &str) -> Result<(String, usize), Problem> {
+    let wrong = |detail: String| Problem {
+        status: StatusCode::BAD_REQUEST,
+        detail,
+    };
+    let (mut terms, mut limit) = (None, USUAL);
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        match name.as_ref() {
+            "q" => terms = Some(value.into_owned()),
+            "limit" => {
+                let number = value
+                    .parse()
+                    .ok()
+                    .filter(|number| (1..=MOST).contains(number));
+                limit = number.ok_or_else(|| {
+                    wrong(format!("limit={value:?} is no number from 1 to {MOST}"))
+                })?;
+            }
+            _ => {}
+        }
+    }
+    match terms.filter(|terms| !terms.trim().is_empty()) {
+        Some(terms) if terms.len() <= MAX_QUERY_LEN => Ok((terms, limit)),
+        Some(_) => Err(wrong(format!("q is longer than {MAX_QUERY_LEN} bytes"))),
+        None => Err(wrong("q is missing: /api/v1/search?q=WORDS".to_owned())),
+    }
+}

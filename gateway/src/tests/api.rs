@@ -1,0 +1,64 @@
+//! `/api/v1/`: what programs ask the node.
+
+use duka_config::HostConfig;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn body(reply: &Reply) -> Value {
+    serde_json::from_slice(&reply.body).unwrap()
+}
+
+#[tokio::test]
+async fn a_search_is_answered_as_json_for_every_origin() {
+    let server = TestServer::start().await;
+    let reply = server.get("/api/v1/search?q=light+house&limit=5").await;
+    assert_eq!(reply.status, StatusCode::OK);
+    assert_eq!(reply.header("content-type"), "application/json");
+    assert_eq!(reply.header("access-control-allow-origin"), "*");
+    let hit = json!({"product": "light house", "title": "", "price": null, "path": ""});
+    assert_eq!(body(&reply), json!({"results": [hit], "total": 1}));
+}
+
+#[tokio::test]
+async fn a_wrong_request_gets_problem_details() {
+    let server = TestServer::start().await;
+    let long = format!("/api/v1/search?q={}", "a".repeat(2000));
+    for (target, status, said) in [
+        ("/api/v1/search", 400, "q is missing"),
+        ("/api/v1/search?q=+", 400, "q is missing"),
+        ("/api/v1/search?q=a&limit=0", 400, "limit"),
+        ("/api/v1/search?q=a&limit=many", 400, "limit"),
+        (long.as_str(), 400, "longer"),
+        ("/api/v1/nothing", 404, "/api/v1/nothing"),
+    ] {
+        let reply = server.get(target).await;
+        assert_eq!(reply.status, status, "{target}");
+        assert_eq!(reply.header("content-type"), "application/problem+json");
+        let problem = body(&reply);
+        assert_eq!(problem["status"], status);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(said), "{target}: {detail}");
+    }
+}
+
+/// A site may have any path, and its scripts must not be given another one's answers.
+#[tokio::test]
+async fn a_site_with_a_host_of_its_own_has_its_own_paths() {
+    let subdomains = HostConfig {
+        subdomains: true,
+        ..HostConfig::default()
+    };
+    let config = GatewayConfig {
+        hosts: [("shop.example".to_owned(), subdomains)].into(),
+        ..config()
+    };
+    let server = TestServer::with(config, MemoryBackend::with_test_data()).await;
+    let host = format!("{DOCS}.ipfs.shop.example");
+    let reply = server
+        .get_with("/api/v1/search?q=a", &[("host", host.as_str())])
+        .await;
+    assert_eq!(reply.status, StatusCode::NOT_FOUND);
+    assert!(!reply.header("content-type").contains("json"));
+}

@@ -1,0 +1,449 @@
+//! Who may be asked for which block now: the sources with their health, and the blocks that wait for
+//! one. Knows no clock and no network: whoever asks says what time it is.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::health::{Health, Ready};
+use super::refusal::Refusal;
+
+/// Blocks of a hundred that are asked of a second source because the first one is slow,
+const HEDGED_PERCENT: u64 = 3;
+/// and how many may be at the beginning.
+const FIRST_HEDGES: u64 = 8;
+/// How long a block waits before the same source is asked for it again; doubled each time.
+const FIRST_AGAIN: Duration = Duration::from_millis(100);
+const MAX_AGAIN: Duration = Duration::from_secs(2);
+/// A source that says "later" is waited for so long at most.
+const MAX_LATER: Duration = Duration::from_secs(60);
+/// A block waits so long for sources that all failed, for each time that they are asked again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What is asked, and how often.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    /// How often a source that failed is asked again for the same block.
+    pub(super) retries: u32,
+    /// Sources that are asked at a time.
+    pub(super) max_sources: usize,
+}
+
+/// What a source gave so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) blocks: u64,
+    pub(super) bytes: u64,
+    pub(super) errors: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) health: Health,
+    pub(super) totals: Totals,
+}
+
+/// The sources, and the blocks that wait for one.
+#[derive(Debug)]
+pub(super) struct Board {
+    rules: Rules,
+    pub(super) sources: Vec<Source>,
+    /// The next one first.
+    waiting: VecDeque<Waiting>,
+    next_id: u64,
+    requests: u64,
+    hedges: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: u64,
+    tried: Tried,
+    since: Instant,
+    granted: oneshot::Sender<Result<Grant, Refusal>>,
+}
+
+/// A source has room for a request, which counts as begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Grant {
+    pub(super) index: usize,
+    /// It finds out whether the source answers again.
+    pub(super) is_probe: bool,
+    /// Requests that the source has, this one included.
+    pub(super) with: usize,
+}
+
+/// What the board says to a block that wants a source.
+#[derive(Debug)]
+pub(super) enum Answer<T> {
+    Granted(T),
+    /// Ask again at this time, or when a request is over.
+    Wait(Option<Instant>),
+    /// Nobody is left to ask, for this reason.
+    Nobody(Refusal),
+}
+
+/// What came of asking each source for one block.
+#[derive(Clone, Debug)]
+pub(super) struct Tried(Vec<Asked>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    /// A request is under way, or another one would not help.
+    is_over: bool,
+    times: u32,
+    not_before: Option<Instant>,
+}
+
+impl Board {
+    pub(super) fn new(sources: usize, rules: Rules) -> Self {
+        let source = || Source {
+            health: Health::new(),
+            totals: Totals::default(),
+        };
+        Self {
+            rules,
+            sources: std::iter::repeat_with(source).take(sources).collect(),
+            waiting: VecDeque::new(),
+            next_id: 0,
+            requests: 0,
+            hedges: 0,
+        }
+    }
+
+    /// What a block has tried that nobody was asked for.
+    pub(super) fn nothing_tried(&self) -> Tried {
+        Tried(vec![Asked::default(); self.sources.len()])
+    }
+
+    /// A source for a block that wants one since `since`.
+    pub(super) fn take(&mut self, tried: &Tried, since: Instant, now: Instant) -> Answer<Grant> {
+        match self.find(tried, since, now) {
+            Answer::Granted(index) => Answer::Granted(self.begin(index)),
+            Answer::Wait(until) => Answer::Wait(until),
+            Answer::Nobody(why) => Answer::Nobody(why),
+        }
+    }
+
+    fn begin(&mut self, index: usize) -> Grant {
+        self.requests += 1;
+        let health = &mut self.sources[index].health;
+        let is_probe = health.begin();
+        Grant {
+            index,
+            is_probe,
+            with: health.in_flight(),
+        }
+    }
+
+    /// A request is over.
+    pub(super) fn end(&mut self, grant: Grant, now: Instant) {
+        self.sources[grant.index].health.end(grant.is_probe);
+        self.share_out(now);
+    }
+
+    /// Puts a block into the queue; one that a slow source was asked for goes first.
+    pub(super) fn queue(
+        &mut self,
+        tried: &Tried,
+        since: Instant,
+        goes_first: bool,
+    ) -> (u64, oneshot::Receiver<Result<Grant, Refusal>>) {
+        let (granted, receiver) = oneshot::channel();
+        let id = self.next_id;
+        self.next_id += 1;
+        let waiting = Waiting {
+            id,
+            tried: tried.clone(),
+            since,
+            granted,
+        };
+        if goes_first {
+            self.waiting.push_front(waiting);
+        } else {
+            self.waiting.push_back(waiting);
+        }
+        (id, receiver)
+    }
+
+    /// Takes a block out of the queue.
+    pub(super) fn leave(&mut self, id: u64) {
+        self.waiting.retain(|waiting| waiting.id != id);
+    }
+
+    /// Gives sources that have room to the blocks that wait.
+    pub(super) fn share_out(&mut self, now: Instant) {
+        let is_busy = |source: &Source| source.health.ready(now) == Ready::Busy;
+        if self.sources.iter().all(is_busy) {
+            return;
+        }
+        let mut at = 0;
+        while let Some(waiting) = self.waiting.get(at) {
+            let answer = match self.take(&waiting.tried.clone(), waiting.since, now) {
+                Answer::Wait(_) => {
+                    at += 1;
+                    continue;
+                }
+                Answer::Granted(grant) => Ok(grant),
+                Answer::Nobody(why) => Err(why),
+            };
+            let waiting = self.waiting.remove(at);
+            if let Some(Err(Ok(unused))) = waiting.map(|waiting| waiting.granted.send(answer)) {
+                self.sources[unused.index].health.end(unused.is_probe);
+            }
+        }
+    }
+
+    /// When a block in the queue should have sources shared out again.
+    pub(super) fn wake(&self, id: u64, now: Instant) -> Option<Instant> {
+        let waiting = self.waiting.iter().find(|waiting| waiting.id == id)?;
+        match self.find(&waiting.tried, waiting.since, now) {
+            Answer::Wait(until) => until,
+            Answer::Granted(_) | Answer::Nobody(_) => None,
+        }
+    }
+
+    /// The source that is expected to answer first. One whose pause is over goes before, so that it
+    /// is known again; while only sources are left that failed, the one that failed longest ago.
+    fn find(&self, tried: &Tried, since: Instant, now: Instant) -> Answer<usize> {
+        let active = |source: &&Source| source.health.in_flight() > 0;
+        let is_full = self.sources.iter().filter(active).count() >= self.rules.max_sources;
+        let mut best = None;
+        let mut last_resort: Option<(Instant, usize)> = None;
+        let mut wake: Option<Instant> = None;
+        let (mut is_anybody, mut is_hope) = (false, false);
+        for (index, (Source { health, .. }, asked)) in self.sources.iter().zip(&tried.0).enumerate()
+        {
+            let ready = health.ready(now);
+            let is_far = matches!(ready, Ready::Paused(until) if until > now + MAX_LATER);
+            if asked.is_over || asked.times > self.rules.retries || ready == Ready::Never || is_far
+            {
+                continue;
+            }
+            is_anybody = true;
+            is_hope |= !health.has_failed();
+            if let Some(later) = asked.not_before.filter(|later| *later > now) {
+                wake = earliest(wake, later);
+                continue;
+            }
+            if is_full && health.in_flight() == 0 {
+                continue;
+            }
+            match ready {
+                Ready::Probe => return Answer::Granted(index),
+                Ready::Now(load) => {
+                    if best.is_none_or(|(least, _)| load < least) {
+                        best = Some((load, index));
+                    }
+                }
+                Ready::Paused(until) => wake = earliest(wake, until),
+                Ready::Failed(last_resort_at, retry_at) => {
+                    wake = earliest(wake, retry_at);
+                    if last_resort.is_none_or(|(first, _)| last_resort_at < first) {
+                        last_resort = Some((last_resort_at, index));
+                    }
+                }
+                Ready::Busy | Ready::Probed | Ready::Never => {}
+            }
+        }
+        if let Some((_, index)) = best {
+            return Answer::Granted(index);
+        }
+        if !is_anybody {
+            let all_lied = self.sources.iter().all(|source| source.health.has_lied());
+            let why = if all_lied {
+                Refusal::Lied
+            } else {
+                Refusal::NotFound
+            };
+            return Answer::Nobody(why);
+        }
+        if !is_hope {
+            match last_resort {
+                Some((at, index)) if at <= now => return Answer::Granted(index),
+                Some((at, _)) => wake = earliest(wake, at),
+                None => {}
+            }
+            let end = since + PATIENCE.saturating_mul(self.rules.retries);
+            if end <= now {
+                return Answer::Nobody(Refusal::Failed);
+            }
+            wake = earliest(wake, end);
+        }
+        Answer::Wait(wake)
+    }
+
+    /// Whether one more block may be asked of a second source; it counts.
+    pub(super) fn may_hedge(&mut self) -> bool {
+        let may = self.hedges <= FIRST_HEDGES + self.requests * HEDGED_PERCENT / 100;
+        self.hedges += u64::from(may);
+        may
+    }
+}
+
+fn earliest(known: Option<Instant>, other: Instant) -> Option<Instant> {
+    Some(known.map_or(other, |known| known.min(other)))
+}
+
+impl Tried {
+    /// A source is asked.
+    pub(super) fn begin(&mut self, index: usize) {
+        self.0[index].is_over = true;
+    }
+
+    /// A source did not give the block.
+    pub(super) fn refused(&mut self, index: usize, why: Refusal, now: Instant) {
+        let asked = &mut self.0[index];
+        asked.times += 1;
+        asked.is_over = match why {
+            Refusal::NotFound | Refusal::Lied | Refusal::TimedOut => true,
+            Refusal::Later(_) => false,
+            Refusal::Failed | Refusal::Unreachable => {
+                let times = asked.times.saturating_sub(1).min(16);
+                asked.not_before =
+                    Some(now + FIRST_AGAIN.saturating_mul(1 << times).min(MAX_AGAIN));
+                false
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules {
+        retries: 3,
+        max_sources: usize::MAX,
+    };
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn granted(answer: Answer<Grant>) -> Grant {
+        match answer {
+            Answer::Granted(grant) => grant,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn hedges_are_a_few_of_a_hundred() {
+        let mut board = Board::new(1, RULES);
+        let now = Instant::now();
+        let tried = board.nothing_tried();
+        let mut hedged = 0;
+        for _ in 0..10_000 {
+            let grant = granted(board.take(&tried, now, now));
+            board.end(grant, now);
+            hedged += u64::from(board.may_hedge());
+        }
+        assert!((300..=310).contains(&hedged), "{hedged}");
+    }
+
+    #[test]
+    fn a_block_that_a_slow_source_was_asked_for_goes_before_others() {
+        let mut board = Board::new(1, RULES);
+        let now = Instant::now();
+        let tried = board.nothing_tried();
+        let mut grants = Vec::new();
+        while let Answer::Granted(grant) = board.take(&tried, now, now) {
+            grants.push(grant);
+        }
+        let (_, mut usual) = board.queue(&tried, now, false);
+        let (_, mut urgent) = board.queue(&tried, now, true);
+        board.end(grants.pop().unwrap(), now);
+        assert!(urgent.try_recv().unwrap().is_ok());
+        assert!(usual.try_recv().is_err());
+        board.end(grants.pop().unwrap(), now);
+        assert!(usual.try_recv().unwrap().is_ok());
+    }
+
+    #[test]
+    fn no_more_sources_are_asked_at_a_time_than_may_be() {
+        let rules = Rules {
+            max_sources: 2,
+            ..RULES
+        };
+        let mut board = Board::new(5, rules);
+        let now = Instant::now();
+        let tried = board.nothing_tried();
+        let mut asked = std::collections::BTreeSet::new();
+        while let Answer::Granted(grant) = board.take(&tried, now, now) {
+            asked.insert(grant.index);
+        }
+        assert_eq!(asked.len(), 2);
+    }
+
+    #[test]
+    fn who_has_nobody_else_to_ask_asks_a_failed_source_before_its_pause_is_over() {
+        let mut board = Board::new(2, RULES);
+        let start = Instant::now();
+        for index in 0..2 {
+            board.sources[index].health.leave_alone(start, false);
+        }
+        let tried = board.nothing_tried();
+        let Answer::Wait(Some(wake)) = board.take(&tried, start, start) else {
+            panic!("it should wait");
+        };
+        assert!(wake < start + SECOND / 2, "{:?}", wake - start);
+        assert!(granted(board.take(&tried, start, wake)).is_probe);
+        // The other one by another block at once.
+        assert!(granted(board.take(&tried, start, wake)).is_probe);
+        // Somebody else is there: its pause counts.
+        board.sources[0].health.gave(SECOND / 100, 1_000, 1);
+        let grant = granted(board.take(&tried, start, wake));
+        assert_eq!((grant.index, grant.is_probe), (0, false));
+    }
+
+    #[test]
+    fn a_block_does_not_wait_for_ever_for_sources_that_all_failed() {
+        let mut board = Board::new(1, RULES);
+        let start = Instant::now();
+        board.sources[0].health.leave_alone(start, false);
+        let tried = board.nothing_tried();
+        let mut now = start;
+        let mut probes = 0;
+        loop {
+            match board.take(&tried, start, now) {
+                Answer::Granted(grant) => {
+                    probes += 1;
+                    board.sources[0].health.leave_alone(now, true);
+                    board.end(grant, now);
+                }
+                Answer::Wait(until) => now = until.expect("a time"),
+                Answer::Nobody(why) => {
+                    assert_eq!(why, Refusal::Failed);
+                    break;
+                }
+            }
+        }
+        assert_eq!(now - start, SECOND * 3);
+        assert!((3..=6).contains(&probes), "{probes}");
+    }
+
+    #[test]
+    fn a_source_that_fails_for_a_block_is_asked_again_later_and_not_for_ever() {
+        let board = Board::new(1, RULES);
+        let mut now = Instant::now();
+        let mut tried = board.nothing_tried();
+        let mut pauses = Vec::new();
+        for _ in 0..4 {
+            assert!(matches!(board.find(&tried, now, now), Answer::Granted(0)));
+            tried.begin(0);
+            tried.refused(0, Refusal::Failed, now);
+            match board.find(&tried, now, now) {
+                Answer::Wait(Some(until)) => {
+                    pauses.push((until - now).as_millis());
+                    now = until;
+                }
+                other => assert!(matches!(other, Answer::Nobody(_)), "{other:?}"),
+            }
+        }
+        assert_eq!(pauses, [100, 200, 400]);
+        assert!(matches!(
+            board.find(&tried, now, now),
+            Answer::Nobody(Refusal::NotFound)
+        ));
+    }
+}

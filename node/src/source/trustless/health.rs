@@ -1,0 +1,439 @@
+//! What is known of one source: how fast it answers, how many requests it takes at a time, and whether
+//! it is worth asking. Knows no clock and no network: whoever asks says what time it is.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Requests that one source has at a time at most; with HTTP/1.1 as many connections.
+pub(super) const MAX_PARALLEL: usize = 64;
+const FIRST_PARALLEL: usize = 4;
+/// Requests that wait at a source for others before them: fewer than this and it gets more at a time,
+const FEW_QUEUED: f64 = 3.0;
+/// more than this and it gets fewer.
+const MANY_QUEUED: f64 = 6.0;
+/// Answers that are remembered.
+const SAMPLES: usize = 64;
+/// Answers from which on a source has a usual time.
+const ENOUGH_SAMPLES: usize = 8;
+/// Bounds of the time after which a block is asked of another source as well.
+const FIRST_HEDGE: Duration = Duration::from_millis(250);
+const MIN_HEDGE: Duration = Duration::from_millis(50);
+const MAX_HEDGE: Duration = Duration::from_secs(10);
+/// A source that sends nothing for so long, and for thrice its usual time, has stalled.
+const MIN_STALL: Duration = Duration::from_secs(1);
+/// A source that failed is left alone for this long; twice as long each time that it fails again.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// The same where no other source is left to ask.
+const FIRST_LAST_RESORT: Duration = Duration::from_millis(100);
+const MAX_LAST_RESORT: Duration = Duration::from_secs(2);
+/// Answers in a row that are no answers of a gateway, after which a source has failed.
+const MAX_FAILURES: u32 = 2;
+/// Blocks in a row that a source does not have, after which the others are asked first.
+const MANY_MISSES: u32 = 4;
+/// Classes of block sizes, by powers of two.
+const CLASSES: usize = 24;
+
+/// Health of one source.
+#[derive(Debug)]
+pub(super) struct Health {
+    in_flight: usize,
+    /// Requests that it may have at a time.
+    limit: usize,
+    /// Answers since the limit last changed.
+    answers: usize,
+    /// The limit has not met a bound yet, and doubles.
+    is_new: bool,
+    /// Least time that a block of each size took.
+    least: [Option<Duration>; CLASSES],
+    /// Times of the last answers.
+    recent: VecDeque<Duration>,
+    failures: u32,
+    misses: u32,
+    breaker: Breaker,
+    /// It said "later".
+    paused_until: Option<Instant>,
+    has_lied: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Breaker {
+    Closed,
+    /// It failed, and is left alone.
+    Open {
+        /// How often it failed since it last answered.
+        times: u32,
+        /// When one request tries it again.
+        retry_at: Instant,
+        /// When one does that has nobody else to ask.
+        last_resort_at: Instant,
+        /// That request is under way.
+        is_tried: bool,
+    },
+}
+
+/// Whether a source can be asked now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Ready {
+    /// Its pause is over: one request finds out whether it answers.
+    Probe,
+    /// With this load; the least one answers first.
+    Now(Load),
+    /// It has enough to do.
+    Busy,
+    /// It said "later".
+    Paused(Instant),
+    /// It failed: a request that has nobody else to ask may ask it at the first time, any at the second.
+    Failed(Instant, Instant),
+    /// It failed, and a request is finding out whether it answers again.
+    Probed,
+    /// It lied.
+    Never,
+}
+
+/// What is expected of one more request.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub(super) struct Load {
+    /// It seldom has what is asked for.
+    lacks: bool,
+    /// Seconds until the answer.
+    seconds: f64,
+    /// Part of what it takes that it has.
+    share: f64,
+}
+
+impl Health {
+    pub(super) fn new() -> Self {
+        Self {
+            in_flight: 0,
+            limit: FIRST_PARALLEL,
+            answers: 0,
+            is_new: true,
+            least: [None; CLASSES],
+            recent: VecDeque::with_capacity(SAMPLES),
+            failures: 0,
+            misses: 0,
+            breaker: Breaker::Closed,
+            paused_until: None,
+            has_lied: false,
+        }
+    }
+
+    pub(super) fn ready(&self, now: Instant) -> Ready {
+        if self.has_lied {
+            return Ready::Never;
+        }
+        if let Some(until) = self.paused_until.filter(|until| *until > now) {
+            return Ready::Paused(until);
+        }
+        match self.breaker {
+            Breaker::Closed if self.in_flight < self.limit => Ready::Now(self.load()),
+            Breaker::Closed => Ready::Busy,
+            Breaker::Open { is_tried: true, .. } => Ready::Probed,
+            Breaker::Open { retry_at, .. } if retry_at <= now => Ready::Probe,
+            Breaker::Open {
+                retry_at,
+                last_resort_at,
+                ..
+            } => Ready::Failed(last_resort_at, retry_at),
+        }
+    }
+
+    /// How many requests it has.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.breaker != Breaker::Closed
+    }
+
+    pub(super) fn has_lied(&self) -> bool {
+        self.has_lied
+    }
+
+    /// A request begins. Whether it is the one that finds out if the source answers again.
+    pub(super) fn begin(&mut self) -> bool {
+        self.in_flight += 1;
+        match &mut self.breaker {
+            Breaker::Closed => false,
+            Breaker::Open { is_tried, .. } => {
+                *is_tried = true;
+                true
+            }
+        }
+    }
+
+    /// A request is over, whatever came of it.
+    pub(super) fn end(&mut self, is_probe: bool) {
+        self.in_flight -= 1;
+        if let Breaker::Open { is_tried, .. } = &mut self.breaker {
+            *is_tried &= !is_probe;
+        }
+    }
+
+    /// One of `with` requests gave a block of `len` bytes.
+    pub(super) fn gave(&mut self, took: Duration, len: usize, with: usize) {
+        self.answered();
+        self.remember(took);
+        self.misses = 0;
+        let least = &mut self.least[class(len)];
+        let known = least.map_or(took, |least| least.min(took));
+        *least = Some(known);
+        #[expect(clippy::cast_precision_loss, reason = "at most 64")]
+        let queued = with as f64 * (1.0 - known.as_secs_f64() / took.as_secs_f64().max(1e-9));
+        self.adapt(queued, with);
+    }
+
+    fn adapt(&mut self, queued: f64, with: usize) {
+        self.answers += 1;
+        if queued > MANY_QUEUED {
+            self.is_new = false;
+            if self.answers >= self.limit {
+                self.limit = (self.limit - 1).max(FIRST_PARALLEL);
+                self.answers = 0;
+            }
+        } else if queued < FEW_QUEUED && with + 1 >= self.limit {
+            let enough = if self.is_new { 1 } else { self.limit };
+            if self.answers >= enough {
+                self.limit = (self.limit + 1).min(MAX_PARALLEL);
+                self.answers = 0;
+            }
+        }
+    }
+
+    /// It does not have a block.
+    pub(super) fn missed(&mut self) {
+        self.answered();
+        self.misses = self.misses.saturating_add(1);
+    }
+
+    fn answered(&mut self) {
+        self.failures = 0;
+        if self.has_failed() {
+            self.breaker = Breaker::Closed;
+            self.is_new = true;
+            self.least = [None; CLASSES];
+        }
+    }
+
+    fn remember(&mut self, took: Duration) {
+        if self.recent.len() == SAMPLES {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(took);
+    }
+
+    /// A request was given up after so long, since another source was faster.
+    pub(super) fn was_slower(&mut self, waited: Duration) {
+        if waited > self.hedge_after() {
+            self.remember(waited);
+        }
+    }
+
+    /// It said "later".
+    pub(super) fn pause(&mut self, until: Instant) {
+        self.paused_until = self.paused_until.max(Some(until));
+        self.limit = (self.limit / 2).max(1);
+        self.is_new = false;
+    }
+
+    /// It answered with an error, or broke off.
+    pub(super) fn failed(&mut self, now: Instant, is_probe: bool) {
+        self.failures = self.failures.saturating_add(1);
+        if self.failures >= MAX_FAILURES || is_probe {
+            self.leave_alone(now, is_probe);
+        }
+    }
+
+    /// It cannot be reached, or sends nothing more.
+    pub(super) fn leave_alone(&mut self, now: Instant, is_probe: bool) {
+        let (times, is_tried) = match self.breaker {
+            Breaker::Closed => (0, false),
+            Breaker::Open {
+                times, is_tried, ..
+            } if is_probe => (times + 1, is_tried),
+            // What was under way when it failed says nothing new.
+            Breaker::Open { .. } => return,
+        };
+        let doubled = |first: Duration, most| first.saturating_mul(1 << times.min(16)).min(most);
+        self.breaker = Breaker::Open {
+            times,
+            retry_at: now + doubled(FIRST_PAUSE, MAX_PAUSE),
+            last_resort_at: now + doubled(FIRST_LAST_RESORT, MAX_LAST_RESORT),
+            is_tried,
+        };
+        self.limit = (self.limit / 2).max(FIRST_PARALLEL);
+    }
+
+    pub(super) fn lied(&mut self) {
+        self.has_lied = true;
+    }
+
+    /// Time after which a block is asked of another source as well: nineteen of twenty answers take less.
+    pub(super) fn hedge_after(&self) -> Duration {
+        match self.usual(95) {
+            Some(usual) => usual.clamp(MIN_HEDGE, MAX_HEDGE),
+            None => FIRST_HEDGE,
+        }
+    }
+
+    /// Time without a byte after which it counts as failed.
+    pub(super) fn stalled_after(&self) -> Duration {
+        match self.usual(95) {
+            Some(usual) => usual.saturating_mul(3).max(MIN_STALL),
+            None => MIN_STALL,
+        }
+    }
+
+    /// Whether it has a usual time.
+    pub(super) fn is_known(&self) -> bool {
+        self.recent.len() >= ENOUGH_SAMPLES
+    }
+
+    /// The time that so many per cent of its answers stay below.
+    fn usual(&self, percent: usize) -> Option<Duration> {
+        if !self.is_known() {
+            return None;
+        }
+        let mut times: Vec<Duration> = self.recent.iter().copied().collect();
+        let at = times.len() * percent / 100;
+        Some(*times.select_nth_unstable(at).1)
+    }
+
+    fn load(&self) -> Load {
+        let known = self.recent.len().max(1);
+        let sum = self.recent.iter().sum::<Duration>();
+        let usual = sum.as_secs_f64() / u32::try_from(known).map_or(1.0, f64::from);
+        #[expect(clippy::cast_precision_loss, reason = "at most 64")]
+        let share = (self.in_flight + 1) as f64 / self.limit as f64;
+        Load {
+            lacks: self.misses >= MANY_MISSES,
+            seconds: usual * share,
+            share,
+        }
+    }
+}
+
+fn class(len: usize) -> usize {
+    let bits = usize::BITS - len.leading_zeros();
+    usize::try_from(bits).map_or(CLASSES - 1, |bits| bits.min(CLASSES - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn millis(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    /// A source that carries so many bytes a second after a delay, kept as busy as it may be. The
+    /// limit that it comes to.
+    fn limit_of(bytes_per_second: f64, delay: Duration) -> usize {
+        let mut health = Health::new();
+        for _ in 0..2_000 {
+            let with = health.limit;
+            // All share the rate.
+            let sending = MIB as f64 * with as f64 / bytes_per_second;
+            let took = (delay.as_secs_f64() + MIB as f64 / bytes_per_second).max(sending);
+            health.gave(Duration::from_secs_f64(took), MIB, with);
+        }
+        health.limit
+    }
+
+    #[test]
+    fn a_source_has_as_many_requests_as_keep_it_busy() {
+        // What is on the way is a tenth of a block, or ten: some more wait at the source.
+        let (near, far) = (limit_of(10e6, millis(10)), limit_of(100e6, millis(100)));
+        assert!((4..=8).contains(&near), "{near}");
+        assert!((12..=20).contains(&far), "{far}");
+        assert_eq!(limit_of(1e9, millis(200)), MAX_PARALLEL);
+    }
+
+    #[test]
+    fn a_source_that_failed_is_left_alone_for_longer_each_time_and_tried_by_one() {
+        let mut now = Instant::now();
+        let mut health = Health::new();
+        assert!(!health.begin());
+        health.leave_alone(now, false);
+        health.end(false);
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            let Ready::Failed(_, retry_at) = health.ready(now) else {
+                panic!("it is asked again at once");
+            };
+            pauses.push((retry_at - now).as_millis());
+            now = retry_at;
+            assert_eq!(health.ready(now), Ready::Probe);
+            assert!(health.begin());
+            assert_eq!(health.ready(now), Ready::Probed);
+            health.leave_alone(now, true);
+            health.end(true);
+        }
+        assert_eq!(
+            pauses,
+            [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]
+        );
+        now += MAX_PAUSE;
+        assert!(health.begin());
+        health.gave(millis(5), MIB, 1);
+        health.end(true);
+        assert!(matches!(health.ready(now), Ready::Now(_)));
+    }
+
+    #[test]
+    fn one_broken_answer_is_forgiven_and_two_in_a_row_are_not() {
+        let now = Instant::now();
+        let mut health = Health::new();
+        health.failed(now, false);
+        assert!(!health.has_failed());
+        health.gave(millis(5), MIB, 1);
+        health.failed(now, false);
+        assert!(!health.has_failed());
+        health.failed(now, false);
+        assert!(health.has_failed());
+    }
+
+    #[test]
+    fn what_was_under_way_when_a_source_failed_makes_no_pause_longer() {
+        let now = Instant::now();
+        let mut health = Health::new();
+        for _ in 0..4 {
+            health.begin();
+        }
+        for _ in 0..4 {
+            health.leave_alone(now, false);
+            health.end(false);
+        }
+        let Ready::Failed(_, retry_at) = health.ready(now) else {
+            panic!("it is asked again at once");
+        };
+        assert_eq!(retry_at - now, FIRST_PAUSE);
+    }
+
+    #[test]
+    fn a_block_is_hedged_when_it_takes_longer_than_nineteen_of_twenty() {
+        let mut health = Health::new();
+        assert_eq!(health.hedge_after(), FIRST_HEDGE);
+        for answer in 0..64 {
+            let took = if answer % 32 == 0 { 900 } else { 100 + answer };
+            health.gave(millis(took), MIB, 1);
+        }
+        assert_eq!(health.hedge_after(), millis(162));
+    }
+
+    #[test]
+    fn a_source_that_says_later_is_paused_and_has_half_as_many() {
+        let now = Instant::now();
+        let mut health = Health::new();
+        health.pause(now + millis(700));
+        assert_eq!(health.ready(now), Ready::Paused(now + millis(700)));
+        assert!(matches!(health.ready(now + millis(700)), Ready::Now(_)));
+        assert_eq!(health.limit, FIRST_PARALLEL / 2);
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::health::{Health, Ready};
+use super::health::{Health, Ready, TRIAL};
 use super::refusal::Refusal;
 
 /// Blocks of a hundred that are asked of a second source because the first one is slow,
@@ -17,6 +17,10 @@ const FIRST_HEDGES: u64 = 8;
 /// How long a block waits before the same source is asked for it again; doubled each time.
 const FIRST_AGAIN: Duration = Duration::from_millis(100);
 const MAX_AGAIN: Duration = Duration::from_secs(2);
+/// Sources that are tried at a time, not knowing whether they answer: while another one does,
+const FEW_TRIALS: usize = 2;
+/// and while none does, those not counted that have not answered for a while.
+const MANY_TRIALS: usize = 3;
 /// A source that says "later" is waited for so long at most.
 const MAX_LATER: Duration = Duration::from_secs(60);
 /// A block waits so long for sources that all failed, for each time that they are asked again.
@@ -121,16 +125,16 @@ impl Board {
     /// A source for a block that wants one since `since`.
     pub(super) fn take(&mut self, tried: &Tried, since: Instant, now: Instant) -> Answer<Grant> {
         match self.find(tried, since, now) {
-            Answer::Granted(index) => Answer::Granted(self.begin(index)),
+            Answer::Granted(index) => Answer::Granted(self.begin(index, now)),
             Answer::Wait(until) => Answer::Wait(until),
             Answer::Nobody(why) => Answer::Nobody(why),
         }
     }
 
-    fn begin(&mut self, index: usize) -> Grant {
+    fn begin(&mut self, index: usize, now: Instant) -> Grant {
         self.requests += 1;
         let health = &mut self.sources[index].health;
-        let is_probe = health.begin();
+        let is_probe = health.begin(now);
         Grant {
             index,
             is_probe,
@@ -210,6 +214,7 @@ impl Board {
     fn find(&self, tried: &Tried, since: Instant, now: Instant) -> Answer<usize> {
         let active = |source: &&Source| source.health.in_flight() > 0;
         let is_full = self.sources.iter().filter(active).count() >= self.rules.max_sources;
+        let trials = self.trials(tried, now);
         let mut best = None;
         let mut last_resort: Option<(Instant, usize)> = None;
         let mut wake: Option<Instant> = None;
@@ -229,6 +234,10 @@ impl Board {
                 continue;
             }
             if is_full && health.in_flight() == 0 {
+                continue;
+            }
+            if let Some(until) = trials.filter(|_| !health.is_proven()) {
+                wake = until.map_or(wake, |until| earliest(wake, until));
                 continue;
             }
             match ready {
@@ -273,6 +282,19 @@ impl Board {
             wake = earliest(wake, end);
         }
         Answer::Wait(wake)
+    }
+
+    /// Whether as many sources are tried as may be, and until when.
+    fn trials(&self, tried: &Tried, now: Instant) -> Option<Option<Instant>> {
+        let healths = self.sources.iter().map(|source| &source.health);
+        let under_way: Vec<Instant> = healths.clone().filter_map(Health::trial).collect();
+        let others = healths.zip(&tried.0).filter(|(_, asked)| !asked.is_over);
+        if others.map(|(health, _)| health).any(Health::is_proven) {
+            return (under_way.len() >= FEW_TRIALS).then_some(None);
+        }
+        let young = under_way.into_iter().map(|began| began + TRIAL);
+        let young: Vec<Instant> = young.filter(|end| *end > now).collect();
+        (young.len() >= MANY_TRIALS).then(|| young.into_iter().min())
     }
 
     /// Whether one more block may be asked of a second source; it counts.
@@ -346,6 +368,7 @@ mod tests {
         let mut board = Board::new(1, RULES);
         let now = Instant::now();
         let tried = board.nothing_tried();
+        board.sources[0].health.gave(SECOND / 100, 1_000, 1);
         let mut grants = Vec::new();
         while let Answer::Granted(grant) = board.take(&tried, now, now) {
             grants.push(grant);

@@ -29,6 +29,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// The same where no other source is left to ask.
 const FIRST_LAST_RESORT: Duration = Duration::from_millis(100);
 const MAX_LAST_RESORT: Duration = Duration::from_secs(2);
+/// Who has not proven itself gets one more request after this time.
+pub(super) const TRIAL: Duration = Duration::from_millis(250);
 /// Answers in a row that are no answers of a gateway, after which a source has failed.
 const MAX_FAILURES: u32 = 2;
 /// Blocks in a row that a source does not have, after which the others are asked first.
@@ -52,7 +54,11 @@ pub(super) struct Health {
     recent: VecDeque<Duration>,
     failures: u32,
     misses: u32,
+    /// It has answered.
+    is_proven: bool,
     breaker: Breaker,
+    /// When the last request began.
+    began: Option<Instant>,
     /// It said "later".
     paused_until: Option<Instant>,
     has_lied: bool,
@@ -115,7 +121,9 @@ impl Health {
             recent: VecDeque::with_capacity(SAMPLES),
             failures: 0,
             misses: 0,
+            is_proven: false,
             breaker: Breaker::Closed,
+            began: None,
             paused_until: None,
             has_lied: false,
         }
@@ -128,7 +136,11 @@ impl Health {
         if let Some(until) = self.paused_until.filter(|until| *until > now) {
             return Ready::Paused(until);
         }
+        let trial = self.trial();
         match self.breaker {
+            Breaker::Closed if trial.is_some_and(|began| began + TRIAL > now) => {
+                Ready::Paused(trial.map_or(now, |began| began + TRIAL))
+            }
             Breaker::Closed if self.in_flight < self.limit => Ready::Now(self.load()),
             Breaker::Closed => Ready::Busy,
             Breaker::Open { is_tried: true, .. } => Ready::Probed,
@@ -146,6 +158,17 @@ impl Health {
         self.in_flight
     }
 
+    /// Whether it answers, as far as is known.
+    pub(super) fn is_proven(&self) -> bool {
+        self.is_proven && !self.has_failed() && !self.has_lied
+    }
+
+    /// When the last request began that finds out whether it answers, while one is under way.
+    pub(super) fn trial(&self) -> Option<Instant> {
+        let is_trial = self.in_flight > 0 && !self.is_proven();
+        self.began.filter(|_| is_trial)
+    }
+
     pub(super) fn has_failed(&self) -> bool {
         self.breaker != Breaker::Closed
     }
@@ -155,8 +178,9 @@ impl Health {
     }
 
     /// A request begins. Whether it is the one that finds out if the source answers again.
-    pub(super) fn begin(&mut self) -> bool {
+    pub(super) fn begin(&mut self, now: Instant) -> bool {
         self.in_flight += 1;
+        self.began = Some(now);
         match &mut self.breaker {
             Breaker::Closed => false,
             Breaker::Open { is_tried, .. } => {
@@ -212,6 +236,7 @@ impl Health {
 
     fn answered(&mut self) {
         self.failures = 0;
+        self.is_proven = true;
         if self.has_failed() {
             self.breaker = Breaker::Closed;
             self.is_new = true;
@@ -359,7 +384,7 @@ mod tests {
     fn a_source_that_failed_is_left_alone_for_longer_each_time_and_tried_by_one() {
         let mut now = Instant::now();
         let mut health = Health::new();
-        assert!(!health.begin());
+        assert!(!health.begin(now));
         health.leave_alone(now, false);
         health.end(false);
         let mut pauses = Vec::new();
@@ -370,7 +395,7 @@ mod tests {
             pauses.push((retry_at - now).as_millis());
             now = retry_at;
             assert_eq!(health.ready(now), Ready::Probe);
-            assert!(health.begin());
+            assert!(health.begin(now));
             assert_eq!(health.ready(now), Ready::Probed);
             health.leave_alone(now, true);
             health.end(true);
@@ -380,7 +405,7 @@ mod tests {
             [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]
         );
         now += MAX_PAUSE;
-        assert!(health.begin());
+        assert!(health.begin(now));
         health.gave(millis(5), MIB, 1);
         health.end(true);
         assert!(matches!(health.ready(now), Ready::Now(_)));
@@ -404,7 +429,7 @@ mod tests {
         let now = Instant::now();
         let mut health = Health::new();
         for _ in 0..4 {
-            health.begin();
+            health.begin(now);
         }
         for _ in 0..4 {
             health.leave_alone(now, false);

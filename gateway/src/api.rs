@@ -1,5 +1,6 @@
-//! `/api/v1/`: what the node knows, as JSON for programs. Errors are problem details (RFC 9457).
+//! What the node knows, for programs: `/api/v1/` and `/routing/v1/`. Errors are problem details (RFC 9457).
 
+mod routing;
 mod search;
 
 use http::request::Parts;
@@ -11,10 +12,10 @@ use crate::ipfs::Backend;
 
 pub use search::{Hit, SearchPage};
 
-/// Where everything of the API is.
-const PREFIX: &str = "/api/v1/";
 /// What is known changes with the next head.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=10");
+
+type Answer = Result<Response<Body>, Problem>;
 
 /// What went wrong, and with what.
 #[derive(Debug)]
@@ -31,53 +32,57 @@ struct Details<'a> {
     detail: &'a str,
 }
 
-/// The answer, if the path is one of the API.
+/// The answer, if the path is one of these.
 pub(crate) async fn answer<B: Backend>(backend: &B, parts: &Parts) -> Option<Response<Body>> {
-    let what = parts.uri.path().strip_prefix(PREFIX)?;
-    let answer = match what {
-        "search" => search::search(backend, parts.uri.query().unwrap_or_default()).await,
-        _ => Err(Problem {
+    let path = parts.uri.path();
+    let answer = if path == "/api/v1/search" {
+        let query = parts.uri.query().unwrap_or_default();
+        search::search(backend, query).await
+    } else if let Some(name) = path.strip_prefix("/routing/v1/ipns/") {
+        routing::record(backend, name, parts).await
+    } else if path.starts_with("/api/v1/") || path.starts_with("/routing/v1/") {
+        Err(Problem {
             status: StatusCode::NOT_FOUND,
-            detail: format!("there is no {}; there is {PREFIX}search", parts.uri.path()),
-        }),
+            detail: format!(
+                "there is no {path}; there are /api/v1/search and /routing/v1/ipns/NAME"
+            ),
+        })
+    } else {
+        return None;
     };
-    let is_head = parts.method == Method::HEAD;
-    Some(match answer {
-        Ok(page) => {
-            let mut response = json(StatusCode::OK, "application/json", &page, is_head);
-            response.headers_mut().insert(header::CACHE_CONTROL, CACHE);
-            response
-        }
-        Err(Problem { status, detail }) => {
-            let details = Details {
-                title: status.canonical_reason().unwrap_or_default(),
-                status: status.as_u16(),
-                detail: &detail,
-            };
-            json(status, "application/problem+json", &details, is_head)
-        }
-    })
+    let mut response = answer.unwrap_or_else(Problem::into_response);
+    let nosniff = HeaderValue::from_static("nosniff");
+    response
+        .headers_mut()
+        .insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    if parts.method == Method::HEAD {
+        *response.body_mut() = Body::empty();
+    }
+    Some(response)
 }
 
-fn json(
-    status: StatusCode,
-    content_type: &'static str,
-    value: &impl Serialize,
-    is_head: bool,
-) -> Response<Body> {
-    let text = serde_json::to_vec(value).expect("texts and numbers have a JSON form");
-    let len = text.len();
-    let body = if is_head {
-        Body::empty()
-    } else {
-        Body::bytes(text)
-    };
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
+impl Problem {
+    fn into_response(self) -> Response<Body> {
+        let details = Details {
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            detail: &self.detail,
+        };
+        let mut response = with_body("application/problem+json", json(&details));
+        *response.status_mut() = self.status;
+        response
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("texts and numbers have a JSON form")
+}
+
+fn with_body(content_type: &'static str, bytes: Vec<u8>) -> Response<Body> {
+    let len = bytes.len();
+    let mut response = Response::new(Body::bytes(bytes));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
-    let nosniff = HeaderValue::from_static("nosniff");
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     response
 }

@@ -1,9 +1,9 @@
 //! `/api/v1/search?q=WORDS[&limit=N]`.
 
-use http::StatusCode;
+use http::{StatusCode, header};
 use serde::Serialize;
 
-use super::Problem;
+use super::{Answer, CACHE, Problem, json, with_body};
 use crate::ipfs::Backend;
 
 /// Products shown without a limit.
@@ -35,15 +35,18 @@ pub struct Hit {
     pub path: String,
 }
 
-pub(super) async fn search<B: Backend>(backend: &B, query: &str) -> Result<SearchPage, Problem> {
+pub(super) async fn search<B: Backend>(backend: &B, query: &str) -> Answer {
     let (terms, limit) = parse(query)?;
-    backend.search(terms, limit).await.map_err(|error| {
+    let page = backend.search(terms, limit).await.map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "a search failed");
         Problem {
             status: StatusCode::SERVICE_UNAVAILABLE,
             detail: "the products cannot be searched now; try again later".to_owned(),
         }
-    })
+    })?;
+    let mut response = with_body("application/json", json(&page));
+    response.headers_mut().insert(header::CACHE_CONTROL, CACHE);
+    Ok(response)
 }
 
 fn parse(query: &str) -> Result<(String, usize), Problem> {

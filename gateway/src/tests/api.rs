@@ -4,6 +4,7 @@ use duka_config::HostConfig;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::caching::named;
 use super::*;
 
 fn body(reply: &Reply) -> Value {
@@ -61,4 +62,35 @@ async fn a_site_with_a_host_of_its_own_has_its_own_paths() {
         .await;
     assert_eq!(reply.status, StatusCode::NOT_FOUND);
     assert!(!reply.header("content-type").contains("json"));
+}
+
+#[tokio::test]
+async fn the_record_of_a_name_is_given_as_it_is() {
+    let (name, resolved) = named(format!("/ipfs/{HELLO}"), 60);
+    let record = resolved.record.bytes.clone();
+    let mut backend = MemoryBackend::with_test_data();
+    backend.add_name(name.clone(), resolved);
+    let server = TestServer::with(config(), backend).await;
+    let path = format!("/routing/v1/ipns/{name}");
+    for accept in ["application/vnd.ipfs.ipns-record", "text/html, */*;q=0.1"] {
+        let reply = server.get_with(&path, &[("accept", accept)]).await;
+        assert_eq!(reply.status, StatusCode::OK);
+        assert_eq!(
+            reply.header("content-type"),
+            "application/vnd.ipfs.ipns-record"
+        );
+        assert_eq!(reply.header("cache-control"), "public, max-age=60");
+        assert_eq!(reply.body, record);
+    }
+    let head = server.ask("HEAD", &path, &[]).await;
+    assert_eq!(head.header("content-length"), record.len().to_string());
+    assert!(head.body.is_empty());
+
+    let page = server.get_with(&path, &[("accept", "text/html")]).await;
+    assert_eq!(page.status, StatusCode::NOT_ACCEPTABLE);
+    let other = "k51qzi5uqu5dgutdk6i1ynyzgkqngpha5xpgia3a5qqp4jsh0u4csozksxel2r";
+    let unknown = server.get(&format!("/routing/v1/ipns/{other}")).await;
+    assert_eq!(unknown.status, StatusCode::NOT_FOUND);
+    let wrong = server.get("/routing/v1/ipns/nobody").await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
 }

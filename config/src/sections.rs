@@ -74,6 +74,8 @@ pub struct NetworkConfig {
     pub relay: bool,
     /// Answer DHT queries: `auto` once this node is reachable, `server`, or `client`.
     pub dht: DhtMode,
+    /// Tell of names, and hear of them, over gossipsub.
+    pub gossip: bool,
     /// How often each provider record is announced again.
     #[serde(with = "humantime_serde")]
     pub reprovide_interval: Duration,

@@ -349,6 +349,10 @@ async fn tell(node: &Node, records: &[(Name, Record)]) {
         return;
     };
     for (name, record) in records {
+        // Fails only when the network is off, which the DHT says as well.
+        network.tell(name, record).await.ok();
+    }
+    for (name, record) in records {
         if let Err(error) = network.put_record(name, record).await {
             tracing::debug!(%name, %error, "nobody took a record");
         }

@@ -1,6 +1,7 @@
 //! NAME: resolve, put and publish IPNS names: local record → DHT and gateways; the newest valid one
 //! wins and is kept. Check first, then persist.
 
+pub(crate) mod hear;
 mod lookups;
 #[cfg(test)]
 mod tests;
@@ -161,6 +162,7 @@ pub async fn publish(
         }
     };
     if let Some(network) = node.network() {
+        network.tell(&name, &record).await?;
         network.put_record(&name, &record).await?;
     }
     Ok((name, record))
@@ -281,21 +283,22 @@ struct Answers {
     silent: Option<(Url, Silence)>,
 }
 
-/// Asks the DHT and the configured gateways.
+/// Asks the peers that follow the name, the DHT and the configured gateways.
 async fn ask(node: &Node, name: &Name) -> Answers {
-    let from_network = async {
-        match node.network()?.get_record(name).await {
-            Ok(record) => record,
-            Err(error) => {
-                tracing::debug!(%name, %error, "asking the DHT for a record failed");
-                None
-            }
-        }
-    };
+    let from_peers = async { heard_by(name, node.network()?.ask_subscribers(name).await) };
+    let from_dht = async { heard_by(name, node.network()?.get_record(name).await) };
     let from_gateways = ask_gateways(node.gateways(), name);
-    let (from_network, mut answers) = tokio::join!(from_network, from_gateways);
-    answers.best = newest(answers.best.into_iter().chain(from_network));
+    let (from_peers, from_dht, mut answers) = tokio::join!(from_peers, from_dht, from_gateways);
+    let all = answers.best.into_iter().chain(from_peers).chain(from_dht);
+    answers.best = newest(all);
     answers
+}
+
+fn heard_by(name: &Name, answer: Result<Option<Record>, NetError>) -> Option<Record> {
+    answer
+        .inspect_err(|error| tracing::debug!(%name, %error, "asking for a record failed"))
+        .ok()
+        .flatten()
 }
 
 async fn ask_gateways(gateways: Option<&TrustlessSource>, name: &Name) -> Answers {

@@ -12,6 +12,7 @@ mod dial_filter;
 mod event_loop;
 #[cfg(test)]
 mod fake;
+pub(crate) mod gossip;
 mod joined;
 mod listen;
 pub mod provide;
@@ -50,7 +51,9 @@ use self::behaviour::{Behaviour, QUERY_TIMEOUT};
 use self::bitswap::Bitswap;
 use self::dht::Query;
 use self::dial_error::DialFailure;
+use self::event_loop::gossip::GossipCommand;
 use self::event_loop::{Command, EventLoop};
+use self::gossip::Inbox;
 use self::listen::Listen;
 use self::reachability::Findings;
 use self::records::Records;
@@ -74,6 +77,8 @@ const RESULTS: usize = 64;
 const GRACE: Duration = Duration::from_secs(2);
 /// Valid records that are compared before the best is taken (Kubo's quorum).
 const RECORD_QUORUM: usize = 16;
+/// How long the record that a connected peer has is waited for.
+const SUBSCRIBERS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Streams that are open at the end may take this long to finish.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that no protocol uses is closed after this.
@@ -90,6 +95,7 @@ pub struct Network {
     /// It looks for peers by itself.
     seeks_peers: bool,
     reachability: watch::Receiver<Reachability>,
+    heard: Arc<Inbox>,
 }
 
 /// Why a network operation failed.
@@ -221,6 +227,7 @@ impl Network {
             peer_count: event_loop.peer_count(),
             seeks_peers: config.mdns || !config.bootstrap.is_empty(),
             reachability,
+            heard: event_loop.heard(),
         };
         let run = async move {
             event_loop.run().await;
@@ -403,6 +410,56 @@ impl Network {
             }
         }
         Ok(best)
+    }
+
+    /// Hears of a name from now on, over gossip; `known` is the record that is kept of it. What is heard
+    /// comes out of [`Network::heard`].
+    ///
+    /// # Errors
+    /// [`NetError::Off`].
+    pub(crate) async fn follow(&self, name: &Name, known: Option<Record>) -> Result<(), NetError> {
+        let command = GossipCommand::Follow(name.clone(), known);
+        self.send(Command::Gossip(command)).await
+    }
+
+    /// Tells all who follow the name at once, over gossip.
+    ///
+    /// # Errors
+    /// [`NetError::Off`].
+    pub(crate) async fn tell(&self, name: &Name, record: &Record) -> Result<(), NetError> {
+        let command = GossipCommand::Tell(name.clone(), record.clone());
+        self.send(Command::Gossip(command)).await
+    }
+
+    /// The record that connected peers who follow the name have. `None` when there are none.
+    ///
+    /// # Errors
+    /// [`NetError::Off`].
+    pub(crate) async fn ask_subscribers(&self, name: &Name) -> Result<Option<Record>, NetError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Gossip(GossipCommand::Ask(name.clone(), reply)))
+            .await?;
+        let answer = tokio::time::timeout(SUBSCRIBERS_TIMEOUT, answer).await;
+        Ok(answer.ok().and_then(Result::ok).flatten())
+    }
+
+    /// Connected peers that follow the name.
+    ///
+    /// # Errors
+    /// [`NetError::Off`].
+    pub(crate) async fn subscribers(&self, name: &Name) -> Result<Vec<PeerId>, NetError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Gossip(GossipCommand::Subscribers(
+            name.clone(),
+            reply,
+        )))
+        .await?;
+        Ok(answer.await.unwrap_or_default())
+    }
+
+    /// Newer records of names that are followed, as they come.
+    pub(crate) fn heard(&self) -> &Inbox {
+        &self.heard
     }
 
     /// Sends one query to each DHT; either that takes it is enough.

@@ -363,6 +363,9 @@ impl Node {
             .spawn(announce::run(node.clone(), node.inner.stop.clone()));
         node.inner
             .tasks
+            .spawn(name::hear::run(node.clone(), node.inner.stop.clone()));
+        node.inner
+            .tasks
             .spawn(gc::run(node.clone(), node.inner.stop.clone()));
         node.inner
             .tasks

@@ -31,6 +31,8 @@ pub struct Options {
     pub offline: bool,
     /// Serve the gateway and the swarm on every interface.
     pub anywhere: bool,
+    /// Names over gossipsub (`Ipns.UsePubsub`).
+    pub gossip: bool,
     /// The import profile.
     pub profile: &'static str,
 }
@@ -44,6 +46,7 @@ impl Default for Options {
             no_fetch: true,
             offline: false,
             anywhere: false,
+            gossip: false,
             profile: "unixfs-v1-2025",
         }
     }
@@ -332,6 +335,7 @@ fn configure(config: &mut Value, options: Options) {
     }
     config["Addresses"]["Gateway"] = json!(format!("/ip4/{host}/tcp/0"));
     config["Addresses"]["Swarm"] = json!(swarm);
+    config["Ipns"]["UsePubsub"] = json!(options.gossip);
     config["Routing"]["Type"] = json!(if options.dht { "dht" } else { "none" });
     config["Provide"]["Enabled"] = json!(options.dht);
     config["Gateway"]["NoFetch"] = json!(options.no_fetch);

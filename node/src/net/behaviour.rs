@@ -15,6 +15,8 @@ use libp2p::{
 
 use super::address::{Scope, is_testable};
 use super::bitswap;
+use super::gossip::fetch::{self, Fetch};
+use super::gossip::{self, Gossip};
 use super::records::Records;
 use super::scoped::Scoped;
 
@@ -40,6 +42,8 @@ pub(super) struct Behaviour {
     pub(super) wan: Toggle<Dht>,
     pub(super) lan: Toggle<Dht>,
     pub(super) bitswap: bitswap::Behaviour,
+    pub(super) gossip: Toggle<Gossip>,
+    pub(super) record_fetch: Toggle<Fetch>,
     pub(super) relay: relay::client::Behaviour,
     pub(super) hole_punching: Toggle<dcutr::Behaviour>,
     pub(super) reachability: Scoped<autonat::v2::client::Behaviour>,
@@ -79,6 +83,8 @@ pub(super) fn build(
         wan: dht(config, Scope::Wan, peer, wan).into(),
         lan: dht(config, Scope::Lan, peer, lan).into(),
         bitswap,
+        gossip: config.gossip.then(|| gossip::build(key)).into(),
+        record_fetch: config.gossip.then(fetch::build).into(),
         relay,
         hole_punching: config.relay.then(|| dcutr::Behaviour::new(peer)).into(),
         reachability: Scoped::new(is_testable, autonat::v2::client::Behaviour::default()),

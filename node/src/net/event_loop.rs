@@ -1,9 +1,11 @@
 //! The task that owns the swarm: waits for a command, an event or a timer, and applies it.
 
+pub(super) mod gossip;
 mod queries;
 mod trimming;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use duka_config::NetworkConfig;
@@ -23,8 +25,10 @@ use super::behaviour::{Behaviour, BehaviourEvent};
 use super::bootstrap::Backoff;
 use super::dht::{Queries, Query};
 use super::dial_error::DialFailure;
+use super::gossip::{Inbox, Outgoing, Topics};
 use super::reachability::Findings;
 use super::records::files::RecordFiles;
+use gossip::GossipCommand;
 use trimming::Trimming;
 
 /// How often the routing tables are refreshed (Kubo's `RoutingTable.RefreshInterval`).
@@ -52,6 +56,7 @@ pub(super) enum Command {
     Peers(oneshot::Sender<Vec<PeerInfo>>),
     Addresses(oneshot::Sender<Vec<Multiaddr>>),
     Query(Scope, Query),
+    Gossip(GossipCommand),
 }
 
 /// What to do next.
@@ -62,6 +67,7 @@ enum Action {
     Bootstrap,
     Refresh,
     Trim,
+    Tell,
 }
 
 /// A connected peer.
@@ -94,6 +100,8 @@ pub(super) struct EventLoop {
     queries: Queries,
     findings: Findings,
     relays: HashMap<ListenerId, PeerId>,
+    topics: Topics,
+    outgoing: Outgoing,
 }
 
 impl EventLoop {
@@ -123,12 +131,19 @@ impl EventLoop {
             queries: Queries::default(),
             findings,
             relays: HashMap::new(),
+            topics: Topics::new(Arc::default()),
+            outgoing: Outgoing::new(),
         }
     }
 
     /// The number of connected peers; marked as changed also when more is known about one.
     pub(super) fn peer_count(&self) -> watch::Receiver<usize> {
         self.peer_count.subscribe()
+    }
+
+    /// Where newer records of names come to.
+    pub(super) fn heard(&self) -> Arc<Inbox> {
+        self.topics.inbox()
     }
 
     /// Waits until each of the listeners has an address; those that have are removed.
@@ -185,6 +200,7 @@ impl EventLoop {
             event = self.swarm.select_next_some() => Action::Swarm(Box::new(event)),
             () = tokio::time::sleep_until(self.backoff.next()), if !self.bootstrap.is_empty() => Action::Bootstrap,
             () = tokio::time::sleep_until(self.refresh) => Action::Refresh,
+            Some(()) = at(self.outgoing.next()) => Action::Tell,
             () = tokio::time::sleep_until(self.trimming.next()), if self.trimming.is_due(self.connections()) => Action::Trim,
         }
     }
@@ -200,9 +216,11 @@ impl EventLoop {
                 }
             }
             Action::Trim => self.trim(),
+            Action::Tell => self.tell_next(),
             Action::Refresh => {
                 self.refresh = Instant::now() + REFRESH;
                 self.save_records();
+                self.tell_again();
                 for scope in Scope::ALL {
                     if let Some(dht) = self.dht(scope) {
                         // Without peers there is nothing to refresh.
@@ -256,6 +274,7 @@ impl EventLoop {
                 reply.send(self.addresses()).ok();
             }
             Command::Query(scope, query) => self.query(scope, query),
+            Command::Gossip(command) => self.gossip(command),
         }
     }
 
@@ -363,6 +382,8 @@ impl EventLoop {
             }
             BehaviourEvent::Wan(event) => self.dht_event(Scope::Wan, event),
             BehaviourEvent::Lan(event) => self.dht_event(Scope::Lan, event),
+            BehaviourEvent::Gossip(event) => self.gossip_event(event),
+            BehaviourEvent::RecordFetch(event) => self.fetch_event(event),
             BehaviourEvent::Reachability(autonat::v2::client::Event {
                 tested_addr,
                 result,
@@ -568,6 +589,12 @@ impl EventLoop {
         addresses.dedup();
         addresses
     }
+}
+
+/// Waits until then, if there is such a time.
+async fn at(time: Option<Instant>) -> Option<()> {
+    tokio::time::sleep_until(time?).await;
+    Some(())
 }
 
 /// Where the peer is. One that came over a relay has no address of its own.

@@ -44,6 +44,7 @@ impl FakeDht {
             bitswap,
             peer_count: watch::Sender::new(0).subscribe(),
             seeks_peers: false,
+            heard: Arc::default(),
             reachability: watch::Sender::new(Reachability::Unknown).subscribe(),
         };
         let _stop = stop.drop_guard();

@@ -409,7 +409,7 @@ pub(super) fn key_of_name(name: &Name) -> RecordKey {
 }
 
 /// The name that a DHT key is for; `None` for every other kind of key.
-fn name_of_key(key: &[u8]) -> Option<Name> {
+pub(super) fn name_of_key(key: &[u8]) -> Option<Name> {
     Name::from_bytes(key.strip_prefix(b"/ipns/")?).ok()
 }
 

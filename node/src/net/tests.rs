@@ -148,6 +148,7 @@ fn config() -> NetworkConfig {
         upnp: false,
         relay: false,
         dht: DhtMode::Auto,
+        gossip: true,
         reprovide_interval: Duration::from_secs(22 * 60 * 60),
         republish_interval: Duration::from_secs(4 * 60 * 60),
         record_lifetime: Duration::from_secs(48 * 60 * 60),
@@ -499,4 +500,83 @@ async fn provider_records_of_others_survive_a_restart() {
     asking.meet(&second).await;
     let found = asking.network.find_providers(&cid, 1).await.unwrap();
     assert_eq!(found, [provider.network.peer_id()]);
+}
+
+/// The next record that a node hears of.
+async fn next_heard(node: &TestNode) -> super::gossip::Heard {
+    let heard = tokio::time::timeout(DEADLINE, node.network.heard().take());
+    heard.await.unwrap().remove(0)
+}
+
+fn head(key: &Keypair, sequence: u64) -> Record {
+    let validity = Timestamp::now() + 1.hour();
+    ipns::sign(
+        key,
+        "/ipfs/bafkqaaa",
+        sequence,
+        validity,
+        Duration::from_secs(60),
+    )
+}
+
+#[tokio::test]
+async fn a_record_reaches_those_who_follow_the_name_through_a_peer_in_between() {
+    let (creator, between, mirror) = (
+        TestNode::start().await,
+        TestNode::start().await,
+        TestNode::start().await,
+    );
+    let key = Keypair::generate_ed25519();
+    let name = name_of(&key);
+    for node in [&between, &mirror] {
+        node.network.follow(&name, None).await.unwrap();
+        assert!(node.network.ask_subscribers(&name).await.unwrap().is_none());
+    }
+    creator.meet(&between).await;
+    between.meet(&mirror).await;
+
+    creator.network.tell(&name, &head(&key, 1)).await.unwrap();
+    let heard = next_heard(&mirror).await;
+    assert_eq!((&heard.name, heard.record.sequence), (&name, 1));
+    assert_eq!(heard.from, between.network.peer_id());
+
+    creator.network.tell(&name, &head(&key, 2)).await.unwrap();
+    assert_eq!(next_heard(&mirror).await.record.sequence, 2);
+}
+
+#[tokio::test]
+async fn who_comes_later_gets_the_record_that_a_subscriber_has() {
+    let (creator, late) = (TestNode::start().await, TestNode::start().await);
+    let key = Keypair::generate_ed25519();
+    let name = name_of(&key);
+    creator.network.tell(&name, &head(&key, 7)).await.unwrap();
+    // Asked for before they meet, and heard of when they do.
+    late.network.follow(&name, None).await.unwrap();
+    late.meet(&creator).await;
+    assert_eq!(next_heard(&late).await.record.sequence, 7);
+    let asked = late.network.ask_subscribers(&name).await.unwrap();
+    assert_eq!(asked.unwrap().sequence, 7);
+}
+
+#[tokio::test]
+async fn without_gossip_nothing_is_heard_and_nobody_is_asked() {
+    let silent = NetworkConfig {
+        gossip: false,
+        ..config()
+    };
+    let (creator, silent) = (TestNode::start().await, TestNode::with(silent).await);
+    silent.meet(&creator).await;
+    let key = Keypair::generate_ed25519();
+    let name = name_of(&key);
+    silent.network.follow(&name, None).await.unwrap();
+    creator.network.tell(&name, &head(&key, 1)).await.unwrap();
+    assert!(
+        silent
+            .network
+            .ask_subscribers(&name)
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(creator.network.subscribers(&name).await.unwrap().is_empty());
 }

@@ -13,6 +13,7 @@ mod connectivity;
 mod fixtures;
 mod gateway;
 mod get;
+mod gossip;
 mod handover;
 mod https;
 mod in_place;

@@ -51,7 +51,7 @@ struct Candidate {
     connections: u32,
     /// Blocks are under way, or it relays for this node.
     is_busy: bool,
-    /// In a routing table.
+    /// In a routing table, or in a topic with this node.
     is_neighbour: bool,
     /// When it connected.
     since: Instant,
@@ -85,7 +85,7 @@ impl EventLoop {
         let is_neighbour = Scope::ALL.into_iter().any(|scope| {
             let bucket = self.dht(scope).and_then(|dht| dht.kbucket(peer));
             bucket.is_some_and(|bucket| bucket.iter().any(|e| *e.node.key.preimage() == peer))
-        });
+        }) || self.is_in_topic(&peer);
         let bitswap = &self.swarm.behaviour().bitswap;
         let used = bitswap.last_received(&peer).map(Instant::from_std);
         Candidate {

@@ -1,0 +1,97 @@
+//! Hears of names over gossip, and keeps what is newer; meets others who follow the same names.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{keep_if_newer, known_record};
+use crate::keys::{Name, name_of};
+use crate::net::gossip::{Heard, rendezvous};
+use crate::net::{NetError, Network};
+use crate::node::Node;
+
+/// How often others are looked for.
+const MEET: Duration = Duration::from_secs(10 * 60);
+/// How often this node says in the DHT that it follows a name. Others keep that for two days.
+const PROVIDE: Duration = Duration::from_secs(12 * 60 * 60);
+/// With so many subscribers connected nobody is looked for.
+const ENOUGH: usize = 6;
+
+/// Follows the own names until `stop`, and keeps newer records of all names that are followed.
+pub(crate) async fn run(node: Node, stop: CancellationToken) {
+    let Some(network) = node.network().cloned() else {
+        return;
+    };
+    let hear = async {
+        for name in own_names(&node) {
+            let known = match known_record(&node, &name) {
+                Ok(known) => known.map(|known| known.record),
+                Err(error) => {
+                    tracing::warn!(%name, %error, "cannot read the record of a name");
+                    None
+                }
+            };
+            if network.follow(&name, known).await.is_err() {
+                return;
+            }
+        }
+        loop {
+            for heard in network.heard().take().await {
+                keep(&node, heard).await;
+            }
+        }
+    };
+    let both = async { tokio::join!(hear, meet(&network, own_names(&node))) };
+    stop.run_until_cancelled(both).await;
+}
+
+fn own_names(node: &Node) -> Vec<Name> {
+    let keys = node.keys();
+    [&keys.shop, &keys.publishing, &keys.peer]
+        .map(name_of)
+        .into()
+}
+
+async fn keep(node: &Node, heard: Heard) {
+    let Heard { name, record, from } = heard;
+    tracing::debug!(%name, %from, sequence = record.sequence, "heard of a name");
+    if let Err(error) = keep_if_newer(node, &name, Some(record)).await {
+        tracing::warn!(%name, %error, "a record that was heard is not kept");
+    }
+}
+
+/// Connects to others who follow the names, again and again.
+async fn meet(network: &Network, names: Vec<Name>) {
+    let mut provided: Option<Instant> = None;
+    loop {
+        let is_due = provided.is_none_or(|at| at.elapsed() >= PROVIDE);
+        let mut all = true;
+        for name in &names {
+            match meet_at(network, name, is_due).await {
+                Ok(done) => all &= done,
+                Err(_) => return,
+            }
+        }
+        if is_due && all {
+            provided = Some(Instant::now());
+        }
+        tokio::time::sleep(MEET).await;
+    }
+}
+
+/// Returns whether the DHT knows that this node follows the name.
+async fn meet_at(network: &Network, name: &Name, provide: bool) -> Result<bool, NetError> {
+    let point = rendezvous(name);
+    if network.subscribers(name).await?.len() < ENOUGH {
+        // Connects to those it finds; they say themselves what they follow.
+        network.find_providers(&point, ENOUGH).await?;
+    }
+    if !provide {
+        return Ok(true);
+    }
+    match network.provide(&point).await {
+        Err(NetError::NotStored { .. }) => Ok(false),
+        provided => provided.map(|()| true),
+    }
+}

@@ -194,6 +194,7 @@ async fn next_head(
     let past = past(node, before.and_then(|head| head.root)).await;
     let now = Timestamp::now();
     let input = HeadInput {
+        name: node.shop_name().to_string(),
         title: settings.title.clone(),
         description: settings.description.clone(),
         seq: before.map_or(0, |head| head.seq).saturating_add(1),

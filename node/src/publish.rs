@@ -261,16 +261,25 @@ async fn import_tree(
     };
     let options = options.import();
     node.blocking(move || match source {
-        Source::Path(path) => import::import_path(&sink, &path, &options, &progress),
+        Source::Path(path) => {
+            let tree = import::import_path(&sink, &path, &options, &progress)?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            Ok(with_name(tree, &name))
+        }
         Source::Reader { name, mut reader } => {
-            let mut tree = import::import_reader(&sink, &mut *reader, &options, &progress)?;
-            for file in &mut tree.files {
-                file.path.clone_from(&name);
-            }
-            Ok(tree)
+            let tree = import::import_reader(&sink, &mut *reader, &options, &progress)?;
+            Ok(with_name(tree, &name))
         }
     })
     .await
+}
+
+/// Names a file that is the whole release: in the tree it has no name.
+fn with_name(mut tree: Imported, name: &str) -> Imported {
+    for file in tree.files.iter_mut().filter(|file| file.path.is_empty()) {
+        name.clone_into(&mut file.path);
+    }
+    tree
 }
 
 /// The releases that a product has so far.

@@ -7,6 +7,7 @@ pub mod json;
 mod past;
 mod read;
 pub mod settings;
+mod storefront;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,9 @@ pub enum ShopError {
     /// The names of the products cannot be in one directory.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
+    /// A page of the storefront could not be made.
+    #[error("a page of the storefront could not be made")]
+    Page,
     /// A file that the shop links to is not in the store, or damaged.
     #[error("{cid}, a file of the shop, is not in the store")]
     Missing {
@@ -45,9 +49,17 @@ pub enum ShopError {
     },
 }
 
+impl From<askama::Error> for ShopError {
+    fn from(_: askama::Error) -> Self {
+        Self::Page
+    }
+}
+
 /// What goes into `shop.json` besides the manifest.
 #[derive(Clone, Debug)]
 pub struct HeadInput {
+    /// Name of the shop, which its pages tell.
+    pub name: String,
     /// Title.
     pub title: String,
     /// Description, Markdown.

@@ -24,6 +24,7 @@ pub mod pebble;
 pub mod process;
 pub mod proxy;
 pub mod random;
+pub mod visitor;
 pub mod webm;
 
 pub use duka::Duka;

@@ -185,6 +185,30 @@ pub struct ShopEntry {
     pub revision: u64,
     /// Its directories; `None` while no release of it is finished.
     pub dirs: Option<ShopDirs>,
+    /// Which look of the storefront its page has. An entry of before there were pages has none, and
+    /// is built again like any other that is out of date.
+    #[serde(default)]
+    pub look: u64,
+    /// What the lists of the storefront show of it.
+    #[serde(default)]
+    pub card: Option<Card>,
+}
+
+/// What the lists of the storefront show of a product.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Card {
+    /// Title.
+    pub title: String,
+    /// The beginning of its description, without markup.
+    pub summary: String,
+    /// `9.50 USD`; `None` when it is free.
+    pub price: Option<String>,
+    /// Name of the cover in the product's directory.
+    pub cover: Option<String>,
+    /// The version that is offered.
+    pub version: Version,
+    /// When that was published.
+    pub issued: Timestamp,
 }
 
 /// The directories of one product in the shop.

@@ -14,6 +14,7 @@ use ipld_dagpb::PbNode;
 use super::json::{
     self, FORMAT, PriceJson, ProductJson, ShopCounts, ShopJson, VersionJson, canonical,
 };
+use super::storefront::{self, Lists, Page, Previous};
 use super::{BuiltHead, HeadInput, ShopError};
 use crate::block::{Block, DAG_PB, RAW};
 use crate::dag::hamt::{BuiltDirectory, Entry, build_directory};
@@ -22,7 +23,7 @@ use crate::dag::unixfs::Metadata;
 use crate::ids::{Channel, ProductId, Version};
 use crate::manifest::Manifest;
 use crate::manifest::change::Op;
-use crate::manifest::record::{Cover, DirLink, Product, Release, ShopDirs, ShopEntry, Text};
+use crate::manifest::record::{Card, Cover, DirLink, Product, Release, ShopDirs, ShopEntry, Text};
 use crate::store::{PackKind, Store, StoreError};
 
 /// Longest file that is one raw block under the default profile, in bytes.
@@ -36,32 +37,40 @@ pub(super) fn build(
     manifest: &Manifest,
     input: &HeadInput,
 ) -> Result<BuiltHead, ShopError> {
+    let look = storefront::look(input);
     let mut shop = Builder {
         store,
+        input,
         left_out: false,
     };
     let (mut products, mut releases) = (Vec::new(), Vec::new());
+    let mut cards = Vec::new();
     let mut counts = ShopCounts::default();
     let mut cache = Vec::new();
     for entry in manifest.shop_entries() {
         let (id, revision, cached) = entry?;
-        let dirs = match cached.filter(|cached| cached.revision == revision) {
-            Some(cached) => cached.dirs,
+        let is_same = |cached: &ShopEntry| cached.revision == revision && cached.look == look;
+        let entry = match cached.filter(is_same) {
+            Some(cached) => cached,
             None => {
                 shop.left_out = false;
-                let dirs = shop.product(manifest, &id)?;
+                let built = shop.product(manifest, &id)?;
+                let (dirs, card) = built.unzip();
+                let entry = ShopEntry {
+                    revision,
+                    dirs,
+                    look,
+                    card,
+                };
                 // What was left out may be here again when the next head is built.
                 if !shop.left_out {
-                    let entry = ShopEntry {
-                        revision,
-                        dirs: dirs.clone(),
-                    };
-                    cache.push(Op::PutShopEntry(id.clone(), entry));
+                    cache.push(Op::PutShopEntry(id.clone(), entry.clone()));
                 }
-                dirs
+                entry
             }
         };
-        if let Some(dirs) = dirs {
+        cards.extend(entry.card.map(|card| (id.clone(), card)));
+        if let Some(dirs) = entry.dirs {
             counts.products += 1;
             counts.releases += dirs.count;
             products.push(link(id.as_str(), &dirs.product));
@@ -76,6 +85,7 @@ pub(super) fn build(
     if !input.past.files.is_empty() {
         entries.push(link("heads", &shop.directory(input.past.files.clone())?));
     }
+    entries.extend(Lists::new(input, cards).build(&shop, &Previous::read(store, input.prev)?)?);
     let head = ShopJson {
         counts,
         description: input.description.clone(),
@@ -111,19 +121,21 @@ fn link(name: &str, dir: &DirLink) -> Entry {
     }
 }
 
-struct Builder<'a> {
+pub(super) struct Builder<'a> {
     store: &'a Store,
+    input: &'a HeadInput,
     /// Whether the product under way lacks a file that is missing or damaged here.
     left_out: bool,
 }
 
 impl Builder<'_> {
-    /// Builds the two directories of a product; `None` while it has no finished release.
+    /// Builds the two directories of a product, and what lists show of it; `None` while it has no
+    /// finished release.
     fn product(
         &mut self,
         manifest: &Manifest,
         id: &ProductId,
-    ) -> Result<Option<ShopDirs>, ShopError> {
+    ) -> Result<Option<(ShopDirs, Card)>, ShopError> {
         let Some(product) = manifest.product(id)? else {
             return Ok(None);
         };
@@ -182,14 +194,28 @@ impl Builder<'_> {
                 })
                 .collect(),
         };
+        let shown = Page {
+            id,
+            product: &product,
+            releases: &finished,
+            channels: &channels,
+            cover: cover.as_ref().map(|entry| entry.name.as_str()),
+            has_description_file: description.is_some(),
+        };
+        let Some(made) = storefront::page(self.store, self.input, shown)? else {
+            return Ok(None);
+        };
+        self.left_out |= !made.is_whole;
+        entries.push(self.file("index.html".to_owned(), made.html)?);
         entries.extend(cover);
         entries.extend(description);
         entries.push(self.file("product.json".to_owned(), canonical(&page))?);
-        Ok(Some(ShopDirs {
+        let dirs = ShopDirs {
             product: self.directory(entries)?,
             releases: self.directory(trees)?,
             count: finished.len() as u64,
-        }))
+        };
+        Ok(Some((dirs, made.card)))
     }
 
     /// An entry for a file of a product; `None` with a warning when it is missing or damaged, so that
@@ -229,7 +255,7 @@ impl Builder<'_> {
     }
 
     /// Stores a new file. Small ones are one raw block, as an import makes them.
-    fn file(&self, name: String, bytes: Vec<u8>) -> Result<Entry, ShopError> {
+    pub(super) fn file(&self, name: String, bytes: Vec<u8>) -> Result<Entry, ShopError> {
         if bytes.len() > CHUNK_LEN {
             let sink = Sink::Store(self.store.clone(), PackKind::Kept);
             let mut reader = Cursor::new(bytes);
@@ -250,6 +276,10 @@ impl Builder<'_> {
         };
         self.store.put(PackKind::Kept, &[block])?;
         Ok(entry)
+    }
+
+    pub(super) fn folder(&self, name: &str, entries: Vec<Entry>) -> Result<Entry, ShopError> {
+        Ok(link(name, &self.directory(entries)?))
     }
 
     fn directory(&self, entries: Vec<Entry>) -> Result<DirLink, ShopError> {

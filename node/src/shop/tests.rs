@@ -1,3 +1,5 @@
+mod storefront;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -100,19 +102,27 @@ impl Shop {
     }
 
     fn build(&self) -> BuiltHead {
-        let input = HeadInput {
+        self.build_after(None)
+    }
+
+    fn build_after(&self, prev: Option<Cid>) -> BuiltHead {
+        build_head(&self.store, &self.manifest, &Self::input(prev)).unwrap()
+    }
+
+    fn input(prev: Option<Cid>) -> HeadInput {
+        HeadInput {
+            name: "k51shop".to_owned(),
             title: "A shop".to_owned(),
             description: "*All* of it".to_owned(),
             seq: 3,
-            prev: None,
+            prev,
             past: Past::default(),
             issued: time(),
             lifetime: 31_536_000,
             refresh: 86_400,
             gateways: vec!["https://gateway.example".to_owned()],
             mirrors: Vec::new(),
-        };
-        build_head(&self.store, &self.manifest, &input).unwrap()
+        }
     }
 
     /// Follows a path through plain directories.

@@ -9,6 +9,7 @@ use super::*;
 
 const SHOP: &str = include_str!("../../schemas/shop.schema.json");
 const PRODUCT: &str = include_str!("../../schemas/product.schema.json");
+const SEARCH: &str = include_str!("../../schemas/search.schema.json");
 const RELEASE: &str = include_str!("../../schemas/release.schema.json");
 
 /// The schema with no keys allowed but its own: readers ignore others, but none are undocumented.
@@ -62,6 +63,7 @@ async fn a_plain_release_follows_the_schemas() {
         &shop_file(&node, 1, "products/album/product.json").await,
     );
     assert_valid(SHOP, &shop_file(&node, 1, "shop.json").await);
+    assert_valid(SEARCH, &shop_file(&node, 1, "search/from-album.json").await);
     node.shutdown().await;
 }
 
@@ -118,5 +120,6 @@ async fn a_release_with_everything_follows_the_schemas() {
     assert_valid(PRODUCT, &product);
     assert!(product.to_string().contains("yanked"), "{product}");
     assert_valid(SHOP, &shop_file(&node, 2, "shop.json").await);
+    assert_valid(SEARCH, &shop_file(&node, 2, "search/from-album.json").await);
     node.shutdown().await;
 }

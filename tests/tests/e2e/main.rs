@@ -25,6 +25,7 @@ mod network;
 mod reflink;
 mod roots;
 mod routing;
+mod storefront;
 mod up;
 
 use std::time::Duration;

@@ -27,6 +27,7 @@ mod report;
 mod republish;
 mod setup;
 mod soak;
+mod storefront;
 mod up;
 
 use std::process::ExitCode;
@@ -237,6 +238,15 @@ enum Bench {
         #[arg(long, default_value_t = 20)]
         seconds: u64,
     },
+    /// A checked download and search in Chromium
+    Storefront {
+        /// Size of the file
+        #[arg(long, default_value = "4GiB")]
+        size: ByteSize,
+        /// Products in the index
+        #[arg(long, default_value_t = 10_000)]
+        products: usize,
+    },
     /// Open stores of up to 10,000,000 blocks and look blocks up
     Index,
     /// What `index` measures, in a process of its own
@@ -329,6 +339,7 @@ fn main() -> Result<ExitCode> {
         Bench::Denylist { lines } => denylist::run(&setup, lines),
         Bench::Up { size } => up::run(&setup, size.as_u64()),
         Bench::Idle { seconds } => idle::run(&setup, seconds),
+        Bench::Storefront { size, products } => storefront::run(&setup, size.as_u64(), products),
         Bench::Index => index::run(&setup),
         Bench::OpenStore { .. } | Bench::LoadDenylist { .. } => unreachable!("done above"),
     }?;

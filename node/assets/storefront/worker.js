@@ -1,0 +1,334 @@
+// A checked download: every block is asked of several gateways at once, hashed, and only then
+// written. Runs in a worker, as only workers write to disk without copying through memory.
+
+import { Malformed, fileNode, parseCid } from "./dag.js";
+import { MAX_LENGTH, sha256 } from "./sha256.js";
+
+// Requests at once to one gateway.
+const LANES = 4;
+// Time without a byte after which a request has failed, in ms.
+const SILENCE = 20_000;
+// Failures in a row after which a gateway is left alone.
+const MAX_FAILURES = 4;
+// Time after which an idle gateway is given what another one has not answered yet, in ms.
+const SLOW = 1_500;
+// Depth of a file's tree; 1,024 links a node are 2^60 bytes in six.
+const MAX_DEPTH = 16;
+const TELL_EVERY = 200;
+
+class Source {
+  constructor(base) {
+    this.base = base;
+    this.name = new URL(base).host;
+    this.bytes = 0;
+    this.failures = 0;
+    this.dropped = "";
+    this.restUntil = 0;
+  }
+  get told() {
+    return { name: this.name, bytes: this.bytes, dropped: this.dropped };
+  }
+}
+
+class Download {
+  constructor(job, hash, sink) {
+    Object.assign(this, { hash, sink });
+    this.sources = job.sources.map((base) => new Source(base));
+    this.size = job.size;
+    // Blocks to get, the next one last. A block is { cid, from, length, depth, tried, requests }.
+    this.todo = [this.block(parseCid(job.cid), 0, job.size, 0)];
+    this.inFlight = new Set();
+    this.done = 0;
+    this.here = 0;
+    this.told = 0;
+    this.waiting = [];
+  }
+
+  block(cid, from, length, depth) {
+    return { cid, from, length, depth, tried: new Set(), requests: new Map(), since: 0 };
+  }
+
+  async run() {
+    const lanes = this.sources.flatMap((source) => Array.from({ length: LANES }, () => this.lane(source)));
+    await Promise.all(lanes);
+    if (this.error) throw this.error;
+    if (this.todo.length || this.inFlight.size || this.done !== this.size) throw this.starved();
+    this.tell(true);
+  }
+
+  get over() {
+    return this.error || (this.todo.length === 0 && this.inFlight.size === 0);
+  }
+
+  // Asks one gateway for one block after another.
+  async lane(source) {
+    while (!this.over && !source.dropped) {
+      const rest = source.restUntil - Date.now();
+      if (rest > 0) {
+        await this.change(rest);
+        continue;
+      }
+      const block = await this.take(source);
+      if (block) await this.ask(source, block);
+      else if (!this.over) {
+        if (this.todo.length && !this.inFlight.size && this.nobodyHas()) this.fail(this.starved());
+        else await this.change(SLOW / 4);
+      }
+    }
+    this.changed();
+  }
+
+  // The next block for a gateway: one that nobody asks for, else one that another is slow with.
+  async take(source) {
+    for (;;) {
+      const at = this.todo.findLastIndex((block) => !block.tried.has(source));
+      if (at < 0) break;
+      const [block] = this.todo.splice(at, 1);
+      this.inFlight.add(block);
+      block.since = Date.now();
+      if (!(await this.isHere(block))) return block;
+      this.inFlight.delete(block);
+      this.changed();
+    }
+    for (const block of this.inFlight) {
+      const slow = block.requests.size === 1 && Date.now() - block.since > SLOW;
+      if (slow && !block.requests.has(source) && !block.tried.has(source)) return block;
+    }
+    return null;
+  }
+
+  // Whether the bytes of a block are on disk already, from before. They are hashed again.
+  async isHere(block) {
+    const { cid, from, length } = block;
+    if (cid.inline) {
+      this.use(block, cid.digest);
+      return true;
+    }
+    if (!cid.raw || length > MAX_LENGTH || from + length > this.sink.before) return false;
+    const bytes = this.sink.read(from, length);
+    if (!bytes || !this.matches(cid, bytes)) return false;
+    this.done += length;
+    this.here += length;
+    // Others get their turn when this takes long.
+    if (Date.now() - this.told > TELL_EVERY) {
+      this.tell();
+      await new Promise((resume) => setTimeout(resume));
+    }
+    return true;
+  }
+
+  matches(cid, bytes) {
+    const digest = this.hash(bytes);
+    return cid.digest.every((byte, i) => byte === digest[i]);
+  }
+
+  async ask(source, block) {
+    const stop = new AbortController();
+    block.requests.set(source, stop);
+    let bytes;
+    try {
+      bytes = await this.fetch(source, block, stop);
+    } catch (error) {
+      // Another one was faster.
+      if (!this.inFlight.has(block)) return;
+      this.failed(source, block, error);
+    } finally {
+      block.requests.delete(source);
+    }
+    if (bytes && this.inFlight.has(block)) this.took(source, block, bytes);
+    if (!bytes && this.inFlight.has(block) && block.requests.size === 0) {
+      this.inFlight.delete(block);
+      this.todo.push(block);
+    }
+    this.changed();
+  }
+
+  took(source, block, bytes) {
+    if (!this.matches(block.cid, bytes)) {
+      source.dropped = "sent wrong bytes";
+      this.putBack(block);
+      this.tell(true);
+      return;
+    }
+    source.failures = 0;
+    source.bytes += bytes.length;
+    this.inFlight.delete(block);
+    for (const other of block.requests.values()) other.abort();
+    try {
+      this.use(block, bytes);
+    } catch (error) {
+      this.fail(error);
+    }
+    this.tell();
+  }
+
+  putBack(block) {
+    if (block.requests.size) return;
+    this.inFlight.delete(block);
+    this.todo.push(block);
+  }
+
+  // Writes what a checked block holds, and asks for what it leads to.
+  use({ cid, from, length, depth }, bytes) {
+    const node = fileNode(cid, bytes);
+    if (node.length !== length) throw new Malformed("a part is not as long as the whole says");
+    if (depth > MAX_DEPTH) throw new Malformed("the tree of the file is too deep");
+    if (node.data.length) this.sink.write(from, node.data);
+    this.done += node.data.length;
+    let at = from + node.data.length;
+    const blocks = node.children.map((child) => {
+      const block = this.block(child.cid, at, child.length, depth + 1);
+      at += child.length;
+      return block;
+    });
+    this.todo.push(...blocks.reverse());
+  }
+
+  async fetch(source, block, stop) {
+    let timer;
+    const heard = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => stop.abort(), SILENCE);
+    };
+    heard();
+    try {
+      const response = await fetch(`${source.base}/ipfs/${block.cid.text}?format=raw`, {
+        headers: { accept: "application/vnd.ipld.raw" },
+        cache: "no-store",
+        credentials: "omit",
+        referrerPolicy: "no-referrer",
+        signal: stop.signal,
+      });
+      if (!response.ok) {
+        response.body?.cancel().catch(() => {});
+        const after = Number(response.headers.get("retry-after")) || 0;
+        throw Object.assign(new Error(`answered ${response.status}`), { status: response.status, after });
+      }
+      const room = block.cid.raw ? Math.min(block.length, MAX_LENGTH) : MAX_LENGTH;
+      const parts = [];
+      let length = 0;
+      const reader = response.body.getReader();
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        heard();
+        length += value.length;
+        // More than the block can have: wrong bytes, whatever they are.
+        if (length > room) {
+          stop.abort();
+          return new Uint8Array(0);
+        }
+        parts.push(value);
+      }
+      const bytes = new Uint8Array(length);
+      let at = 0;
+      for (const part of parts) {
+        bytes.set(part, at);
+        at += part.length;
+      }
+      return bytes;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  failed(source, block, error) {
+    const { status, after } = error;
+    // It does not have this one, and may have others.
+    if (status === 404 || status === 410 || status === 451) block.tried.add(source);
+    source.failures++;
+    source.restUntil = Date.now() + Math.min(30_000, Math.max(after * 1000 || 0, 250 * 2 ** source.failures));
+    if (source.failures >= MAX_FAILURES) {
+      source.dropped = status ? error.message : "does not answer";
+      this.tell(true);
+    }
+  }
+
+  nobodyHas() {
+    const alive = this.sources.filter((source) => !source.dropped);
+    return this.todo.every((block) => alive.every((source) => block.tried.has(source)));
+  }
+
+  starved() {
+    return new Error("no gateway that was asked has all of it at the moment");
+  }
+
+  fail(error) {
+    this.error ??= error;
+    for (const block of this.inFlight) for (const request of block.requests.values()) request.abort();
+    this.changed();
+  }
+
+  // Waits until something changes, at most so many ms.
+  change(most) {
+    return new Promise((resume) => {
+      this.waiting.push(resume);
+      setTimeout(resume, most);
+    });
+  }
+
+  changed() {
+    for (const resume of this.waiting.splice(0)) resume();
+  }
+
+  tell(now) {
+    if (!now && Date.now() - this.told < TELL_EVERY) return;
+    this.told = Date.now();
+    postMessage({ done: this.done, here: this.here, sources: this.sources.map((source) => source.told) });
+  }
+}
+
+// A file of the browser's own, which stays over a reload.
+async function disk(cid) {
+  const folder = await navigator.storage.getDirectory();
+  const file = await folder.getFileHandle(cid, { create: true });
+  const handle = await file.createSyncAccessHandle();
+  return {
+    before: handle.getSize(),
+    read(at, length) {
+      const bytes = new Uint8Array(length);
+      return handle.read(bytes, { at }) === length ? bytes : null;
+    },
+    write(at, bytes) {
+      if (handle.write(bytes, { at }) !== bytes.length) throw new Error("the browser has no room left");
+    },
+    async finish(size) {
+      handle.truncate(size);
+      handle.flush();
+      handle.close();
+      return file.getFile();
+    },
+    stop() {
+      handle.flush();
+      handle.close();
+    },
+  };
+}
+
+function memory(size) {
+  const all = new Uint8Array(size);
+  return {
+    before: 0,
+    write: (at, bytes) => all.set(bytes, at),
+    finish: () => new Blob([all]),
+    stop() {},
+  };
+}
+
+onmessage = async ({ data: job }) => {
+  let sink;
+  try {
+    const wasm = await fetch(new URL("sha256.wasm", import.meta.url));
+    const hash = await sha256(await wasm.arrayBuffer());
+    sink = job.onDisk ? await disk(job.cid) : memory(job.size);
+    await new Download(job, hash, sink).run();
+    postMessage({ file: await sink.finish(job.size) });
+  } catch (error) {
+    try {
+      sink?.stop();
+    } finally {
+      const inUse = error.name === "NoModificationAllowedError";
+      postMessage({ failed: inUse ? "another tab is downloading it" : error.message });
+    }
+  }
+};

@@ -1,0 +1,264 @@
+//! The storefront in headless Chromium, through duka's gateway and Kubo's.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use duka_tests::curl::curl;
+use duka_tests::duka::{Options, Serving, field};
+use duka_tests::http::{BadGateway, Fault};
+use duka_tests::kubo::{self, Kubo};
+use duka_tests::visitor::visit;
+use duka_tests::{Duka, files, locate, process};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Length of the file that a visitor downloads.
+const FILE_LEN: u64 = 40 << 20;
+/// Blocks of it that come before the page is loaded again.
+const BLOCKS_BEFORE: u64 = 24;
+
+/// A shop with more products than its front page shows, one with a folder, one of a single large file.
+struct Shop {
+    node: Serving,
+    duka: Duka,
+    name: String,
+}
+
+impl Shop {
+    fn open(gateways: &[&str]) -> Result<Self> {
+        let gateways = serde_json::to_string(gateways)?;
+        let duka = Duka::with(&Options {
+            more: format!(
+                "hosts = {{ localhost = {{ subdomains = true }} }}\n\
+                 [shop]\ntitle = \"Kibanda\"\ngateways = {gateways}\n"
+            ),
+            ..Options::default()
+        })?;
+        let publish = |path: &Path, id: &str, more: &[&str]| {
+            let path = path.to_str().context("a test's path is text")?;
+            let mut arguments = vec!["publish", path, "--product", id];
+            arguments.extend(more);
+            duka.ok(&arguments)
+        };
+        let album = locate::repository().join("examples/album");
+        let cover = album.join("cover.svg");
+        let cover = cover.to_str().context("a test's path is text")?;
+        let text = "Songs from the *harbour*.\n\n## Tracks\n\n| n | title |\n|--:|:--|\n| 1 | [Dawn](https://a.example) |\n\n`code`";
+        publish(
+            &album,
+            "album",
+            &[
+                "--version",
+                "1.0",
+                "--title",
+                "Harbour Lights",
+                "--cover",
+                cover,
+                "--description",
+                text,
+            ],
+        )?;
+        let notes = duka.home().join("notes.md");
+        fs::write(&notes, "# New\n\nA **second** mix.")?;
+        let notes = notes.to_str().context("a test's path is text")?;
+        publish(
+            &album,
+            "album",
+            &["--version", "1.1", "--notes", notes, "--price", "9.50USD"],
+        )?;
+        let image = duka.home().join("boat.img");
+        files::write_random(&image, 77, FILE_LEN)?;
+        publish(
+            &image,
+            "dhow",
+            &["--version", "12", "--title", "Dhow Linux"],
+        )?;
+        let small = duka.home().join("poem.txt");
+        for n in 0..24 {
+            fs::write(&small, format!("poem {n}"))?;
+            publish(
+                &small,
+                &format!("poem-{n}"),
+                &["--title", &format!("Poem {n}")],
+            )?;
+        }
+        let node = duka.serve()?;
+        let name = field(node.ready(), "name")?.to_owned();
+        let shop = Self { node, duka, name };
+        let url = format!("{}shop.json", shop.path_url()?);
+        process::wait_until("a head with all products", PATIENCE, || {
+            let head: Value = serde_json::from_slice(&curl(&url, &[]).ok()?.body).ok()?;
+            (head["counts"]["products"] == 26).then_some(())
+        })?;
+        Ok(shop)
+    }
+
+    fn path_url(&self) -> Result<String> {
+        Ok(format!("{}/ipns/{}/", self.node.gateway()?, self.name))
+    }
+
+    fn subdomain_url(&self) -> Result<String> {
+        let gateway = self.node.gateway()?;
+        let port = gateway.rsplit(':').next().context("a port")?;
+        Ok(format!("http://{}.ipns.localhost:{port}/", self.name))
+    }
+
+    /// The shop at Kubo's gateway, which has all its blocks from a CAR.
+    fn at_kubo(&self, kubo: &Kubo) -> Result<String> {
+        let folder = curl(&format!("{}?format=raw", self.path_url()?), &[])?;
+        let root = folder.header("x-ipfs-roots");
+        let car = self.duka.home().join("shop.car");
+        let car = car.to_str().context("a test's path is text")?;
+        self.duka.ok(&["car", "export", root, car])?;
+        kubo.ok(&["dag", "import", "--pin-roots=false", car])?;
+        Ok(format!("{}/ipfs/{root}/", kubo.gateway()?))
+    }
+
+    fn file_sha256(&self) -> Result<String> {
+        files::sha256_of(&self.duka.home().join("boat.img"))
+    }
+}
+
+#[test]
+fn pages_are_without_findings_of_axe_at_every_gateway_light_and_dark_narrow_and_wide() {
+    let kubo = Kubo::run(kubo::Options::default()).unwrap();
+    let shop = Shop::open(&[]).unwrap();
+    let places = [
+        shop.path_url().unwrap(),
+        shop.subdomain_url().unwrap(),
+        shop.at_kubo(&kubo).unwrap(),
+    ];
+    for place in places {
+        let pages = [
+            "",
+            "?q=poem",
+            "catalogue/",
+            "catalogue/from-album.html",
+            "products/album/",
+            "products/dhow/",
+        ];
+        let urls: Vec<String> = pages.map(|page| format!("{place}{page}")).into();
+        let seen = visit("look", &json!({ "urls": urls })).unwrap();
+        let seen = seen.as_array().unwrap();
+        assert_eq!(seen.len(), 4 * pages.len());
+        for page in seen {
+            assert_eq!(page["violations"], json!([]), "{page}");
+            assert_eq!(page["complaints"], json!([]), "{page}");
+            assert!(page["overflow"].as_i64().unwrap() <= 0, "{page}");
+        }
+    }
+}
+
+#[test]
+fn search_finds_a_product_in_spite_of_a_typo_with_the_keyboard_alone() {
+    let kubo = Kubo::run(kubo::Options::default()).unwrap();
+    let shop = Shop::open(&[]).unwrap();
+    let places = [
+        shop.path_url().unwrap(),
+        shop.subdomain_url().unwrap(),
+        shop.at_kubo(&kubo).unwrap(),
+    ];
+    for place in places {
+        let ask = json!({ "url": place, "query": "harbuor" });
+        let seen = visit("search", &ask).unwrap();
+        assert_eq!(seen["titles"], json!(["Harbour Lights"]), "{seen}");
+        assert_eq!(seen["arrived"], "Harbour Lights", "{seen}");
+        assert!(
+            seen["again"].as_str().unwrap().ends_with("?q=harbuor"),
+            "{seen}"
+        );
+        assert_eq!(seen["complaints"], json!([]), "{seen}");
+        let scripts = seen["before"].as_u64().unwrap();
+        assert!(
+            scripts > 0 && scripts <= 20_000,
+            "{scripts} bytes of script"
+        );
+    }
+}
+
+#[test]
+fn download_comes_from_several_gateways_and_one_that_changes_bytes_is_named_and_left_out() {
+    let kubo = Kubo::run(kubo::Options::default()).unwrap();
+    let liar = BadGateway::start(&kubo.gateway().unwrap(), Fault::FlipsABit).unwrap();
+    let shop = Shop::open(&[&liar.url(), &kubo.gateway().unwrap()]).unwrap();
+    let at_kubo = shop.at_kubo(&kubo).unwrap();
+    for place in [
+        shop.path_url().unwrap(),
+        shop.subdomain_url().unwrap(),
+        at_kubo,
+    ] {
+        let ask = json!({ "url": format!("{place}products/dhow/") });
+        let seen = visit("fetchFile", &ask).unwrap();
+        assert_eq!(seen["sha256"], shop.file_sha256().unwrap(), "{seen}");
+        assert_eq!(seen["name"], "boat.img", "{seen}");
+        assert!(
+            seen["text"]
+                .as_str()
+                .unwrap()
+                .contains("checked, block by block"),
+            "{seen}"
+        );
+        let sources: Vec<&str> = seen["sources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        let of_liar = sources
+            .iter()
+            .find(|line| liar.url().ends_with(line.split(": ").next().unwrap()));
+        assert!(of_liar.unwrap().contains("wrong bytes"), "{sources:?}");
+    }
+}
+
+#[test]
+fn file_of_a_folder_is_downloaded_with_the_name_it_has_there() {
+    let shop = Shop::open(&[]).unwrap();
+    let ask = json!({
+        "url": format!("{}products/album/", shop.path_url().unwrap()),
+        "name": "03 Morgenrot – sunrise.txt",
+    });
+    let seen = visit("fetchFile", &ask).unwrap();
+    let file = locate::repository().join("examples/album/lyrics/03 Morgenrot – sunrise.txt");
+    assert_eq!(seen["sha256"], files::sha256_of(&file).unwrap(), "{seen}");
+    assert_eq!(seen["name"], "03 Morgenrot – sunrise.txt", "{seen}");
+}
+
+#[test]
+fn download_goes_on_after_the_page_was_loaded_again() {
+    let shop = Shop::open(&[]).unwrap();
+    let ask = json!({
+        "url": format!("{}products/dhow/", shop.path_url().unwrap()),
+        "blocks": BLOCKS_BEFORE,
+    });
+    let seen = visit("resume", &ask).unwrap();
+    assert_eq!(seen["sha256"], shop.file_sha256().unwrap(), "{seen}");
+    assert_eq!(seen["offered"], "Continue the download", "{seen}");
+    let blocks = FILE_LEN >> 20;
+    let asked = seen["asked"].as_u64().unwrap();
+    assert!(
+        asked > 0 && asked <= blocks + 1 - (BLOCKS_BEFORE - 8),
+        "{asked} of {blocks}"
+    );
+}
+
+#[test]
+fn everything_is_there_without_script() {
+    let shop = Shop::open(&[]).unwrap();
+    let ask = json!({ "url": format!("{}products/dhow/", shop.path_url().unwrap()) });
+    let seen = visit("plain", &ask).unwrap();
+    assert_eq!(seen["sha256"], shop.file_sha256().unwrap(), "{seen}");
+    assert_eq!(seen["name"], "boat.img", "{seen}");
+    let text = seen["text"].as_str().unwrap();
+    for shown in [
+        "Dhow Linux",
+        "Version 12",
+        "40.0 MiB",
+        "duka get k51",
+        "hostile gateway",
+    ] {
+        assert!(text.contains(shown), "{shown}: {text}");
+    }
+}

@@ -11,7 +11,7 @@ const hasDisk = isSecureContext && Boolean(navigator.storage?.getDirectory);
 export async function offer(root) {
   const links = [...document.querySelectorAll("a[data-cid]")];
   const kept = hasDisk ? await keptFiles().catch(() => new Map()) : new Map();
-  for (const link of links) new Offer(link, root, kept.get(link.dataset.cid));
+  for (const link of links) new Offer(link, root, kept.get(link.dataset.cid) ?? 0);
 }
 
 // Names and sizes of what is in the browser from before.
@@ -49,7 +49,7 @@ async function gateways(root) {
 
 class Offer {
   constructor(link, root, kept) {
-    Object.assign(this, { link, root, cid: link.dataset.cid, size: Number(link.dataset.size), name: link.dataset.name });
+    Object.assign(this, { link, root, kept, cid: link.dataset.cid, size: Number(link.dataset.size), name: link.dataset.name });
     this.isMain = link.classList.contains("button");
     this.panel = element("div", "job");
     this.panel.setAttribute("role", "group");
@@ -100,7 +100,7 @@ class Offer {
     this.panel.replaceChildren(this.bar, this.line, this.said, this.sources);
     this.label("Pause");
     this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
-    const lacking = hasDisk ? await lackingRoom(this.size) : "";
+    const lacking = hasDisk ? await lackingRoom(this.size - this.kept) : "";
     if (lacking) return this.stop(lacking);
     this.began = performance.now();
     this.worker.onmessage = ({ data }) => this.hear(data);

@@ -3,6 +3,8 @@
 
 const MAX_SHOWN = 60;
 const AT_ONCE = 6;
+// Pause in typing after which the address has the query, in ms: browsers limit how often it changes.
+const REMEMBERED = 300;
 
 // Weight of a word by where it stands, and of a match by how good it is.
 const IN_TITLE = 4, IN_ID = 3, IN_SUMMARY = 1;
@@ -150,20 +152,19 @@ export async function load(index, root, changed) {
 
 export function start(field, root) {
   const index = new Index();
-  const main = document.getElementById("main");
+  const page = document.getElementById("page");
   const results = document.getElementById("results");
   const title = document.getElementById("found");
   const said = results.querySelector("[role=status]");
   const list = results.querySelector("ul");
-  let loading = true, failed = 0;
+  let loading = true, failed = 0, pause;
 
   const show = () => {
     const query = field.value.trim();
-    main.hidden = query !== "";
+    page.hidden = query !== "";
     results.hidden = query === "";
-    const url = new URL(location.href);
-    query ? url.searchParams.set("q", query) : url.searchParams.delete("q");
-    if (url.href !== location.href) history.replaceState(history.state, "", url);
+    clearTimeout(pause);
+    pause = setTimeout(() => remember(query), REMEMBERED);
     if (!query) return;
     const found = index.find(query);
     title.textContent = said.textContent = heading(query, found.length, loading, failed);
@@ -184,6 +185,13 @@ export function start(field, root) {
   };
   load(index, root, changed).catch(() => changed(false, 1));
   return index;
+}
+
+// The address has the query, for those who come back to it.
+function remember(query) {
+  const url = new URL(location.href);
+  query ? url.searchParams.set("q", query) : url.searchParams.delete("q");
+  if (url.href !== location.href) history.replaceState(history.state, "", url);
 }
 
 function heading(query, count, loading, failed) {

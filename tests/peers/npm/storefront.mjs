@@ -10,12 +10,16 @@ const PATIENCE = 120_000;
 const BLOCKS = /\/ipfs\/[a-z0-9]+\?format=raw$|[?&]format=raw$/;
 
 const [, , executablePath, scenario, json] = process.argv;
-const scenarios = { look, search, fetchFile, resume, plain, measure };
+const what = JSON.parse(json);
+const scenarios = { look, search, fetchFile, resume, refused, plain, measure };
 
-// chrome: flags; /dev/shm is too small in containers, and root has no sandbox.
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+// /dev/shm is small in containers, and root has no sandbox.
+const args = ["--no-sandbox", "--disable-dev-shm-usage"];
+// A host that is no secure context, unlike localhost.
+if (what.host) args.push(`--host-resolver-rules=MAP ${what.host} 127.0.0.1`);
+const browser = await chromium.launch({ executablePath, args });
 try {
-  console.log(JSON.stringify(await scenarios[scenario](JSON.parse(json))));
+  console.log(JSON.stringify(await scenarios[scenario](what)));
 } finally {
   await browser.close();
 }
@@ -69,6 +73,7 @@ async function search({ url, query }) {
   await page.keyboard.type(query);
   await page.waitForFunction(() => / for “/.test(document.getElementById("found").textContent) && !/so far|Searching/.test(document.getElementById("found").textContent));
   const titles = await page.locator("#results a").allTextContents();
+  await page.waitForURL(/[?]q=/);
   const again = page.url();
   await page.locator("#results a").first().focus();
   await page.keyboard.press("Enter");
@@ -125,6 +130,13 @@ async function resume({ url, blocks }) {
   const offered = await checked(page).textContent();
   const got = await saved(page, () => checked(page).click());
   return { ...got, offered, asked: asked[1] };
+}
+
+// What a product's page says where no checked download is offered.
+async function refused({ url }) {
+  const { page } = await visit();
+  await page.goto(url, { waitUntil: "networkidle" });
+  return { buttons: await page.locator(".actions button").count(), text: await page.locator(".buy").innerText() };
 }
 
 // Without script: the plain link.

@@ -16,7 +16,11 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Length of the file that a visitor downloads.
 const FILE_LEN: u64 = 40 << 20;
-/// Blocks of it that come before the page is loaded again.
+/// Length of one that is too long to be checked in memory.
+const LARGE_LEN: u64 = 65 << 20;
+/// A host of the gateway that is no secure context.
+const INSECURE: &str = "plain.example";
+/// Blocks of the file that come before the page is loaded again.
 const BLOCKS_BEFORE: u64 = 24;
 
 /// A shop with more products than its front page shows, one with a folder, one of a single large file.
@@ -31,7 +35,7 @@ impl Shop {
         let gateways = serde_json::to_string(gateways)?;
         let duka = Duka::with(&Options {
             more: format!(
-                "hosts = {{ localhost = {{ subdomains = true }} }}\n\
+                "hosts = {{ localhost = {{ subdomains = true }}, {INSECURE:?} = {{}} }}\n\
                  [shop]\ntitle = \"Kibanda\"\ngateways = {gateways}\n"
             ),
             ..Options::default()
@@ -75,6 +79,9 @@ impl Shop {
             "dhow",
             &["--version", "12", "--title", "Dhow Linux"],
         )?;
+        let large = duka.home().join("void.img");
+        fs::File::create(&large)?.set_len(LARGE_LEN)?;
+        publish(&large, "void", &[])?;
         let small = duka.home().join("poem.txt");
         for n in 0..24 {
             fs::write(&small, format!("poem {n}"))?;
@@ -90,7 +97,7 @@ impl Shop {
         let url = format!("{}shop.json", shop.path_url()?);
         process::wait_until("a head with all products", PATIENCE, || {
             let head: Value = serde_json::from_slice(&curl(&url, &[]).ok()?.body).ok()?;
-            (head["counts"]["products"] == 26).then_some(())
+            (head["counts"]["products"] == 27).then_some(())
         })?;
         Ok(shop)
     }
@@ -103,6 +110,10 @@ impl Shop {
         let gateway = self.node.gateway()?;
         let port = gateway.rsplit(':').next().context("a port")?;
         Ok(format!("http://{}.ipns.localhost:{port}/", self.name))
+    }
+
+    fn insecure_url(&self) -> Result<String> {
+        Ok(self.path_url()?.replace("127.0.0.1", INSECURE))
     }
 
     /// The shop at Kubo's gateway, which has all its blocks from a CAR.
@@ -241,6 +252,24 @@ fn download_goes_on_after_the_page_was_loaded_again() {
     assert!(
         asked > 0 && asked <= blocks + 1 - (BLOCKS_BEFORE - 8),
         "{asked} of {blocks}"
+    );
+}
+
+#[test]
+fn over_plain_http_a_small_file_is_checked_in_memory_and_a_large_one_is_left_to_duka_get() {
+    let shop = Shop::open(&[]).unwrap();
+    let place = shop.insecure_url().unwrap();
+    let ask = json!({ "url": format!("{place}products/dhow/"), "host": INSECURE });
+    let seen = visit("fetchFile", &ask).unwrap();
+    assert_eq!(seen["sha256"], shop.file_sha256().unwrap(), "{seen}");
+
+    let ask = json!({ "url": format!("{place}products/void/"), "host": INSECURE });
+    let seen = visit("refused", &ask).unwrap();
+    assert_eq!(seen["buttons"], 0, "{seen}");
+    let text = seen["text"].as_str().unwrap();
+    assert!(
+        text.contains("cannot be checked here") && text.contains("duka get"),
+        "{text}"
     );
 }
 

@@ -102,8 +102,10 @@ async function saved(page, click) {
   return { sha256: hash.digest("hex"), name: download.suggestedFilename(), text, sources };
 }
 
-const checked = (page, name) =>
-  name ? page.locator(".files li", { hasText: name }).locator("button") : page.locator(".actions button");
+// The button for a checked download of the file of this name, or of the only one.
+function checked(page, name) {
+  return name ? page.locator(".files li", { hasText: name }).locator("button") : page.locator(".actions button");
+}
 
 // A checked download of the file of this name, or of the only one.
 async function fetchFile({ url, name }) {

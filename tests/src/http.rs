@@ -127,7 +127,8 @@ fn serve(stream: TcpStream, upstream: &str, fault: Fault, answers: &Mutex<u64>) 
         };
         write!(
             writer,
-            "HTTP/1.1 {status} Given\r\ncontent-type: {kind}\r\n{range}content-length: {length}\r\n\r\n"
+            "HTTP/1.1 {status} Given\r\naccess-control-allow-origin: *\r\ncontent-type: {kind}\r\n\
+             {range}content-length: {length}\r\n\r\n"
         )?;
         writer.write_all(&body)?;
         if fault == Fault::Truncates {

@@ -65,6 +65,8 @@ impl Shop {
         let entry = ShopEntry {
             revision: revision.last().unwrap(),
             dirs: in_head.then_some(dirs),
+            look: 0,
+            card: None,
         };
         self.commit(Op::PutShopEntry(id, entry));
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::announce;
 use crate::channel;
 use crate::dag::import::{
-    self, ImportError, ImportOptions, Imported, OnProgress, Profile, Reflink, Sink,
+    self, Chunker, ImportError, ImportOptions, Imported, OnProgress, Profile, Reflink, Sink,
 };
 use crate::ids::{Channel, ProductId, Version};
 use crate::manifest::change::{Change, Conflict, Expect, Op};
@@ -87,8 +87,11 @@ pub struct PublishOptions {
     pub in_place: bool,
     /// Whether what is stored shares the room of the files.
     pub reflink: Reflink,
-    /// Import profile.
-    pub profile: Profile,
+    /// Import profile; by default that of the product's newest release.
+    pub profile: Option<Profile>,
+    /// How files are cut into chunks; by default as in the product's newest release, or, where a profile is
+    /// given, as that says.
+    pub chunker: Option<Chunker>,
 }
 
 impl PublishOptions {
@@ -111,20 +114,30 @@ impl PublishOptions {
             preserve_mtime: false,
             in_place: false,
             reflink: Reflink::default(),
-            profile: Profile::default(),
+            profile: None,
+            chunker: None,
         }
     }
 
-    fn import(&self) -> ImportOptions {
-        ImportOptions {
-            profile: self.profile,
+    /// How the next release is imported: updates move little only while chunks stay cut as they were.
+    fn import(&self, manifest: &Manifest) -> Result<ImportOptions, ManifestError> {
+        let newest = manifest.releases(&self.product).next_back().transpose()?;
+        let remembered = newest.and_then(|(_, release)| Profile::parse_with(&release.profile));
+        let (profile, chunker) = match (self.profile, remembered) {
+            (Some(profile), _) => (profile, profile.chunker()),
+            (None, Some(remembered)) => remembered,
+            (None, None) => (Profile::default(), Profile::default().chunker()),
+        };
+        Ok(ImportOptions {
+            profile,
+            chunker: Some(self.chunker.unwrap_or(chunker)),
             ignore: self.ignore.clone(),
             hidden: self.hidden,
             preserve_mode: self.preserve_mode,
             preserve_mtime: self.preserve_mtime,
             in_place: self.in_place,
             reflink: self.reflink,
-        }
+        })
     }
 }
 
@@ -193,8 +206,9 @@ pub async fn publish(
         check_new(node.manifest(), &options)?;
     }
 
+    let import = options.import(node.manifest())?;
     let mut temp_pin = node.temp_pin();
-    let tree = import_tree(node, source, &options, progress).await?;
+    let tree = import_tree(node, source, options.dry_run, &import, progress).await?;
     temp_pin.hold(tree.root);
 
     // From here on one publish at a time: what is read from the manifest holds until the commit.
@@ -213,7 +227,7 @@ pub async fn publish(
     if released {
         let texts = texts::import(node, &options, &tree.files).await?;
         node.commit_blocks().await?;
-        let change = release_change(node, &options, &tree, texts, &version)?;
+        let change = release_change(node, &options, &import, &tree, texts, &version)?;
         node.manifest().commit(change).await?;
         node.jobs_changed();
         node.offer(tree.root);
@@ -250,16 +264,17 @@ fn check_new(manifest: &Manifest, options: &PublishOptions) -> Result<(), Manife
 async fn import_tree(
     node: &Node,
     source: Source,
-    options: &PublishOptions,
+    dry_run: bool,
+    options: &ImportOptions,
     progress: OnProgress,
 ) -> Result<Imported, ImportError> {
     let store = node.store().clone();
-    let sink = if options.dry_run {
+    let sink = if dry_run {
         Sink::Compare(store, PackKind::Kept)
     } else {
         Sink::Store(store, PackKind::Kept)
     };
-    let options = options.import();
+    let options = options.clone();
     node.blocking(move || match source {
         Source::Path(path) => {
             let tree = import::import_path(&sink, &path, &options, &progress)?;
@@ -329,6 +344,7 @@ fn leading_number(version: &Version) -> u64 {
 fn release_change(
     node: &Node,
     options: &PublishOptions,
+    import: &ImportOptions,
     tree: &Imported,
     texts: Texts,
     version: &Version,
@@ -361,7 +377,7 @@ fn release_change(
     let number = node.manifest().next_release_number(id)?;
     let release = Release {
         root: tree.root,
-        profile: options.profile.name().to_owned(),
+        profile: import.profile.name_with(import.chunker()),
         size: tree.bytes,
         tsize: tree.tsize,
         blocks: tree.blocks,

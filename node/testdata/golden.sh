@@ -1,6 +1,7 @@
 #!/bin/bash
 # golden.sh IPFS: writes golden.txt, the root CIDs that Kubo (0.43.0, the binary IPFS) gives to the
-# inputs of node/src/dag/import/tests.rs. Flags: h = --hidden, m = --preserve-mode, t = --preserve-mtime.
+# inputs of node/src/dag/import/tests.rs. Flags: b = --chunker=buzhash, s = --chunker=size-100000,
+# h = --hidden, m = --preserve-mode, t = --preserve-mtime.
 set -eu
 ipfs=$1
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,6 +13,8 @@ add() { # PROFILE FLAGS INPUT
     # With a mode or mtime, --only-hash loses the children of the root, and the v1 profile has to be
     # told that raw leaves are off.
     [[ $2 == *[mt]* ]] && args+=(--pin=false --raw-leaves=false) || args+=(-n)
+    [[ $2 == *b* ]] && args+=(--chunker=buzhash)
+    [[ $2 == *s* ]] && args+=(--chunker=size-100000)
     [[ $2 == *h* ]] && args+=(--hidden)
     [[ $2 == *m* ]] && args+=(--preserve-mode)
     [[ $2 == *t* ]] && args+=(--preserve-mtime)
@@ -32,6 +35,7 @@ add() { # PROFILE FLAGS INPUT
             mixed) for flags in h m t hm hmt; do add $profile $flags "$input"; done ;;
             many) add $profile m "$input"; add $profile mt "$input" ;;
             size-*) add $profile m "$input"; add $profile mt "$input" ;;
+            buz-*) add $profile b "$input"; add $profile s "$input" ;;
             v?-mode-*) add $profile m "$input" ;;
             esac
         done

@@ -239,15 +239,23 @@ impl Kubo {
     /// # Errors
     /// If Kubo refuses.
     pub fn add(&self, path: &Path) -> Result<String> {
+        self.add_with(path, &[])
+    }
+
+    /// [`Kubo::add`] with further arguments.
+    ///
+    /// # Errors
+    /// If Kubo refuses.
+    pub fn add_with(&self, path: &Path, further: &[&str]) -> Result<String> {
         let path = path.to_str().context("a test's path is text")?;
-        self.ok(&[
+        let plain = [
             "add",
             "--recursive",
             "--quieter",
             "--progress=false",
             "--hidden",
-            path,
-        ])
+        ];
+        self.ok(&[&plain[..], further, &[path]].concat())
     }
 
     /// The content at a path.

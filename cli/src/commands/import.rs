@@ -41,9 +41,15 @@ pub(crate) struct ImportArgs {
     )]
     reflink: Reflink,
 
-    /// Import profile: unixfs-v1-2025 or unixfs-v0-2015
-    #[arg(long, value_name = "PROFILE", default_value = "unixfs-v1-2025")]
-    profile: String,
+    /// Import profile: unixfs-v1-2025 or unixfs-v0-2015 [default: as the product's newest version, or
+    /// unixfs-v1-2025]
+    #[arg(long, value_name = "PROFILE")]
+    profile: Option<String>,
+
+    /// How files are cut: size-N, or buzhash, with which an update moves only what changed also where bytes
+    /// were put in or taken out [default: as the product's newest version, or size-1048576]
+    #[arg(long, value_name = "CHUNKER")]
+    chunker: Option<String>,
 }
 
 /// When bytes share the room of their file.
@@ -72,6 +78,7 @@ impl ImportArgs {
                 Reflink::Never => request::Reflink::Never,
             },
             profile: self.profile,
+            chunker: self.chunker,
         }
     }
 }

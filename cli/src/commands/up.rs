@@ -36,6 +36,10 @@ pub(crate) struct Up {
     /// File or folder
     folder: PathBuf,
 
+    /// How files are cut: size-N or buzhash [default: as the newest version]
+    #[arg(long, value_name = "CHUNKER")]
+    chunker: Option<String>,
+
     #[command(flatten)]
     pub(crate) listen: ListenArgs,
 }
@@ -57,7 +61,7 @@ pub(crate) async fn run(args: Up, cx: &Context, ui: &mut Ui) -> Result<(), CliEr
 
     let serving = Serving::start(cx, &config, false).await?;
     let published = tokio::select! {
-        published = publish(cx, ui, &serving, folder, product) => published,
+        published = publish(cx, ui, &serving, folder, product, args.chunker) => published,
         _ = signals.next() => Err(CliError::Interrupted),
     };
     let published = match published {
@@ -96,6 +100,7 @@ async fn publish(
     serving: &Serving,
     folder: PathBuf,
     product: ProductId,
+    chunker: Option<String>,
 ) -> Result<Published, CliError> {
     let request = Request::Publish(request::Publish {
         source: Source::Path(folder),
@@ -107,7 +112,10 @@ async fn publish(
         price: None,
         notes: None,
         cover: None,
-        import: Import::default(),
+        import: Import {
+            chunker,
+            ..Import::default()
+        },
         if_changed: true,
         dry_run: false,
     });

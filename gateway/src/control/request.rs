@@ -237,8 +237,11 @@ pub struct Import {
     pub in_place: bool,
     /// Share the room of the files.
     pub reflink: Reflink,
-    /// Name of the import profile; empty for the default.
-    pub profile: String,
+    /// Name of the import profile; by default that of the product's newest release, or the newest profile.
+    pub profile: Option<String>,
+    /// How files are cut into chunks, such as `buzhash`; by default as in the product's newest release, or
+    /// as the profile says.
+    pub chunker: Option<String>,
 }
 
 /// When stored bytes share the room of the files that they are from.

@@ -6,6 +6,7 @@
 
 mod batch;
 mod buffers;
+mod chunker;
 mod layout;
 mod opened;
 mod plan;
@@ -22,6 +23,7 @@ use std::thread;
 use cid::Cid;
 use globset::GlobSet;
 
+pub use self::chunker::{Chunker, ChunkerError};
 pub use self::profile::Profile;
 pub use self::reflink::Reflink;
 
@@ -38,6 +40,8 @@ use crate::store::{PackKind, Store, StoreError};
 pub struct ImportOptions {
     /// Import profile.
     pub profile: Profile,
+    /// How files are cut into chunks; by default as the profile says.
+    pub chunker: Option<Chunker>,
     /// Paths (relative to the imported folder) that are left out.
     pub ignore: GlobSet,
     /// Include names that begin with a dot.
@@ -197,7 +201,7 @@ pub fn import_path(
     let plan = Plan::of(path, options)?;
     let workers = workers();
     let batch_bytes = BATCHES_BYTES / workers;
-    let buffers = work::buffers(options.profile, workers, batch_bytes);
+    let buffers = work::buffers(options.chunker(), workers, batch_bytes);
     let work = Work::new(sink, &plan, options, progress, buffers);
 
     let mut total = Batch::new(sink, batch_bytes);
@@ -269,7 +273,7 @@ pub fn import_reader(
     };
     let workers = workers();
     let batch_bytes = BATCHES_BYTES / workers;
-    let buffers = work::buffers(options.profile, workers, batch_bytes);
+    let buffers = work::buffers(options.chunker(), workers, batch_bytes);
     let pieces = reader::Pieces::new(reader, &options, progress, buffers);
 
     let mut total = Batch::new(sink, batch_bytes);

@@ -85,7 +85,7 @@ pub struct Cover {
 pub struct Release {
     /// Root of the release's tree.
     pub root: Cid,
-    /// Import profile, such as `unixfs-v1-2025`.
+    /// Import profile, such as `unixfs-v1-2025`, with its chunker where it has another one: `…+buzhash`.
     pub profile: String,
     /// Bytes of all files.
     pub size: u64,

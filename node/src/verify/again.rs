@@ -8,7 +8,7 @@ use cid::{Cid, Version};
 
 use super::{Difference, Kind, OnProgress, Verdict, VerifyError, Way, failed};
 use crate::blocking::blocking;
-use crate::dag::import::{self, ImportOptions, Profile, Sink, import_path};
+use crate::dag::import::{self, Chunker, ImportOptions, Profile, Sink, import_path};
 
 /// Imports `path` with one setting after another until that gives `cid`.
 pub(super) async fn import_again(
@@ -61,16 +61,24 @@ fn usual(cid: &Cid, has_hidden: bool) -> Vec<ImportOptions> {
     };
     let hidden = [true, false].into_iter().filter(|all| *all || has_hidden);
     let metadata = [(false, false), (true, true), (true, false), (false, true)];
-    hidden
-        .flat_map(|hidden| {
-            metadata.map(|(preserve_mode, preserve_mtime)| ImportOptions {
-                hidden,
-                preserve_mode,
-                preserve_mtime,
-                ..plain.clone()
-            })
+    let settings = hidden.flat_map(|hidden| {
+        metadata.map(|(preserve_mode, preserve_mtime)| ImportOptions {
+            hidden,
+            preserve_mode,
+            preserve_mtime,
+            ..plain.clone()
         })
-        .collect()
+    });
+    let chunkers = [None, Some(Chunker::Buzhash)];
+    let with = |options: &ImportOptions, chunker| ImportOptions {
+        chunker,
+        ..options.clone()
+    };
+    let settings: Vec<_> = settings.collect();
+    let all = chunkers
+        .iter()
+        .flat_map(|chunker| settings.iter().map(move |options| with(options, *chunker)));
+    all.collect()
 }
 
 /// The topmost entries whose names begin with a dot.

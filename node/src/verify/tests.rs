@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use globset::{Glob, GlobSet};
 
 use super::*;
-use crate::dag::import::{ImportOptions, Profile, Sink, import_path};
+use crate::dag::import::{Chunker, ImportOptions, Profile, Sink, import_path};
 use crate::fetch::Fetcher;
 use crate::store::{PackKind, Store, StoreOptions};
 
@@ -64,7 +64,11 @@ impl Sample {
 
 fn every_setting() -> Vec<ImportOptions> {
     let mut all = Vec::new();
-    for profile in [Profile::UnixfsV1_2025, Profile::UnixfsV0_2015] {
+    let profiles = [Profile::UnixfsV1_2025, Profile::UnixfsV0_2015];
+    for (profile, chunker) in profiles
+        .into_iter()
+        .flat_map(|p| [(p, None), (p, Some(Chunker::Buzhash))])
+    {
         for bits in 0..16 {
             let mut ignore = GlobSet::builder();
             if bits & 8 != 0 {
@@ -72,6 +76,7 @@ fn every_setting() -> Vec<ImportOptions> {
             }
             all.push(ImportOptions {
                 profile,
+                chunker,
                 ignore: ignore.build().unwrap(),
                 hidden: bits & 1 != 0,
                 preserve_mode: bits & 2 != 0,

@@ -106,7 +106,7 @@ async fn what_is_no_plain_part_of_a_file_is_refused() {
             ..in_place()
         },
         PublishOptions {
-            profile: Profile::UnixfsV0_2015,
+            profile: Some(Profile::UnixfsV0_2015),
             ..in_place()
         },
     ] {

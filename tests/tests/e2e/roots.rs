@@ -74,15 +74,67 @@ fn the_cases_meet_the_hamt_threshold_exactly() {
     }
 }
 
+#[test]
+fn every_root_is_the_same_as_kubos_with_other_chunkers() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = lengths(folder.path()).unwrap();
+    for profile in [V1_2025, V0_2015] {
+        for chunker in ["buzhash", "size-100000"] {
+            compare_cases(profile, Some(chunker), &cases);
+        }
+    }
+}
+
+/// Files whose lengths are those at which a chunk of buzhash ends, or by chance, and such without a place
+/// to end at.
+fn lengths(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    const SHORTEST: u64 = 128 << 10;
+    const LONGEST: u64 = 512 << 10;
+    let mut cases = Vec::new();
+    for size in [0, 1, SHORTEST, LONGEST, 8 << 20] {
+        for size in [size.saturating_sub(1), size, size + 1] {
+            let path = folder.join(format!("random-{size}"));
+            files::write_random(&path, size, size)?;
+            cases.push((format!("random-{size}"), path));
+        }
+    }
+    for size in [SHORTEST, LONGEST, 2 * LONGEST, 2 * LONGEST + 1] {
+        let path = folder.join(format!("zeros-{size}"));
+        File::create(&path)?.set_len(size)?;
+        cases.push((format!("zeros-{size}"), path));
+    }
+    let chance = folder.join("chance");
+    fs::create_dir(&chance)?;
+    for seed in 0..100 {
+        let bytes = files::random_bytes(seed, 4);
+        let size = u64::from(u32::from_le_bytes(bytes.try_into().unwrap()) % (3 << 20));
+        files::write_random(&chance.join(seed.to_string()), seed, size)?;
+    }
+    cases.push(("chance".to_owned(), chance));
+    cases.sort();
+    cases.dedup();
+    Ok(cases)
+}
+
 fn compare(profile: Profile) {
     let folder = tempfile::tempdir().unwrap();
+    let cases = cases(folder.path(), profile).unwrap();
+    compare_cases(profile, None, &cases);
+}
+
+/// Compares the roots by Kubo, by duka, and those checked in.
+fn compare_cases(profile: Profile, chunker: Option<&str>, cases: &[(String, PathBuf)]) {
     let kubo = Kubo::init(kubo::Options {
         profile: profile.name,
         ..kubo::Options::default()
     })
     .unwrap();
+    let name = match chunker {
+        Some(chunker) => format!("{}+{chunker}", profile.name),
+        None => profile.name.to_owned(),
+    };
+    let chunker = chunker.map(|chunker| format!("--chunker={chunker}"));
     let golden: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_str(GOLDEN).unwrap();
-    let cases = cases(folder.path(), profile).unwrap();
     let hashed = [
         "add",
         "--recursive",
@@ -94,12 +146,15 @@ fn compare(profile: Profile) {
     let theirs: BTreeMap<String, String> = cases
         .iter()
         .map(|(name, path)| {
-            let arguments = [&hashed[..], &[path.to_str().unwrap()]].concat();
+            let chunker = chunker.as_deref();
+            let further = chunker.into_iter().chain([path.to_str().unwrap()]);
+            let arguments: Vec<_> = hashed.into_iter().chain(further).collect();
             (name.clone(), kubo.ok(&arguments).unwrap())
         })
         .collect();
     assert_eq!(
-        theirs, golden[profile.name],
+        Some(&theirs),
+        golden.get(&name),
         "Kubo's roots are not those checked in"
     );
 
@@ -107,15 +162,11 @@ fn compare(profile: Profile) {
     let ours: BTreeMap<String, String> = cases
         .iter()
         .map(|(name, path)| {
-            let result = duka
-                .ok(&[
-                    "add",
-                    "--hidden",
-                    "--profile",
-                    profile.name,
-                    path.to_str().unwrap(),
-                ])
-                .unwrap();
+            let plain = ["add", "--hidden", "--profile", profile.name];
+            let further = chunker.as_deref().into_iter();
+            let arguments = plain.into_iter().chain(further);
+            let arguments: Vec<_> = arguments.chain([path.to_str().unwrap()]).collect();
+            let result = duka.ok(&arguments).unwrap();
             (name.clone(), field(&result, "cid").unwrap().to_owned())
         })
         .collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use duka_node::dag::import::{ImportOptions, OnProgress, Profile, Reflink};
+use duka_node::dag::import::{ChunkerError, ImportOptions, OnProgress, Profile, Reflink};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::control::event::Progress;
@@ -18,20 +18,14 @@ const SCAN_AFTER: Duration = Duration::from_millis(300);
 
 /// The node's import options.
 pub(super) fn options(import: &Import) -> Result<ImportOptions, Failure> {
-    let profiles = [Profile::UnixfsV1_2025, Profile::UnixfsV0_2015];
-    let profile = match import.profile.as_str() {
-        "" => Profile::default(),
-        wanted => *profiles
-            .iter()
-            .find(|profile| profile.name() == wanted)
-            .ok_or_else(|| {
-                let message = format!("{wanted:?} is not an import profile");
-                Failure::new(Code::Usage, message)
-                    .hint("the profiles are unixfs-v1-2025 and unixfs-v0-2015")
-            })?,
-    };
+    let chunker = import.chunker.as_deref().map(str::parse).transpose();
+    let chunker = chunker.map_err(|error: ChunkerError| {
+        Failure::of(Code::Usage, &error)
+            .hint("the chunkers are size-N, with N bytes from 1 to 2096896, and buzhash")
+    })?;
     Ok(ImportOptions {
-        profile,
+        profile: profile(import)?.unwrap_or_default(),
+        chunker,
         ignore: globs(&import.ignore)?,
         hidden: import.hidden,
         preserve_mode: import.preserve_mode,
@@ -42,6 +36,22 @@ pub(super) fn options(import: &Import) -> Result<ImportOptions, Failure> {
             request::Reflink::Always => Reflink::Always,
             request::Reflink::Never => Reflink::Never,
         },
+    })
+}
+
+/// The profile that was asked for.
+pub(super) fn profile(import: &Import) -> Result<Option<Profile>, Failure> {
+    let profiles = [Profile::UnixfsV1_2025, Profile::UnixfsV0_2015];
+    let Some(wanted) = &import.profile else {
+        return Ok(None);
+    };
+    let found = profiles
+        .into_iter()
+        .find(|profile| profile.name() == wanted);
+    found.map(Some).ok_or_else(|| {
+        let message = format!("{wanted:?} is not an import profile");
+        Failure::new(Code::Usage, message)
+            .hint("the profiles are unixfs-v1-2025 and unixfs-v0-2015")
     })
 }
 

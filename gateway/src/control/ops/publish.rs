@@ -33,7 +33,8 @@ pub(super) async fn publish(
         preserve_mtime: import.preserve_mtime,
         in_place: import.in_place,
         reflink: import.reflink,
-        profile: import.profile,
+        profile: import::profile(&args.import)?,
+        chunker: import.chunker,
         ..PublishOptions::new(args.product)
     };
     let source = match &args.source {

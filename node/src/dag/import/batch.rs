@@ -5,7 +5,7 @@ use crate::block::Block;
 use crate::store::Keep;
 
 /// Blocks per batch: 4 KiB files reach this before the batch is full of bytes.
-const MAX_BLOCKS: usize = 1024;
+pub(super) const MAX_BLOCKS: usize = 1024;
 
 /// Collects the blocks of one worker.
 #[derive(Debug)]

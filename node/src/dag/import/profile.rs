@@ -3,10 +3,12 @@
 use cid::Cid;
 use cid::multihash::Multihash;
 
+use super::Chunker;
 use crate::block::{Block, DAG_PB, SHA2_256};
 use sha2::{Digest, Sha256};
 
-/// An import profile: everything that decides which CID a file gets (IPIP-499).
+/// An import profile: everything that decides which CID a file gets (IPIP-499), but for the chunker where
+/// another one is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Profile {
     /// CIDv1, raw leaves, 1 MiB chunks, 1,024 links, HAMT above 256 KiB, fanout 256.
@@ -25,12 +27,39 @@ impl Profile {
         }
     }
 
-    /// Bytes of every chunk of a file but the last.
-    pub(crate) fn chunk_len(self) -> usize {
+    /// How it cuts files, unless something else is asked for.
+    pub fn chunker(self) -> Chunker {
         match self {
-            Self::UnixfsV1_2025 => 1 << 20,
-            Self::UnixfsV0_2015 => 256 << 10,
+            Self::UnixfsV1_2025 => Chunker::Size(1 << 20),
+            Self::UnixfsV0_2015 => Chunker::Size(256 << 10),
         }
+    }
+
+    /// What is recorded of an import: the profile's name, and the chunker where it is not the profile's,
+    /// as `unixfs-v1-2025+buzhash`.
+    pub fn name_with(self, chunker: Chunker) -> String {
+        if chunker == self.chunker() {
+            self.name().to_owned()
+        } else {
+            format!("{}+{chunker}", self.name())
+        }
+    }
+
+    /// Reads what [`Profile::name_with`] writes; `None` for what this duka does not know.
+    pub fn parse_with(text: &str) -> Option<(Self, Chunker)> {
+        let (name, chunker) = match text.split_once('+') {
+            Some((name, chunker)) => (name, Some(chunker)),
+            None => (text, None),
+        };
+        let profiles = [Self::UnixfsV1_2025, Self::UnixfsV0_2015];
+        let profile = profiles
+            .into_iter()
+            .find(|profile| profile.name() == name)?;
+        let chunker = match chunker {
+            Some(chunker) => chunker.parse().ok()?,
+            None => profile.chunker(),
+        };
+        Some((profile, chunker))
     }
 
     /// Links per node of a file.

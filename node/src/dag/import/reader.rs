@@ -24,6 +24,8 @@ pub(super) struct Pieces<'a> {
 
 struct Input<'a> {
     reader: &'a mut (dyn Read + Send),
+    /// What was read beyond the last chunk.
+    ahead: Vec<u8>,
     next: u64,
     ended: bool,
 }
@@ -41,6 +43,7 @@ impl<'a> Pieces<'a> {
             buffers,
             input: Mutex::new(Input {
                 reader,
+                ahead: Vec::new(),
                 next: 0,
                 ended: false,
             }),
@@ -97,20 +100,28 @@ impl<'a> Pieces<'a> {
             return Ok(None);
         }
         let mut buffer = self.buffers.take();
-        let wanted = buffer.space().len();
-        let read = read_full(input.reader, buffer.space()).map_err(|source| ImportError::Read {
+        let space = buffer.space();
+        let (ahead, free) = space.split_at_mut(input.ahead.len());
+        ahead.copy_from_slice(&input.ahead);
+        let read = read_full(input.reader, free).map_err(|source| ImportError::Read {
             path: PathBuf::from("-"),
             source,
         })?;
-        input.ended = read < wanted;
-        if read == 0 {
+        let filled = ahead.len() + read;
+        let is_last_window = filled < space.len();
+        let window = &space[..filled];
+        let len = self.options.chunker().cut(window);
+        input.ahead.clear();
+        input.ahead.extend_from_slice(&window[len..]);
+        input.ended = is_last_window && input.ahead.is_empty();
+        if len == 0 {
             return Ok(None);
         }
         let index = input.next;
         input.next += 1;
         drop(input);
-        if (self.progress)(read as u64) {
-            Ok(Some((index, buffer.freeze(read))))
+        if (self.progress)(len as u64) {
+            Ok(Some((index, buffer.freeze(len))))
         } else {
             Err(ImportError::Stopped)
         }

@@ -72,6 +72,18 @@ const SIZES: [u64; 8] = [
     (1 << 20) + 1,
 ];
 
+/// Files around the shortest and longest chunks of buzhash, by length.
+const CONTENT_DEFINED: [u64; 8] = [
+    0,
+    (128 << 10) - 1,
+    128 << 10,
+    (128 << 10) + 1,
+    (512 << 10) - 1,
+    512 << 10,
+    (512 << 10) + 1,
+    (8 << 20) + 5,
+];
+
 /// A tree with everything that names and kinds can do. Modes and times are set, so that they do not
 /// depend on who runs this.
 fn write_mixed(dir: &Path) {
@@ -207,6 +219,9 @@ fn write_inputs(dir: &Path) {
         set_mode(&dir.join(format!("size-{len}")), 0o640);
         set_mtime(&dir.join(format!("size-{len}")), 1_600_000_000, 1);
     }
+    for len in CONTENT_DEFINED {
+        write_words(&dir.join(format!("buz-{len}")), len);
+    }
     // 174 and 175 chunks of unixfs-v0-2015
     write_words(&dir.join("v0-174-chunks"), 174 * (256 << 10));
     write_words(&dir.join("v0-175-chunks"), 175 * (256 << 10));
@@ -258,6 +273,14 @@ fn golden() -> impl Iterator<Item = (Profile, &'static str, &'static str, &'stat
     })
 }
 
+fn chunker(flags: &str) -> Option<Chunker> {
+    match flags {
+        "b" => Some(Chunker::Buzhash),
+        "s" => Some(Chunker::Size(100_000)),
+        _ => None,
+    }
+}
+
 #[test]
 fn files_and_folders_have_the_cids_of_kubo() {
     let dir = tempfile::tempdir().unwrap();
@@ -272,6 +295,7 @@ fn files_and_folders_have_the_cids_of_kubo() {
             hidden: flags.contains('h'),
             preserve_mode: flags.contains('m'),
             preserve_mtime: flags.contains('t'),
+            chunker: chunker(flags),
             ..ImportOptions::default()
         };
         let imported = import(&dir.path().join(input), &options).unwrap();

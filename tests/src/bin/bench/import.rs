@@ -16,8 +16,10 @@ use crate::setup::{Setup, kubo_config, megabytes, timed, turns};
 const PUBLISH: Target = Target::AtLeast(3.0);
 const SMALL: Target = Target::AtLeast(5.0);
 
-pub(crate) fn publish(setup: &Setup, size: u64) -> Result<Report> {
-    let what = format!("publish one file of {size} bytes, fsynced, against ipfs add, not fsynced");
+pub(crate) fn publish(setup: &Setup, size: u64, chunker: Option<&str>) -> Result<Report> {
+    let cut = chunker.map_or_else(String::new, |chunker| format!(", cut by {chunker}"));
+    let what =
+        format!("publish one file of {size} bytes{cut}, fsynced, against ipfs add, not fsynced");
     let mut row = Row::new(what, "MB/s");
     let mut machine = Row::new("hash the file on all cores; write one, synced", "MB/s");
     let write = |path: &Path, seed| {
@@ -27,7 +29,7 @@ pub(crate) fn publish(setup: &Setup, size: u64) -> Result<Report> {
         machine.push("disk", megabytes(size, machine::write(folder, size)?));
         Ok(())
     };
-    let kubo = measure(setup, write, |name, took| {
+    let kubo = measure(setup, chunker, write, |name, took| {
         row.push(name, megabytes(size, took));
     })?;
     row.ratio("duka", "Kubo", Some(PUBLISH));
@@ -52,7 +54,7 @@ pub(crate) fn small(setup: &Setup, count: usize, size: u64) -> Result<Report> {
     let mut row = Row::new(what, "kfiles/s");
     let length = usize::try_from(size)?;
     let write = |path: &Path, seed| files::write_small_files(path, seed, count, length);
-    let kubo = measure(setup, write, |name, took| {
+    let kubo = measure(setup, None, write, |name, took| {
         row.push(name, count as f64 / 1e3 / took.as_secs_f64());
     })?;
     row.ratio("duka", "Kubo", Some(SMALL));
@@ -68,10 +70,13 @@ pub(crate) fn small(setup: &Setup, count: usize, size: u64) -> Result<Report> {
 /// Lets both take in the same fresh input, in turn; gives Kubo's configuration.
 fn measure(
     setup: &Setup,
+    chunker: Option<&str>,
     mut write: impl FnMut(&Path, u64) -> Result<()>,
     mut push: impl FnMut(&'static str, Duration),
 ) -> Result<Value> {
     let mut config = Value::Null;
+    let chunker = chunker.map(|chunker| format!("--chunker={chunker}"));
+    let chunker: Vec<&str> = chunker.iter().map(String::as_str).collect();
     for repetition in 0..setup.repetitions {
         let folder = setup.folder()?;
         let input = folder.path().join("input");
@@ -81,11 +86,12 @@ fn measure(
             let (root, took) = if contender == "Kubo" {
                 let kubo = setup.kubo(kubo::Options::default())?;
                 config = kubo_config(&kubo)?;
-                timed(|| kubo.add(&input))?
+                timed(|| kubo.add_with(&input, &chunker))?
             } else {
                 let (duka, _node) = setup.serving(&duka::Options::default())?;
                 let path = input.to_str().expect("a bench's path is text");
                 let publish = ["publish", path, "--product", "bench", "--version", "1"];
+                let publish = [&publish[..], &chunker].concat();
                 let (release, took) = timed(|| duka.ok(&publish))?;
                 (field(&release, "cid")?.to_owned(), took)
             };

@@ -64,6 +64,9 @@ enum Bench {
         /// Size of the file
         #[arg(long, default_value = "1GiB")]
         size: ByteSize,
+        /// How both cut it, such as buzhash
+        #[arg(long)]
+        chunker: Option<String>,
     },
     /// Publish a tree of small files, node running
     Small {
@@ -278,7 +281,9 @@ fn main() -> Result<ExitCode> {
     }
     let setup = Setup::new(&args.folder, args.reps)?;
     let report: Report = match args.bench {
-        Bench::Publish { size } => import::publish(&setup, size.as_u64()),
+        Bench::Publish { size, chunker } => {
+            import::publish(&setup, size.as_u64(), chunker.as_deref())
+        }
         Bench::Small { count, size } => import::small(&setup, count, size.as_u64()),
         Bench::Republish { size } => republish::run(&setup, size.as_u64()),
         Bench::Read { size, threads } => {

@@ -155,6 +155,17 @@ fn row(item: &Item) -> String {
                 yanked.map_or_else(String::new, |time| format!("\tyanked {time}"))
             )
         }
+        Item::FileChange {
+            change,
+            path,
+            bytes,
+            new_bytes,
+            ..
+        } => format!(
+            "{change}\t{path}\t{}\t{} new",
+            crate::ui::size(*bytes),
+            crate::ui::size(*new_bytes)
+        ),
         Item::Channel {
             channel,
             version,

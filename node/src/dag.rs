@@ -10,6 +10,7 @@ mod limits;
 pub mod links;
 pub mod path;
 pub mod read;
+pub(crate) mod stored;
 pub mod unixfs;
 pub mod walk;
 

@@ -20,6 +20,7 @@ mod buffer;
 pub mod channel;
 pub mod dag;
 pub mod denylist;
+pub mod diff;
 #[doc(hidden)]
 pub mod disk;
 pub mod fetch;

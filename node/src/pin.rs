@@ -160,8 +160,19 @@ fn count(
     recursive: bool,
     stop: &CancellationToken,
 ) -> Result<Kept, PinError> {
+    count_new(store, root, recursive, &mut HashSet::new(), stop)
+}
+
+/// Counts the blocks of a DAG that are not in `seen`, and notes them there. Where a block was seen, so
+/// was all below it.
+pub(crate) fn count_new(
+    store: &Store,
+    root: Cid,
+    recursive: bool,
+    seen: &mut HashSet<u128>,
+    stop: &CancellationToken,
+) -> Result<Kept, PinError> {
     let mut kept = Kept::default();
-    let mut seen = HashSet::new();
     let mut waiting = vec![root];
     while let Some(cid) = waiting.pop() {
         if stop.is_cancelled() || !seen.insert(key(&cid)) {

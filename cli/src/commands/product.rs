@@ -3,14 +3,14 @@
 use clap::{Subcommand, ValueEnum};
 use duka_gateway::control::event::Outcome;
 use duka_gateway::control::request::Request;
-use duka_node::ids::ProductId;
+use duka_node::ids::{ProductId, Version};
 use duka_node::product::Setting;
 
 use super::unsigned;
 use super::value::Value;
 use crate::context::Context;
 use crate::error::CliError;
-use crate::ui::Ui;
+use crate::ui::{Ui, size};
 
 /// Show the products of the shop and their versions, and change what they say
 ///
@@ -48,6 +48,24 @@ pub(crate) enum Product {
     History {
         /// Product id, as in `duka product list`
         id: ProductId,
+    },
+
+    /// Compare two versions: files added, removed and changed, and what an upgrade costs
+    ///
+    ///     duka product diff album 1.1 1.2
+    ///     duka --json product diff album 1.1 1.2
+    ///     duka product diff album 1.1 1.2 | grep ^changed
+    ///
+    /// Nothing is downloaded: both versions are compared by their trees. Bytes are those of blocks that the
+    /// newer version has and the older one lacks.
+    #[command(verbatim_doc_comment)]
+    Diff {
+        /// Product id, as in `duka product list`
+        id: ProductId,
+        /// The older version
+        from: Version,
+        /// The newer version
+        to: Version,
     },
 
     /// Change what a product says: title, description, price, cover
@@ -98,6 +116,11 @@ pub(crate) async fn run(args: Product, cx: &Context, ui: &mut Ui) -> Result<(), 
         Product::List => Request::ProductList,
         Product::Show { id } => Request::ProductShow { product: id },
         Product::History { id } => Request::ProductHistory { product: id },
+        Product::Diff { id, from, to } => Request::ProductDiff {
+            product: id,
+            from,
+            to,
+        },
         Product::Set { id, key, value } => Request::ProductSet {
             product: id,
             setting: setting(key, value, ui)?,
@@ -150,12 +173,48 @@ fn show(outcome: &Outcome, ui: &mut Ui) -> Result<(), CliError> {
             }
             Ok(())
         }
+        Outcome::ProductDiff {
+            added,
+            removed,
+            changed,
+            unchanged,
+            bytes,
+            buyer_bytes,
+            mirror_bytes,
+            creator_bytes,
+            missing_blocks,
+            ..
+        } => {
+            ui.note(format!(
+                "{added} added, {removed} removed, {changed} changed, {unchanged} the same; of {} an upgrade \
+                 downloads {} ({}), a mirror fetches {}, the creator stores {}",
+                size(*bytes),
+                size(*buyer_bytes),
+                percent(*buyer_bytes, *bytes),
+                size(*mirror_bytes),
+                size(*creator_bytes)
+            ))?;
+            match missing_blocks {
+                0 => Ok(()),
+                missing => ui.warn(format!(
+                    "{} not stored here and not counted: run `duka fsck`",
+                    match missing {
+                        1 => "1 block is".to_owned(),
+                        several => format!("{several} blocks are"),
+                    }
+                )),
+            }
+        }
         Outcome::ProductSet { signed: false, .. } => unsigned(ui),
         Outcome::ProductSet { product, .. } => {
             ui.note(format!("the shop's new head has {product} with it"))
         }
         _ => Ok(()),
     }
+}
+
+fn percent(part: u64, of: u64) -> String {
+    format!("{:.1} %", part as f64 * 100.0 / (of.max(1)) as f64)
 }
 
 fn setting(key: Key, value: Value, ui: &mut Ui) -> Result<Setting, CliError> {

@@ -73,6 +73,19 @@ pub enum Item {
     Product(Product),
     /// A release.
     Release(Release),
+    /// A file that is not the same in two releases.
+    FileChange {
+        /// `added`, `removed`, `changed` or `mode`.
+        change: String,
+        /// Its path in the release.
+        path: String,
+        /// Bytes that it had.
+        before_bytes: u64,
+        /// Bytes that it has.
+        bytes: u64,
+        /// Bytes of its blocks that neither the older release nor a file listed before it has.
+        new_bytes: u64,
+    },
     /// A channel of a product.
     Channel {
         /// The product.
@@ -322,6 +335,35 @@ pub enum Outcome {
         product: String,
         /// Whether a signed head shows it.
         signed: bool,
+    },
+    /// Two releases were compared.
+    ProductDiff {
+        /// The product.
+        product: String,
+        /// The older version.
+        from: String,
+        /// The newer version.
+        to: String,
+        /// Files that are new.
+        added: u64,
+        /// Files that are gone.
+        removed: u64,
+        /// Files with other bytes, or another mode.
+        changed: u64,
+        /// Files that are the same.
+        unchanged: u64,
+        /// Bytes of the newer version's files.
+        bytes: u64,
+        /// Bytes that a buyer of the older version downloads.
+        buyer_bytes: u64,
+        /// In so many blocks.
+        buyer_blocks: u64,
+        /// Bytes that a mirror of the older version fetches, head apart.
+        mirror_bytes: u64,
+        /// Bytes that the creator stores, head apart.
+        creator_bytes: u64,
+        /// Blocks that are not stored here; what lies below them is not counted.
+        missing_blocks: u64,
     },
     /// A channel was pointed to a version.
     ChannelSet(ChannelMove),

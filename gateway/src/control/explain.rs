@@ -8,6 +8,7 @@ use duka_node::dag::DagError;
 use duka_node::dag::car::CarError;
 use duka_node::dag::import::ImportError;
 use duka_node::dag::path::PathError;
+use duka_node::diff::DiffError;
 use duka_node::fsck::FsckError;
 use duka_node::gc::GcError;
 use duka_node::get::GetError;
@@ -241,6 +242,17 @@ impl Explain for ChannelError {
                 Some("`duka channel set ID CHANNEL VERSION` moves a channel to any version"),
             ),
             Self::Manifest(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for DiffError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Count(error) => error.explain(),
+            Self::Manifest(error) => error.explain(),
+            Self::List { .. } => (Code::Corrupt, RUN_FSCK),
             _ => (Code::Other, None),
         }
     }

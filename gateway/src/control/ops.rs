@@ -5,6 +5,7 @@ mod backup;
 mod car;
 mod channel;
 mod content;
+mod diff;
 mod fsck;
 mod gc;
 mod get;
@@ -51,6 +52,9 @@ pub(super) async fn execute(
         Request::ProductShow { product } => product::show(node, &product).await,
         Request::ProductHistory { product } => product::history(node, &product, sink).await,
         Request::ProductSet { product, setting } => product::set(node, &product, setting).await,
+        Request::ProductDiff { product, from, to } => {
+            diff::diff(node, &product, [&from, &to], sink).await
+        }
         Request::ChannelSet {
             product,
             channel,

@@ -44,6 +44,15 @@ pub enum Request {
         /// What, and its value.
         setting: product::Setting,
     },
+    /// What changes from one release of a product to another.
+    ProductDiff {
+        /// Of which product.
+        product: ProductId,
+        /// The older one.
+        from: Version,
+        /// The newer one.
+        to: Version,
+    },
     /// Points a channel to a version.
     ChannelSet {
         /// Of which product.

@@ -1,19 +1,15 @@
 //! The SHA-256 of each file of a release, and the release record that holds them.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead};
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
 use cid::Cid;
-use futures::StreamExt;
-use futures::stream::BoxStream;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
 use crate::block::{RAW, SHA2_256};
-use crate::dag::DagError;
 use crate::dag::import::{ImportError, ImportOptions, Sink, import_reader};
-use crate::dag::read::read_range;
+use crate::dag::stored::StoredFile;
 use crate::ids::{ProductId, Version};
 use crate::manifest::change::{Change, Op};
 use crate::manifest::record::{Job, JobId, Release};
@@ -21,7 +17,6 @@ use crate::manifest::{Manifest, ManifestError};
 use crate::node::Node;
 use crate::publish::FileEntry;
 use crate::shop::json::{FileJson, release_json};
-use crate::source::local::LocalSource;
 use crate::store::{PackKind, Store, StoreError};
 
 /// Why checksums could not be computed.
@@ -164,49 +159,6 @@ fn checksum(runtime: &Handle, store: &Store, cid: Cid) -> io::Result<[u8; 32]> {
         hasher.update(chunk);
         let len = chunk.len();
         file.consume(len);
-    }
-}
-
-/// A stored file for blocking readers, block by block without a copy.
-struct StoredFile {
-    runtime: Handle,
-    blocks: BoxStream<'static, Result<Bytes, DagError>>,
-    /// What is left of the block last read.
-    rest: Bytes,
-}
-
-impl StoredFile {
-    fn open(runtime: &Handle, store: &Store, cid: Cid) -> Self {
-        let source = LocalSource::new(store.clone());
-        Self {
-            runtime: runtime.clone(),
-            blocks: read_range(&source, cid, 0..u64::MAX).fuse().boxed(),
-            rest: Bytes::new(),
-        }
-    }
-}
-
-impl BufRead for StoredFile {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.rest.is_empty() {
-            match self.runtime.block_on(self.blocks.next()) {
-                Some(block) => self.rest = block.map_err(io::Error::other)?,
-                None => break,
-            }
-        }
-        Ok(&self.rest)
-    }
-
-    fn consume(&mut self, len: usize) {
-        self.rest.advance(len);
-    }
-}
-
-impl Read for StoredFile {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = self.fill_buf()?.read(buffer)?;
-        self.consume(len);
-        Ok(len)
     }
 }
 

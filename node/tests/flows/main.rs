@@ -4,6 +4,7 @@
 
 mod backup;
 mod channel;
+mod diff;
 mod gc;
 mod in_place;
 mod pins;

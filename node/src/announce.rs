@@ -6,7 +6,7 @@ mod before;
 mod checksum;
 mod failed;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cid::Cid;
 use jiff::Timestamp;
@@ -28,6 +28,10 @@ use failed::FailedJobs;
 
 /// How long a resolved shop name may be cached.
 const RECORD_TTL: Duration = Duration::from_secs(60);
+/// Releases whose checksums are committed together at most.
+const BATCH: usize = 256;
+/// How long checksums are computed before a head is built of those that are there.
+const BATCH_TIME: Duration = Duration::from_millis(500);
 /// Pause before a head that could not be made is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -149,25 +153,11 @@ pub fn is_announced(
     Ok(true)
 }
 
-/// Checksums first, so that one head covers every release published so far. A release whose
-/// checksums cannot be computed is left out of it until they can. Returns the time between signatures.
+/// Checksums first, so that one head covers the releases published so far, but not for longer than
+/// [`BATCH_TIME`] unless one release alone takes longer: while many come, heads come, too. Returns the time
+/// until there is more to do.
 async fn work(node: &Node, failed: &mut FailedJobs) -> Result<Duration, AnnounceError> {
-    for job in node.manifest().jobs() {
-        let (id, Job::Checksum(product, version)) = job? else {
-            continue;
-        };
-        if !failed.is_due(id) {
-            continue;
-        }
-        match checksum::record_release(node, id, &product, &version).await {
-            Ok(()) => failed.remove(id),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "{product} {version} is not announced for now");
-                failed.add(id);
-            }
-        }
-    }
+    let is_all = record_releases(node, failed).await?;
     let mut announce = Vec::new();
     for job in node.manifest().jobs() {
         if let (id, Job::Announce) = job? {
@@ -180,7 +170,45 @@ async fn work(node: &Node, failed: &mut FailedJobs) -> Result<Duration, Announce
     } else {
         next_head(node, &settings, announce).await?;
     }
-    Ok(settings.refresh)
+    Ok(match is_all {
+        true => settings.refresh,
+        false => Duration::ZERO,
+    })
+}
+
+/// Computes and commits the checksums of releases that have none. One whose checksums cannot be computed
+/// is left out of heads until they can. Returns whether that were all that are due.
+async fn record_releases(node: &Node, failed: &mut FailedJobs) -> Result<bool, AnnounceError> {
+    let started = Instant::now();
+    let _temp_pin = node.temp_pin();
+    let (mut recorded, mut is_all) = (Vec::new(), true);
+    for job in node.manifest().jobs() {
+        let (id, Job::Checksum(product, version)) = job? else {
+            continue;
+        };
+        if !failed.is_due(id) {
+            continue;
+        }
+        if recorded.len() == BATCH || started.elapsed() > BATCH_TIME {
+            is_all = false;
+            break;
+        }
+        match checksum::record_release(node, id, product.clone(), version.clone()).await {
+            Ok(done) => recorded.push(done),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(error, "{product} {version} is not announced for now");
+                failed.add(id);
+            }
+        }
+    }
+    if !recorded.is_empty() {
+        checksum::commit(node, &recorded).await?;
+    }
+    for done in recorded {
+        failed.remove(done.job);
+    }
+    Ok(is_all)
 }
 
 /// Builds the next head, makes it durable with its signed records, then tells the network.

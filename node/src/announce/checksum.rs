@@ -7,6 +7,7 @@ use cid::Cid;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
+use super::AnnounceError;
 use crate::block::{RAW, SHA2_256};
 use crate::dag::import::{ImportError, ImportOptions, Sink, import_reader};
 use crate::dag::stored::StoredFile;
@@ -17,7 +18,7 @@ use crate::manifest::{Manifest, ManifestError};
 use crate::node::Node;
 use crate::publish::FileEntry;
 use crate::shop::json::{FileJson, release_json};
-use crate::store::{PackKind, Store, StoreError};
+use crate::store::{PackKind, Store};
 
 /// Why checksums could not be computed.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +26,6 @@ pub(super) enum ChecksumError {
     /// The manifest failed.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// A file of the release, or the list of them, could not be read.
     #[error("the files of {product} {version} cannot be read for their checksums")]
     Files {
@@ -52,33 +50,60 @@ pub(super) enum ChecksumError {
     },
 }
 
-/// Computes the checksums of a release and stores its record; the job turns into one for a head that
-/// has it.
+/// A release whose record is stored, and the job that is done with it.
+#[derive(Debug)]
+pub(super) struct Recorded {
+    pub(super) job: JobId,
+    product: ProductId,
+    version: Version,
+    /// `None` when it had a record already.
+    record: Option<Cid>,
+}
+
+/// Computes the checksums of a release and stores its record, not durably yet. Hold a temp pin until it
+/// is committed.
 pub(super) async fn record_release(
     node: &Node,
     job: JobId,
-    product: &ProductId,
-    version: &Version,
-) -> Result<(), ChecksumError> {
-    let mut ops = vec![
-        Op::DeleteJob(job),
-        Op::PutJob(node.manifest().new_job_id(), Job::Announce),
-    ];
-    let _temp_pin = node.temp_pin();
-    let record = match unrecorded(node.manifest(), product, version)? {
+    product: ProductId,
+    version: Version,
+) -> Result<Recorded, ChecksumError> {
+    let record = match unrecorded(node.manifest(), &product, &version)? {
         Some(release) => Some(
-            write_record(node, product, version, release)
+            write_record(node, &product, &version, release)
                 .await
-                .map_err(|error| failed(product, version, error))?,
+                .map_err(|error| failed(&product, &version, error))?,
         ),
         None => None,
     };
+    Ok(Recorded {
+        job,
+        product,
+        version,
+        record,
+    })
+}
+
+/// Makes records durable and lets their releases have them; the jobs turn into one for a head that shows
+/// them.
+pub(super) async fn commit(node: &Node, recorded: &[Recorded]) -> Result<(), AnnounceError> {
+    let announce = Op::PutJob(node.manifest().new_job_id(), Job::Announce);
+    let done = recorded.iter().map(|recorded| Op::DeleteJob(recorded.job));
+    let mut ops: Vec<Op> = done.chain([announce]).collect();
     node.commit_blocks().await?;
-    // Read again in its turn: a yank may have come meanwhile.
+    // Read again in their turn: a yank may have come meanwhile.
     let _turn = node.publish_turn().await;
-    if let Some(mut release) = unrecorded(node.manifest(), product, version)? {
-        release.record = record;
-        ops.push(Op::PutRelease(product.clone(), version.clone(), release));
+    for Recorded {
+        product,
+        version,
+        record,
+        ..
+    } in recorded
+    {
+        if let Some(mut release) = unrecorded(node.manifest(), product, version)? {
+            release.record = *record;
+            ops.push(Op::PutRelease(product.clone(), version.clone(), release));
+        }
     }
     let expect = Vec::new();
     node.manifest().commit(Change { expect, ops }).await?;
@@ -207,7 +232,7 @@ mod tests {
         };
         node.manifest().commit(change).await.unwrap();
 
-        let error = record_release(&node, 1, &product, &version)
+        let error = record_release(&node, 1, product, version)
             .await
             .unwrap_err();
         let cause = error.source().unwrap().to_string();

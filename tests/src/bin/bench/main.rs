@@ -26,6 +26,7 @@ mod read;
 mod report;
 mod republish;
 mod setup;
+mod shop_scale;
 mod soak;
 mod storefront;
 mod up;
@@ -223,6 +224,15 @@ enum Bench {
         #[arg(long, default_value_t = 20)]
         minute: u64,
     },
+    /// What a publish costs in a large shop
+    ShopScale {
+        /// Products
+        #[arg(long, default_value_t = 10_000)]
+        products: u64,
+        /// Releases of each
+        #[arg(long, default_value_t = 10)]
+        releases: u64,
+    },
     /// Load a denylist
     Denylist {
         /// Its lines
@@ -337,6 +347,7 @@ fn main() -> Result<ExitCode> {
             publishes,
             size,
         } => mirrors::freshness(&setup, mirrors, publishes, size.as_u64()),
+        Bench::ShopScale { products, releases } => shop_scale::run(&setup, products, releases),
         Bench::Alive => mirrors::alive(&setup),
         Bench::Month { days, minute } => {
             mirrors::month(&setup, days, Duration::from_millis(minute))

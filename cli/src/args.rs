@@ -149,6 +149,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Name(commands::name::Name),
     #[command(subcommand)]
+    Key(commands::key::Key),
+    #[command(subcommand)]
     Swarm(commands::swarm::Swarm),
     Verify(commands::verify::Verify),
     Stat(commands::stat::Stat),

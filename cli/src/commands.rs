@@ -13,6 +13,7 @@ pub(crate) mod get;
 pub(crate) mod id;
 mod import;
 pub(crate) mod init;
+pub(crate) mod key;
 pub(crate) mod listen;
 pub(crate) mod ls;
 pub(crate) mod name;
@@ -63,6 +64,7 @@ pub(crate) async fn run(command: Command, cx: &Context, ui: &mut Ui) -> Result<(
         Command::Ls(args) => ls::run(args, cx, ui).await,
         Command::Car(args) => car::run(args, cx, ui).await,
         Command::Name(args) => name::run(args, cx, ui).await,
+        Command::Key(args) => key::run(args, cx, ui).await,
         Command::Swarm(args) => swarm::run(args, cx, ui).await,
         Command::Verify(args) => verify::run(args, cx, ui).await,
         Command::Fsck(args) => fsck::run(args, cx, ui).await,
@@ -155,6 +157,19 @@ fn row(item: &Item) -> String {
                 yanked.map_or_else(String::new, |time| format!("\tyanked {time}"))
             )
         }
+        Item::Key {
+            key,
+            name,
+            here,
+            leads_to,
+            valid_until,
+            ..
+        } => format!(
+            "{key}\t{name}\t{}\t{}\t{}",
+            if *here { "here" } else { "offline" },
+            or_dash(leads_to),
+            or_dash(valid_until)
+        ),
         Item::FileChange {
             change,
             path,

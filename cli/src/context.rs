@@ -11,7 +11,7 @@ use duka_gateway::control::request::Request;
 use duka_gateway::control::{self, Events, Input};
 use duka_node::announce;
 use duka_node::dag::DagLimits;
-use duka_node::keys::{Origin, name_of};
+use duka_node::keys::Origin;
 use duka_node::node::{self, Node};
 use duka_node::publish::Published;
 use futures::{FutureExt, StreamExt};
@@ -249,7 +249,7 @@ impl Context {
                 back_up(&made.shop_key)
             )),
             Origin::Restored => {
-                let name = name_of(&made.keys.shop);
+                let name = made.keys.shop.name();
                 ui.note(format!("restored shop {name} in {data_dir}"))
             }
             Origin::Found => Ok(()),

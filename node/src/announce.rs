@@ -9,7 +9,7 @@ mod failed;
 use std::time::{Duration, Instant};
 
 use cid::Cid;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::fetch::FetchOptions;
@@ -24,14 +24,17 @@ use crate::shop::settings::{self, Settings};
 use crate::shop::{self, HeadInput, Past, ShopError};
 use crate::store::StoreError;
 
+pub(crate) use before::{is_restored, leads_to};
 use failed::FailedJobs;
 
 /// How long a resolved shop name may be cached.
-const RECORD_TTL: Duration = Duration::from_secs(60);
+pub(crate) const RECORD_TTL: Duration = Duration::from_secs(60);
 /// Releases whose checksums are committed together at most.
 const BATCH: usize = 256;
 /// How long checksums are computed before a head is built of those that are there.
 const BATCH_TIME: Duration = Duration::from_millis(500);
+/// How long before its end the record of a shop whose key is elsewhere is warned of.
+const EXPIRY_WARNING: SignedDuration = SignedDuration::from_hours(60 * 24);
 /// Pause before a head that could not be made is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -48,6 +51,11 @@ pub enum AnnounceError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The shop key says that another key publishes.
+    #[error(
+        "the shop's record leads to another publishing key than the one here: nobody would see a head that it signs"
+    )]
+    OtherPublisher,
     /// The first head of a restored shop must be above those that others know.
     #[error(
         "the shop was restored: its head waits until the network can be asked for the newest one"
@@ -250,6 +258,7 @@ async fn next_head(
         prev: input.prev,
         issued: now,
     };
+    let signing_turn = node.signing_turn().await;
     let records = sign(node, settings, &head, now)?;
     let mut change = Change {
         expect: vec![Expect::HeadSeq(own)],
@@ -259,6 +268,7 @@ async fn next_head(
     put_names(&mut change, &records, now);
     change.ops.extend(done.into_iter().map(Op::DeleteJob));
     node.manifest().commit(change).await?;
+    drop(signing_turn);
     node.shop_is_known();
 
     tracing::info!(seq = head.seq, root = %head.root, "new head");
@@ -306,6 +316,7 @@ async fn refresh(node: &Node, settings: &Settings) -> Result<(), AnnounceError> 
     if known.is_some_and(|known| known.sequence > head.seq) {
         return next_head(node, settings, Vec::new()).await;
     }
+    let signing_turn = node.signing_turn().await;
     let records = sign(node, settings, &head, now)?;
     let mut change = Change {
         expect: vec![Expect::HeadSeq(head.seq)],
@@ -313,19 +324,21 @@ async fn refresh(node: &Node, settings: &Settings) -> Result<(), AnnounceError> 
     };
     put_names(&mut change, &records, now);
     node.manifest().commit(change).await?;
+    drop(signing_turn);
     tell(node, &records).await;
     Ok(())
 }
 
-/// The two records of a shop: its name leads to the publishing key's name, and that to the head.
+/// The records of a shop: its name leads to the publishing key's name, and that to the head. Without the
+/// shop key the first one stays as it is.
 fn sign(
     node: &Node,
     settings: &Settings,
     head: &Head,
     now: Timestamp,
-) -> Result<Vec<(Name, Record)>, ManifestError> {
+) -> Result<Vec<(Name, Record)>, AnnounceError> {
     let keys = node.keys();
-    let (shop, publishing) = (name_of(&keys.shop), name_of(&keys.publishing));
+    let (shop, publishing) = (keys.shop.name(), name_of(&keys.publishing));
     let validity = now
         .saturating_add(settings.lifetime)
         .unwrap_or(Timestamp::MAX);
@@ -334,7 +347,40 @@ fn sign(
     let head_record = newest_of(node, &publishing, head_record)?;
 
     let value = format!("/ipns/{publishing}");
-    let sequence = match before::kept(node, &shop)? {
+    let Some(shop_key) = keys.shop.key() else {
+        return match before::kept(node, &shop)? {
+            Some(known) if known.value != value => Err(AnnounceError::OtherPublisher),
+            known => {
+                warn_of_expiry(known.as_ref(), now);
+                Ok(vec![(publishing, head_record)])
+            }
+        };
+    };
+    let sequence = shop_sequence(node, &shop, &value)?;
+    let shop_record = ipns::sign(shop_key, &value, sequence, validity, RECORD_TTL);
+    let shop_record = newest_of(node, &shop, shop_record)?;
+    Ok(vec![(publishing, head_record), (shop, shop_record)])
+}
+
+/// Says in time that the shop's links will end: only the shop key, which is somewhere else, can sign its
+/// record again.
+fn warn_of_expiry(record: Option<&Record>, now: Timestamp) {
+    let ends = record.map(|record| record.validity);
+    if ends.is_none_or(|ends| ends.duration_since(now) < EXPIRY_WARNING) {
+        let ends = ends.map_or_else(
+            || "has ended".to_owned(),
+            |ends| format!("ends at {ends:.0}"),
+        );
+        tracing::warn!(
+            "the record that the shop's links need {ends}: `duka key import FILE` brings the shop key back, which \
+             signs it again"
+        );
+    }
+}
+
+/// The sequence number of the next record of the shop key: it grows when the record leads elsewhere.
+pub(crate) fn shop_sequence(node: &Node, shop: &Name, value: &str) -> Result<u64, ManifestError> {
+    Ok(match before::kept(node, shop)? {
         Some(known) if known.value == value => known.sequence,
         // It leads to another publishing key.
         Some(known) => known.sequence.saturating_add(1),
@@ -342,14 +388,11 @@ fn sign(
             let expired = node.manifest().name(&shop.to_bytes())?;
             expired.map_or(1, |record| record.sequence.saturating_add(1))
         }
-    };
-    let shop_record = ipns::sign(&keys.shop, &value, sequence, validity, RECORD_TTL);
-    let shop_record = newest_of(node, &shop, shop_record)?;
-    Ok(vec![(publishing, head_record), (shop, shop_record)])
+    })
 }
 
 /// The new record, or the kept one where that says the same for longer: the clock was set back.
-fn newest_of(node: &Node, name: &Name, record: Record) -> Result<Record, ManifestError> {
+pub(crate) fn newest_of(node: &Node, name: &Name, record: Record) -> Result<Record, ManifestError> {
     let same = |known: &Record| (known.sequence, &known.value) == (record.sequence, &record.value);
     Ok(match before::kept(node, name)? {
         Some(known) if same(&known) && ipns::newer(&known, &record) => known,
@@ -358,7 +401,7 @@ fn newest_of(node: &Node, name: &Name, record: Record) -> Result<Record, Manifes
 }
 
 /// Keeps the records, unless newer ones are known.
-fn put_names(change: &mut Change, records: &[(Name, Record)], now: Timestamp) {
+pub(crate) fn put_names(change: &mut Change, records: &[(Name, Record)], now: Timestamp) {
     for (name, record) in records {
         let newest = Expect::NoNewerRecord(name.clone(), record.clone());
         let kept = NameRecord {
@@ -373,7 +416,7 @@ fn put_names(change: &mut Change, records: &[(Name, Record)], now: Timestamp) {
 
 /// Tells the network as far as it listens; what it misses is told again by the republisher and the
 /// provide queue.
-async fn tell(node: &Node, records: &[(Name, Record)]) {
+pub(crate) async fn tell(node: &Node, records: &[(Name, Record)]) {
     let Some(network) = node.network() else {
         return;
     };

@@ -28,6 +28,7 @@ pub use files::{FileError, Progress};
 pub(crate) use files::{Meter, Sum, copy, hash, write};
 use folder::{Folder, Way};
 pub use list::{List, ListError, Listed, Placed};
+pub(crate) use secret::lock as lock_keys;
 pub(crate) use secret::open as open_keys;
 pub use secret::{Lock, Opener, SecretError};
 

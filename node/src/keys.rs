@@ -1,4 +1,5 @@
-//! The three keys of a data directory: shop key, publishing key and peer key.
+//! The three keys of a data directory: shop key, publishing key and peer key. The shop key may be
+//! somewhere else; then its name is here.
 //!
 //! Each is a file of mode 0600 with the libp2p protobuf encoding of an Ed25519 private key, the
 //! format that `ipfs key import --format=libp2p-protobuf-cleartext` reads.
@@ -20,26 +21,81 @@ use crate::block::{LIBP2P_KEY, Multihash};
 use crate::disk;
 
 const SHOP: &str = "shop.key";
+/// The name of a shop whose key is not here, as text.
+const SHOP_NAME: &str = "shop.name";
+/// A shop key that is being removed.
+const REMOVED: &str = "shop.key.removed";
+/// The publishing key that comes next.
+const NEXT: &str = "publishing.key.next";
 const PUBLISHING: &str = "publishing.key";
 const PEER: &str = "peer.key";
 /// More than any Ed25519 key file has, in bytes.
 const MAX_KEY_LEN: u64 = 4096;
 
+/// The content of key files, by their names.
+pub(crate) type KeyFiles = BTreeMap<String, Zeroizing<Vec<u8>>>;
+
 /// The keys of one data directory.
 #[derive(Clone)]
 pub struct Keys {
     /// Names the shop; signs the long-lived record that points to the publishing key.
-    pub shop: Keypair,
+    pub shop: ShopKey,
     /// Signs heads.
     pub publishing: Keypair,
     /// This node among its peers.
     pub peer: Keypair,
 }
 
+impl Keys {
+    /// The names of all three.
+    pub(crate) fn names(&self) -> [Name; 3] {
+        let own = [&self.publishing, &self.peer].map(name_of);
+        let [publishing, peer] = own;
+        [self.shop.name(), publishing, peer]
+    }
+}
+
+/// The shop key.
+#[derive(Clone)]
+pub enum ShopKey {
+    /// It is here.
+    Here(Keypair),
+    /// It was taken off this machine; only its name is here.
+    Offline(Name),
+}
+
+impl std::fmt::Debug for ShopKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.name().to_string();
+        match self {
+            Self::Here(_) => f.debug_tuple("Here").field(&name).finish(),
+            Self::Offline(_) => f.debug_tuple("Offline").field(&name).finish(),
+        }
+    }
+}
+
+impl ShopKey {
+    /// The shop's name.
+    pub fn name(&self) -> Name {
+        match self {
+            Self::Here(key) => name_of(key),
+            Self::Offline(name) => name.clone(),
+        }
+    }
+
+    /// The key, where it is here.
+    pub fn key(&self) -> Option<&Keypair> {
+        match self {
+            Self::Here(key) => Some(key),
+            Self::Offline(_) => None,
+        }
+    }
+}
+
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Keys")
-            .field("shop", &name_of(&self.shop).to_string())
+            .field("shop", &self.shop.name().to_string())
             .finish_non_exhaustive()
     }
 }
@@ -88,6 +144,20 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
+    /// Another key is there already.
+    #[error("{} is another key than the one to be put there", path.display())]
+    Other {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key of another shop.
+    #[error("it is a key of the shop {found}, and the shop here is {shop}")]
+    OtherShop {
+        /// Whose key it is.
+        found: Name,
+        /// The shop that is here.
+        shop: Name,
+    },
     /// Others can read it.
     #[error("{} can be read by other users (mode {mode:o})", path.display())]
     Readable {
@@ -108,16 +178,38 @@ pub fn load_all(dir: &Path) -> Result<Keys, KeyError> {
     let load_one = |name: &str| {
         let path = dir.join(name);
         match path.try_exists() {
-            Ok(false) if name == SHOP => Err(KeyError::ShopMissing { path }),
             Ok(false) => Err(KeyError::Missing { path }),
             _ => load(&path),
         }
     };
     Ok(Keys {
-        shop: load_one(SHOP)?,
+        shop: load_shop(dir)?,
         publishing: load_one(PUBLISHING)?,
         peer: load_one(PEER)?,
     })
+}
+
+fn load_shop(dir: &Path) -> Result<ShopKey, KeyError> {
+    let path = dir.join(SHOP);
+    if path.exists() {
+        return Ok(ShopKey::Here(load(&path)?));
+    }
+    match dir.join(SHOP_NAME) {
+        name if name.exists() => Ok(ShopKey::Offline(load_name(&name)?)),
+        _ => Err(KeyError::ShopMissing { path }),
+    }
+}
+
+fn load_name(path: &Path) -> Result<Name, KeyError> {
+    parse_name(&read(path)?, path)
+}
+
+fn parse_name(text: &[u8], path: &Path) -> Result<Name, KeyError> {
+    let name = std::str::from_utf8(text).ok();
+    name.and_then(|name| name.trim().parse().ok())
+        .ok_or_else(|| KeyError::Invalid {
+            path: path.to_owned(),
+        })
 }
 
 /// Loads the keys in `dir` for a data directory without a manifest, making those that are missing.
@@ -143,7 +235,10 @@ pub fn load_or_make(dir: &Path) -> Result<(Keys, Origin), KeyError> {
     };
     let peer = load_or_make_one(PEER)?;
     let publishing = load_or_make_one(PUBLISHING)?;
-    let shop = load_or_make_one(SHOP)?;
+    let shop = match exist(dir) {
+        true => load_shop(dir)?,
+        false => ShopKey::Here(make(&dir.join(SHOP))?),
+    };
     let keys = Keys {
         shop,
         publishing,
@@ -154,14 +249,15 @@ pub fn load_or_make(dir: &Path) -> Result<(Keys, Origin), KeyError> {
 
 /// Whether `dir` holds all keys of a shop.
 pub fn are_complete(dir: &Path) -> bool {
-    [SHOP, PUBLISHING, PEER]
-        .iter()
-        .all(|name| dir.join(name).exists())
+    exist(dir)
+        && [PUBLISHING, PEER]
+            .iter()
+            .all(|name| dir.join(name).exists())
 }
 
-/// Whether `dir` holds a shop key.
+/// Whether `dir` holds a shop key, or the name of one that is somewhere else.
 pub fn exist(dir: &Path) -> bool {
-    shop_key_file(dir).exists()
+    shop_key_file(dir).exists() || dir.join(SHOP_NAME).exists()
 }
 
 /// The shop key's file in `dir`: the one to back up.
@@ -243,30 +339,194 @@ fn make_dir(dir: &Path) -> Result<(), KeyError> {
 }
 
 /// Reads the bytes of all key files of a shop, by the name of the file.
-pub(crate) fn read_files(dir: &Path) -> Result<BTreeMap<String, Zeroizing<Vec<u8>>>, KeyError> {
-    load_all(dir)?;
+pub(crate) fn read_files(dir: &Path) -> Result<KeyFiles, KeyError> {
+    let shop = match load_all(dir)?.shop {
+        ShopKey::Here(_) => SHOP,
+        ShopKey::Offline(_) => SHOP_NAME,
+    };
     let read_one = |name: &str| Ok((name.to_owned(), read(&dir.join(name))?));
-    [SHOP, PUBLISHING, PEER].into_iter().map(read_one).collect()
+    [shop, PUBLISHING, PEER].into_iter().map(read_one).collect()
 }
 
 /// Makes the key files of a shop in `dir`, which has none, durably.
 ///
 /// # Errors
 /// [`KeyError::Missing`] and [`KeyError::Invalid`] when `files` is no set of keys.
-pub(crate) fn write_files(
-    dir: &Path,
-    files: &BTreeMap<String, Zeroizing<Vec<u8>>>,
-) -> Result<(), KeyError> {
+pub(crate) fn write_files(dir: &Path, files: &KeyFiles) -> Result<(), KeyError> {
     make_dir(dir)?;
-    for name in [PEER, PUBLISHING, SHOP] {
+    let shop = match files.contains_key(SHOP_NAME) {
+        true => SHOP_NAME,
+        false => SHOP,
+    };
+    for name in [PEER, PUBLISHING, shop] {
         let path = dir.join(name);
         let Some(bytes) = files.get(name) else {
             return Err(KeyError::Missing { path });
         };
-        parse(bytes, &path)?;
+        check(bytes, &path)?;
         write(&path, bytes)?;
     }
     Ok(())
+}
+
+/// Refuses what is neither a key nor, in its file, a name.
+fn check(bytes: &[u8], path: &Path) -> Result<(), KeyError> {
+    if path.ends_with(SHOP_NAME) {
+        parse_name(bytes, path).map(drop)
+    } else {
+        parse(bytes, path).map(drop)
+    }
+}
+
+/// One of the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The shop key.
+    Shop,
+    /// The publishing key.
+    Publishing,
+    /// The peer key.
+    Peer,
+}
+
+impl Kind {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shop => "shop",
+            Self::Publishing => "publishing",
+            Self::Peer => "peer",
+        }
+    }
+
+    fn file(self) -> &'static str {
+        match self {
+            Self::Shop => SHOP,
+            Self::Publishing => PUBLISHING,
+            Self::Peer => PEER,
+        }
+    }
+}
+
+/// The file of a key in `dir`.
+pub fn file(dir: &Path, kind: Kind) -> PathBuf {
+    dir.join(kind.file())
+}
+
+/// Reads one key file, with the name of the shop that the key belongs to.
+pub(crate) fn read_one(dir: &Path, kind: Kind) -> Result<KeyFiles, KeyError> {
+    let path = dir.join(kind.file());
+    if !path.exists() {
+        return Err(KeyError::Missing { path });
+    }
+    let mut files = KeyFiles::from([(kind.file().to_owned(), read(&path)?)]);
+    let name = load_shop(dir)?.name().to_string();
+    files.insert(SHOP_NAME.to_owned(), Zeroizing::new(name.into_bytes()));
+    Ok(files)
+}
+
+/// Puts key files where none are. Those that are there stay, and must be the same.
+///
+/// # Errors
+/// [`KeyError::OtherShop`] and [`KeyError::Other`]; nothing was written then.
+pub(crate) fn put(dir: &Path, files: &KeyFiles) -> Result<(), KeyError> {
+    for (name, bytes) in files {
+        let path = dir.join(name);
+        if ![SHOP, SHOP_NAME, PUBLISHING, PEER].contains(&name.as_str()) {
+            return Err(KeyError::Invalid { path });
+        }
+        check(bytes, &path)?;
+        if name != SHOP_NAME && path.exists() && read(&path)? != *bytes {
+            return Err(KeyError::Other { path });
+        }
+    }
+    let found = match (files.get(SHOP), files.get(SHOP_NAME)) {
+        (Some(key), _) => Some(name_of(&parse(key, &dir.join(SHOP))?)),
+        (None, Some(name)) => Some(parse_name(name, &dir.join(SHOP_NAME))?),
+        (None, None) => None,
+    };
+    if let Some(found) = found
+        && exist(dir)
+    {
+        let shop = load_shop(dir)?.name();
+        if found != shop {
+            return Err(KeyError::OtherShop { found, shop });
+        }
+    }
+    make_dir(dir)?;
+    for (name, bytes) in files {
+        let path = dir.join(name);
+        if name != SHOP_NAME && !path.exists() {
+            write(&path, bytes)?;
+        }
+    }
+    // Only a key that was taken away on purpose leaves its name: one that is lost is missed.
+    let path = dir.join(SHOP_NAME);
+    match files.get(SHOP_NAME) {
+        _ if dir.join(SHOP).exists() => {
+            disk::gone(fs::remove_file(&path)).map_err(|e| io_error("removing", &path, e))?;
+            sync_dir(dir)
+        }
+        Some(name) if !path.exists() => write(&path, name),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the shop key away; its name stays. A crash leaves the key, or its name alone.
+pub(crate) fn remove_shop_key(dir: &Path) -> Result<(), KeyError> {
+    let (path, removed) = (dir.join(SHOP), dir.join(REMOVED));
+    let name = name_of(&load(&path)?).to_string();
+    if !dir.join(SHOP_NAME).exists() {
+        write(&dir.join(SHOP_NAME), name.as_bytes())?;
+    }
+    fs::rename(&path, &removed).map_err(|e| io_error("removing", &path, e))?;
+    sync_dir(dir)?;
+    remove_rest(dir)
+}
+
+/// Removes what a crash left of a shop key that was taken away. Its bytes are overwritten first, as far as the
+/// file system lets them be.
+pub(crate) fn remove_rest(dir: &Path) -> Result<(), KeyError> {
+    let removed = dir.join(REMOVED);
+    let failed = |e| io_error("removing", &removed, e);
+    let mut file = match OpenOptions::new().write(true).open(&removed) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    let len = file.metadata().map_err(failed)?.len().min(MAX_KEY_LEN);
+    io::copy(&mut io::repeat(0).take(len), &mut file).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    fs::remove_file(&removed).map_err(failed)?;
+    sync_dir(dir)
+}
+
+/// Makes the publishing key that comes next, beside the present one.
+pub(crate) fn make_next(dir: &Path) -> Result<Keypair, KeyError> {
+    let path = dir.join(NEXT);
+    disk::gone(fs::remove_file(&path)).map_err(|e| io_error("removing", &path, e))?;
+    make(&path)
+}
+
+/// Puts the next publishing key into the place of the present one, if the shop's record leads to it, as
+/// [`crate::keyring`] has it; else it goes.
+pub(crate) fn settle_next(dir: &Path, publishing: Option<&Name>) -> Result<(), KeyError> {
+    let (path, next) = (dir.join(PUBLISHING), dir.join(NEXT));
+    if !next.exists() {
+        return Ok(());
+    }
+    let is_published = match load(&next) {
+        Ok(key) => Some(&name_of(&key)) == publishing,
+        // A name was never signed for what is not whole.
+        Err(KeyError::Invalid { .. }) => false,
+        Err(error) => return Err(error),
+    };
+    let settled = match is_published {
+        true => fs::rename(&next, &path),
+        false => fs::remove_file(&next),
+    };
+    settled.map_err(|e| io_error("writing", &path, e))?;
+    sync_dir(dir)
 }
 
 fn load(path: &Path) -> Result<Keypair, KeyError> {
@@ -313,7 +573,9 @@ fn make(path: &Path) -> Result<Keypair, KeyError> {
 /// Writes a key file. It has its name only when it is whole, and never replaces one.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
     let failed = |e| io_error("writing", path, e);
-    let unfinished = path.with_extension("key.tmp");
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".tmp");
+    let unfinished = PathBuf::from(unfinished);
     disk::gone(fs::remove_file(&unfinished)).map_err(failed)?;
     let mut file = OpenOptions::new()
         .write(true)
@@ -362,8 +624,8 @@ mod tests {
         assert_eq!(origin, Origin::Made);
         let (loaded, origin) = load_or_make(&keys_dir).unwrap();
         assert_eq!(origin, Origin::Found);
-        assert_eq!(name_of(&made.shop), name_of(&loaded.shop));
-        assert_ne!(name_of(&made.shop), name_of(&made.publishing));
+        assert_eq!(made.shop.name(), loaded.shop.name());
+        assert_ne!(made.shop.name(), name_of(&made.publishing));
         assert_eq!(made.peer.public(), loaded.peer.public());
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&keys_dir), 0o700);
@@ -412,7 +674,7 @@ mod tests {
         fs::remove_file(dir.path().join(PEER)).unwrap();
         let (restored, origin) = load_or_make(dir.path()).unwrap();
         assert_eq!(origin, Origin::Restored);
-        assert_eq!(name_of(&restored.shop), name_of(&old.shop));
+        assert_eq!(restored.shop.name(), old.shop.name());
         assert_ne!(name_of(&restored.publishing), name_of(&old.publishing));
         load_all(dir.path()).unwrap();
     }

@@ -31,6 +31,7 @@ pub mod gc;
 pub mod get;
 pub mod ids;
 pub mod ipns;
+pub mod keyring;
 pub mod keys;
 pub mod layout;
 pub mod manifest;

@@ -140,7 +140,8 @@ pub async fn publish(
     path: &ContentPath,
     lifetime: Duration,
 ) -> Result<(Name, Record), NameError> {
-    let key = &node.keys().peer;
+    let keys = node.keys();
+    let key = &keys.peer;
     let name = name_of(key);
     let record = loop {
         let known = node.manifest().name(&name.to_bytes())?;
@@ -366,10 +367,7 @@ fn known_record(node: &Node, name: &Name) -> Result<Option<Known>, ManifestError
 }
 
 fn is_own(node: &Node, name: &Name) -> bool {
-    let keys = node.keys();
-    *name == name_of(&keys.shop)
-        || *name == name_of(&keys.publishing)
-        || *name == name_of(&keys.peer)
+    node.keys().names().contains(name)
 }
 
 /// Keeps a record, unless a newer one is.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use cid::Cid;
 use duka_config::Config;
+use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard, Notify, OwnedMutexGuard, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -22,6 +23,7 @@ use crate::disk::{self, Disk, FileSystem};
 use crate::fetch::{FetchOptions, Fetcher, Flights, Outside};
 use crate::gc;
 use crate::ipns::Record;
+use crate::keyring;
 use crate::keys::{self, KeyError, Keys, Name, Origin};
 use crate::layout::{self, LayoutError};
 use crate::manifest::record::Head;
@@ -47,6 +49,9 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(8);
 /// downloads go on.
 const RELEASE_LIMIT: Duration = Duration::from_secs(20);
 
+/// The keys as they are now; the key files change with it.
+type KeysCell = Arc<RwLock<Arc<Keys>>>;
+
 /// A running node. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -57,7 +62,8 @@ pub struct Node {
 struct Inner {
     data_dir: PathBuf,
     config: Config,
-    keys: Keys,
+    keys: KeysCell,
+    signing_turn: Mutex<()>,
     store: Store,
     served: Served,
     manifest: Manifest,
@@ -194,7 +200,7 @@ pub fn init(data_dir: &Path) -> Result<Initialised, OpenError> {
     restored_whole(data_dir)?;
     layout::check(data_dir)?;
     let keys_dir = keys_dir(data_dir);
-    // Keys that are there never change, so that they may be read beside a running node.
+    // Key files change by rename only, so that they may be read beside a running node.
     let _lock = match keys::are_complete(&keys_dir) {
         true => None,
         false => Some(DirectoryLock::take(data_dir)?),
@@ -206,7 +212,7 @@ pub fn init(data_dir: &Path) -> Result<Initialised, OpenError> {
     };
     if origin == Origin::Made {
         let file = new_shop_file(data_dir);
-        let name = keys::name_of(&keys.shop).to_string();
+        let name = keys.shop.name().to_string();
         std::fs::write(&file, name)
             .map_err(|source| OpenError::Directory { path: file, source })?;
     }
@@ -299,7 +305,7 @@ impl Node {
         } else {
             let (network, run) = Network::start(
                 &config.network,
-                parts.keys.peer.clone(),
+                parts.keys.read().peer.clone(),
                 served.clone(),
                 &data_dir.join("dht"),
                 stop.clone(),
@@ -315,14 +321,13 @@ impl Node {
                 parts.manifest.clone(),
                 config.network.reprovide_interval,
             );
-            let names = [&parts.keys.shop, &parts.keys.publishing, &parts.keys.peer];
-            let names = names.map(keys::name_of);
+            let keys = Arc::clone(&parts.keys);
             let (network, manifest) = (network.clone(), parts.manifest.clone());
             tasks.spawn(worker.run(stop.clone()));
             tasks.spawn(republish::run(
                 network,
                 manifest,
-                names.to_vec(),
+                move || keys.read().names(),
                 config.network.republish_interval,
                 stop.clone(),
             ));
@@ -336,6 +341,7 @@ impl Node {
                 config: config.clone(),
                 announced: watch::Sender::new(parts.manifest.head()?),
                 keys: parts.keys,
+                signing_turn: Mutex::new(()),
                 store: parts.store,
                 served,
                 manifest: parts.manifest,
@@ -386,14 +392,24 @@ impl Node {
         &self.inner.config
     }
 
-    /// The keys.
-    pub fn keys(&self) -> &Keys {
-        &self.inner.keys
+    /// The keys, as they are now.
+    pub fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.inner.keys.read())
+    }
+
+    /// Has the node use other keys, under [`Node::signing_turn`].
+    pub(crate) fn set_keys(&self, keys: Keys) {
+        *self.inner.keys.write() = Arc::new(keys);
+    }
+
+    /// Held by whoever signs for the shop and then commits, or changes the keys.
+    pub(crate) async fn signing_turn(&self) -> MutexGuard<'_, ()> {
+        self.inner.signing_turn.lock().await
     }
 
     /// The shop's name.
     pub fn shop_name(&self) -> Name {
-        keys::name_of(&self.inner.keys.shop)
+        self.inner.keys.read().shop.name()
     }
 
     /// The block store.
@@ -676,7 +692,7 @@ impl Node {
 struct Parts {
     denylists: Denylists,
     lock: DirectoryLock,
-    keys: Keys,
+    keys: KeysCell,
     store: Store,
     manifest: Manifest,
     recovery: Recovery,
@@ -712,7 +728,8 @@ async fn open_parts(
         let lock = DirectoryLock::take_on(disk.as_ref(), &data_dir)?;
         check_manifest(&data_dir)?;
         layout::bring_up_to_date(disk.as_ref(), &data_dir)?;
-        let keys = keys::load_all(&keys_dir(&data_dir))?;
+        // Before anything else is touched: without its keys it is no shop.
+        keys::load_all(&keys_dir(&data_dir))?;
         let (store, store_recovery) = Store::open_on(
             Arc::clone(&disk),
             &blocks_dir(&data_dir),
@@ -720,6 +737,9 @@ async fn open_parts(
         )?;
         let (manifest, manifest_recovery) =
             Manifest::open_on(disk, &manifest_dir(&data_dir), ManifestOptions::default())?;
+        keyring::settle(&keys_dir(&data_dir), &manifest)?;
+        let keys = keys::load_all(&keys_dir(&data_dir))?;
+        let keys = Arc::new(RwLock::new(Arc::new(keys)));
         let recovery = Recovery {
             store: store_recovery,
             manifest: manifest_recovery,

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use duka_gateway::control::failure::Failure;
-use duka_node::keys::{Origin, name_of};
+use duka_node::keys::Origin;
 use serde_json::json;
 
 use crate::context::{Context, back_up};
@@ -24,7 +24,7 @@ pub(crate) struct Init {}
 /// Makes them.
 pub(crate) fn run(_args: &Init, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
     let made = duka_node::node::init(&cx.data_dir).map_err(Failure::from)?;
-    let name = name_of(&made.keys.shop).to_string();
+    let name = made.keys.shop.name().to_string();
     let data_dir = cx.data_dir.display();
     match made.origin {
         Origin::Made => {

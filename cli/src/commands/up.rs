@@ -54,7 +54,7 @@ pub(crate) async fn run(args: Up, cx: &Context, ui: &mut Ui) -> Result<(), CliEr
     check_addresses(cx)?;
     let made = node::init(&cx.data_dir).map_err(Failure::from)?;
     if made.origin == keys::Origin::Restored {
-        let name = keys::name_of(&made.keys.shop);
+        let name = made.keys.shop.name();
         ui.note(format!("restored shop {name} in {}", cx.data_dir.display()))?;
     }
     let config = with_free_ports(cx, ui)?;
@@ -72,7 +72,9 @@ pub(crate) async fn run(args: Up, cx: &Context, ui: &mut Ui) -> Result<(), CliEr
         }
     };
     print_links(ui, &serving, &published).await?;
-    ui.note(back_up(&made.shop_key))?;
+    if made.keys.shop.key().is_some() {
+        ui.note(back_up(&made.shop_key))?;
+    }
     ui.note("Ctrl-C stops.")?;
     serving.ready(ui, links(&serving, &published)).await?;
 

@@ -142,3 +142,96 @@ fn channels_are_moved_back_and_forth_and_versions_withdrawn() {
     let shown = ok(&home, &["product", "show", "p"]);
     assert!(shown.contains("title\tSongs\nprice\t9.50 USD\n"), "{shown}");
 }
+
+#[test]
+fn shop_key_leaves_comes_back_and_replaces_the_publishing_key() {
+    let home = Home::new();
+    std::fs::write(home.path().join("song"), "la").unwrap();
+    std::fs::write(home.path().join("secret"), "a long passphrase\n").unwrap();
+    let secret = ["--passphrase-file", "secret"];
+    let with_secret = |command: &[&'static str]| [command, &secret].concat();
+    ok(&home, &["publish", "song", "--product", "p"]);
+    let keys = || ok(&home, &["key", "list"]);
+    assert!(
+        keys().lines().all(|line| line.contains("\there\t")),
+        "{}",
+        keys()
+    );
+    ok(
+        &home,
+        &with_secret(&["key", "export", "--output", "shop.age"]),
+    );
+    ok(
+        &home,
+        &with_secret(&["key", "export", "peer", "--output", "peer.age"]),
+    );
+    let refused = |code: i32, command: &[&str], said: &str| {
+        let output = offline(&home, command);
+        assert_eq!(output.code, code, "{command:?}: {}", output.stderr);
+        assert!(
+            output.stderr.contains(said),
+            "{command:?}: {}",
+            output.stderr
+        );
+    };
+    refused(
+        6,
+        &with_secret(&["key", "export", "--output", "shop.age"]),
+        "shop.age",
+    );
+    refused(
+        2,
+        &["key", "export", "--output", "more.age"],
+        "--passphrase-file",
+    );
+    refused(
+        6,
+        &with_secret(&["key", "offline", "peer.age"]),
+        "does not hold the shop key",
+    );
+    refused(
+        4,
+        &with_secret(&["key", "import", "song"]),
+        "cannot be read",
+    );
+    refused(3, &with_secret(&["key", "import", "absent"]), "absent");
+
+    let taken = ok(
+        &home,
+        &[
+            &["--json"],
+            &with_secret(&["key", "offline", "shop.age"])[..],
+        ]
+        .concat(),
+    );
+    assert!(taken.contains("\"valid_until\""), "{taken}");
+    assert!(
+        keys()
+            .lines()
+            .any(|line| line.starts_with("shop\t") && line.contains("\toffline\t"))
+    );
+    ok(&home, &["publish", "song", "--product", "q"]);
+    refused(6, &["key", "rotate"], "duka key import");
+    refused(
+        3,
+        &with_secret(&["key", "export", "--output", "again.age"]),
+        "shop.key",
+    );
+    ok(&home, &with_secret(&["key", "import", "shop.age"]));
+    ok(&home, &["key", "rotate"]);
+    ok(&home, &["publish", "song", "--product", "r"]);
+    let name = |data: &str| {
+        let output = home.run(&["--offline", "--data-dir", data, "--json", "init"]);
+        output.last()["name"].clone()
+    };
+    let import = [
+        "--offline",
+        "--data-dir",
+        "new",
+        "key",
+        "import",
+        "shop.age",
+    ];
+    assert_eq!(home.run(&[&import[..], &secret].concat()).code, 0);
+    assert_eq!(name("new"), name("data"));
+}

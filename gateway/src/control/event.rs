@@ -73,6 +73,21 @@ pub enum Item {
     Product(Product),
     /// A release.
     Release(Release),
+    /// A key.
+    Key {
+        /// `shop`, `publishing` or `peer`.
+        key: String,
+        /// Its name, `k51…`; of the peer key, the peer id.
+        name: String,
+        /// Whether it is on this machine.
+        here: bool,
+        /// Its file, where it is here.
+        file: Option<String>,
+        /// Where the newest record that it signed leads.
+        leads_to: Option<String>,
+        /// Until when that record is valid.
+        valid_until: Option<String>,
+    },
     /// A file that is not the same in two releases.
     FileChange {
         /// `added`, `removed`, `changed` or `mode`.
@@ -390,6 +405,22 @@ pub enum Outcome {
     ShopSet {
         /// Whether a signed head shows it.
         signed: bool,
+    },
+    /// The key files are used as they are now.
+    KeyReload,
+    /// The shop key was removed.
+    KeyOffline {
+        /// The shop's name.
+        name: String,
+        /// Until when its record is valid.
+        valid_until: String,
+    },
+    /// There is a new publishing key.
+    KeyRotate {
+        /// The shop's name.
+        name: String,
+        /// The name of the new publishing key.
+        publishing: String,
     },
     /// A pin was set.
     PinAdd {

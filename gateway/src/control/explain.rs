@@ -14,6 +14,7 @@ use duka_node::gc::GcError;
 use duka_node::get::GetError;
 use duka_node::ids::IdError;
 use duka_node::ipns::RecordError;
+use duka_node::keyring::KeyringError;
 use duka_node::keys::KeyError;
 use duka_node::layout::LayoutError;
 use duka_node::manifest::change::Conflict;
@@ -571,7 +572,7 @@ impl Explain for SecretError {
             Self::NeedsIdentity => (Code::Usage, Some("give --identity FILE")),
             Self::NeedsPassphrase => (Code::Usage, Some("give --passphrase-file FILE")),
             Self::WrongPassphrase | Self::WrongIdentity => {
-                (Code::Permanent, Some("nothing was restored"))
+                (Code::Permanent, Some("nothing was changed"))
             }
             Self::TooMuchWork { .. } | Self::Unreadable => (Code::Corrupt, None),
             _ => (Code::Other, None),
@@ -685,7 +686,34 @@ impl Explain for KeyError {
                      copy of keys/shop.key alone",
                 ),
             ),
+            Self::Other { .. } => (
+                Code::Permanent,
+                Some("nothing was changed: keys are never replaced, but by `duka key rotate`"),
+            ),
+            Self::OtherShop { .. } => (
+                Code::Permanent,
+                Some("nothing was changed: give each shop a --data-dir of its own"),
+            ),
             Self::Io { source, .. } => (of_io(source), None),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for KeyringError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Offline => (
+                Code::Permanent,
+                Some("`duka key import FILE` brings it back; nothing was changed"),
+            ),
+            Self::NotAsked => (
+                Code::Temporary,
+                Some("run `duka serve` until the shop has a head, then again"),
+            ),
+            Self::Keys(error) => error.explain(),
+            Self::Secret(error) => error.explain(),
+            Self::Manifest(error) => error.explain(),
             _ => (Code::Other, None),
         }
     }

@@ -10,6 +10,7 @@ mod fsck;
 mod gc;
 mod get;
 mod import;
+mod key;
 mod name;
 mod network;
 mod pin;
@@ -76,6 +77,10 @@ pub(super) async fn execute(
         } => product::yank(node, &product, &version, undo).await,
         Request::ShopShow => shop::show(node),
         Request::ShopSet { setting } => shop::set(node, setting).await,
+        Request::KeyList => key::list(node, sink).await,
+        Request::KeyReload => key::reload(node).await,
+        Request::KeyOffline { expiry_seconds } => key::take_offline(node, expiry_seconds).await,
+        Request::KeyRotate => key::rotate(node).await,
         Request::PinAdd { path, name, direct } => pin::add(node, &path, name, !direct, sink).await,
         Request::PinRm { path } => pin::remove(node, &path).await,
         Request::PinLs { recursive, size } => pin::list(node, recursive, size, sink).await,

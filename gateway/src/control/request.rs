@@ -99,6 +99,17 @@ pub enum Request {
         /// What, and its value.
         setting: Setting,
     },
+    /// The keys, and the records that they signed.
+    KeyList,
+    /// Uses the key files as they are now.
+    KeyReload,
+    /// Signs the shop's record for the time without its key, and removes the key.
+    KeyOffline {
+        /// Seconds that the record is valid.
+        expiry_seconds: u64,
+    },
+    /// Makes a new publishing key, to which the shop's record leads.
+    KeyRotate,
     /// Fetches a DAG and keeps it.
     PinAdd {
         /// A content path.

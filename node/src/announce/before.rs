@@ -31,7 +31,7 @@ pub(super) struct Before {
 
 /// Whether the network must be asked before the next head: it is the first one here of a shop whose
 /// key was not made here, or that was restored from a backup.
-pub(super) fn is_restored(node: &Node) -> Result<bool, ManifestError> {
+pub(crate) fn is_restored(node: &Node) -> Result<bool, ManifestError> {
     let has_head = node.manifest().head()?.is_some();
     Ok(node.is_from_backup() || !has_head && !node.is_new_shop())
 }
@@ -100,11 +100,15 @@ fn signed(node: &Node) -> Result<Option<Before>, ManifestError> {
 /// The publishing key's name, by the kept record of the shop.
 fn published_by(node: &Node) -> Result<Option<Name>, ManifestError> {
     let record = kept(node, &node.shop_name())?;
-    let path = record.and_then(|record| ContentPath::parse(&record.value).ok());
-    Ok(path.and_then(|path| match path.root {
+    Ok(record.and_then(|record| leads_to(&record)))
+}
+
+/// The name that a record leads to.
+pub(crate) fn leads_to(record: &Record) -> Option<Name> {
+    match ContentPath::parse(&record.value).ok()?.root {
         Root::Name(name) => Some(name),
         _ => None,
-    }))
+    }
 }
 
 fn root_of(record: &Record) -> Option<Cid> {

@@ -11,6 +11,8 @@ use age::{DecryptError, Decryptor, Encryptor, Identity, IdentityFile, Recipient}
 use multibase::Base;
 use zeroize::Zeroizing;
 
+use crate::keys::KeyFiles;
+
 /// Work that a passphrase costs who tries it, as the exponent of two: about a second and 256 MiB, as
 /// the `age` program has it.
 const WORK: u8 = 18;
@@ -18,9 +20,6 @@ const WORK: u8 = 18;
 const MAX_WORK: u8 = 22;
 /// Longest content, in bytes.
 const MAX_LEN: u64 = 64 << 10;
-
-/// The key files, by name.
-pub(crate) type KeyFiles = BTreeMap<String, Zeroizing<Vec<u8>>>;
 
 /// For whom keys are encrypted.
 pub enum Lock {
@@ -70,30 +69,30 @@ pub enum SecretError {
     #[error("the identity file holds no age identity")]
     Identity,
     /// The passphrase is wrong.
-    #[error("the passphrase does not open the keys of the backup")]
+    #[error("the passphrase does not open the keys")]
     WrongPassphrase,
     /// None of the identities opens them.
-    #[error("no identity of the file opens the keys of the backup")]
+    #[error("no identity of the file opens the keys")]
     WrongIdentity,
     /// Encrypted to recipients, not to a passphrase.
-    #[error("the keys of the backup are encrypted to a recipient, not to a passphrase")]
+    #[error("the keys are encrypted to a recipient, not to a passphrase")]
     NeedsIdentity,
     /// Encrypted to a passphrase, not to recipients.
-    #[error("the keys of the backup are encrypted to a passphrase, not to a recipient")]
+    #[error("the keys are encrypted to a passphrase, not to a recipient")]
     NeedsPassphrase,
     /// A passphrase with more work than anybody should have to do.
-    #[error("the keys of the backup ask for too much work (2^{work})")]
+    #[error("the keys ask for too much work (2^{work})")]
     TooMuchWork {
         /// The exponent.
         work: u8,
     },
     /// What was decrypted is no set of keys.
-    #[error("the keys of the backup cannot be read")]
+    #[error("the file with the keys cannot be read")]
     Unreadable,
 }
 
 /// Encrypts key files; the result is text.
-pub(super) fn lock(files: &KeyFiles, lock: &Lock) -> Result<String, SecretError> {
+pub(crate) fn lock(files: &KeyFiles, lock: &Lock) -> Result<String, SecretError> {
     let recipients = recipients(lock)?;
     let recipients = recipients.iter().map(|recipient| &**recipient as _);
     let encoded = files.iter().map(|(name, bytes)| {

@@ -21,14 +21,14 @@ const RETRY: Duration = Duration::from_secs(15);
 pub async fn run(
     network: Network,
     manifest: Manifest,
-    names: Vec<Name>,
+    names: impl Fn() -> [Name; 3],
     interval: Duration,
     stop: CancellationToken,
 ) {
     let rounds = async {
         let mut retry = RETRY;
         loop {
-            match round(&network, &manifest, &names).await {
+            match round(&network, &manifest, &names()).await {
                 Ok(true) => {
                     retry = RETRY;
                     tokio::time::sleep(interval).await;

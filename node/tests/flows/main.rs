@@ -7,6 +7,7 @@ mod channel;
 mod diff;
 mod gc;
 mod in_place;
+mod keys;
 mod large_shop;
 mod pins;
 mod rebuild;

@@ -137,3 +137,64 @@ fn duka_resolves_kubos_name() {
         .unwrap();
     assert_eq!(fs::read(&out).unwrap(), b"named");
 }
+
+/// Kubo finds the newest head of the shop by its name.
+fn assert_resolved(dht: &Dht, what: &str) {
+    wait_until(what, PATIENCE, || {
+        let shop = dht.duka.ok(&["shop", "show"]).unwrap();
+        let name = field(&shop, "name").unwrap();
+        let resolve = ["name", "resolve", "--nocache", &format!("/ipns/{name}")];
+        let found = dht.kubo.ok(&resolve).ok()?;
+        let head = field(&shop["head"], "cid").unwrap();
+        (found == format!("/ipfs/{head}")).then_some(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn kubo_resolves_a_shop_whose_keys_go_and_change() {
+    let dht = Dht::start().unwrap();
+    let duka = &dht.duka;
+    let file = |name: &str, text: &str| {
+        let path = duka.home().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let secret = file("secret", "a long passphrase\n");
+    let exported = duka.home().join("shop.age");
+    let exported = exported.to_str().unwrap();
+    // What a change of the product says is in a head when the command is done.
+    let publish = |version: &str| {
+        let song = file("song", version);
+        duka.ok(&["publish", &song, "--product", "song", "--version", version])
+            .unwrap();
+        duka.ok(&["product", "set", "song", "title", version])
+            .unwrap();
+    };
+    publish("1");
+    assert_resolved(&dht, "Kubo resolves the new shop");
+    let name = field(&duka.ok(&["id"]).unwrap(), "name")
+        .unwrap()
+        .to_owned();
+    duka.ok(&["key", "offline", exported, "--passphrase-file", &secret])
+        .unwrap();
+    assert!(!duka.data_dir().join("keys/shop.key").exists());
+    publish("2");
+    assert_resolved(&dht, "Kubo resolves the shop without its key");
+    duka.ok(&["key", "import", exported, "--passphrase-file", &secret])
+        .unwrap();
+    let old = fs::read(duka.data_dir().join("keys/publishing.key")).unwrap();
+    duka.ok(&["key", "rotate"]).unwrap();
+    assert_ne!(
+        fs::read(duka.data_dir().join("keys/publishing.key")).unwrap(),
+        old
+    );
+    assert_resolved(&dht, "Kubo resolves the shop with a new publishing key");
+    publish("3");
+    assert_resolved(&dht, "Kubo resolves the next head");
+    assert_eq!(field(&duka.ok(&["id"]).unwrap(), "name").unwrap(), name);
+    let title = format!("/ipns/{name}/products/song/product.json");
+    let page = dht.kubo.cat(&title).unwrap();
+    let page: serde_json::Value = serde_json::from_slice(&page).unwrap();
+    assert_eq!(page["title"], "3");
+}

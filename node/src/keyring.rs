@@ -1,0 +1,185 @@
+//! KEYS: the shop key leaves this machine and comes back; the publishing key is replaced. Each step is
+//! durable before the next, so that a crash between two leaves a shop that goes on with what was there
+//! before, or with what comes after.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::announce::{self, RECORD_TTL};
+use crate::backup::{Lock, Opener, SecretError, lock_keys, open_keys};
+use crate::ipns::{self, Record};
+use crate::keys::{self, KeyError, KeyFiles, Kind, Name, name_of};
+use crate::manifest::change::{Change, Expect};
+use crate::manifest::{Manifest, ManifestError};
+use crate::node::{Node, OpenError, keys_dir};
+
+/// How long the shop's record is valid by default when its key is taken off the machine: nobody can
+/// renew it there.
+pub const OFFLINE_EXPIRY: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
+
+/// Why the keys stay as they are.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyringError {
+    /// It takes the shop key, which is somewhere else.
+    #[error("this takes the shop key, which is not on this machine")]
+    Offline,
+    /// A restored shop does not know yet what others know.
+    #[error("the shop was restored, and the network was not asked yet for its newest head")]
+    NotAsked,
+    /// A key file could not be read or written.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The exported keys could not be encrypted or decrypted.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The manifest failed.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+/// A key in a file of its own, encrypted; text.
+pub fn export(data_dir: &Path, kind: Kind, lock: &Lock) -> Result<String, KeyringError> {
+    let files = keys::read_one(&keys_dir(data_dir), kind)?;
+    Ok(lock_keys(&files, lock)?)
+}
+
+/// What an exported file holds.
+pub struct Exported(KeyFiles);
+
+impl std::fmt::Debug for Exported {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Exported {
+    /// Decrypts it.
+    pub fn open(encrypted: &[u8], opener: &Opener) -> Result<Self, KeyringError> {
+        Ok(Self(open_keys(encrypted, opener)?))
+    }
+
+    /// Whether it is what the key file of `data_dir` holds.
+    pub fn is_of(&self, data_dir: &Path, kind: Kind) -> Result<bool, KeyringError> {
+        let files = keys::read_one(&keys_dir(data_dir), kind)?;
+        Ok(files == self.0)
+    }
+
+    /// Puts the keys into a data directory where they are missing: [`reload`] lets a running node have
+    /// them, [`crate::node::init`] makes those that a new directory lacks.
+    ///
+    /// # Errors
+    /// [`KeyError`] when another key, or another shop, is there; nothing was written then.
+    pub fn put(&self, data_dir: &Path) -> Result<(), KeyringError> {
+        Ok(keys::put(&keys_dir(data_dir), &self.0)?)
+    }
+}
+
+/// Uses the key files as they are now.
+pub async fn reload(node: &Node) -> Result<(), KeyringError> {
+    let _turn = node.signing_turn().await;
+    let dir = keys_dir(node.data_dir());
+    let keys = node.blocking(move || keys::load_all(&dir)).await?;
+    node.set_keys(keys);
+    // A shop whose record could not be renewed without the key gets a new one.
+    node.jobs_changed();
+    Ok(())
+}
+
+/// Signs the shop's record for the time without its key, and removes the key. Have it exported, and read
+/// back, before. Returns until when the record is valid.
+pub async fn take_offline(node: &Node, expiry: Duration) -> Result<Timestamp, KeyringError> {
+    let _turn = node.signing_turn().await;
+    let keys = node.keys();
+    let key = keys.shop.key().ok_or(KeyringError::Offline)?;
+    if announce::is_restored(node)? {
+        return Err(KeyringError::NotAsked);
+    }
+    let now = Timestamp::now();
+    let validity = now.saturating_add(expiry).unwrap_or(Timestamp::MAX);
+    let value = format!("/ipns/{}", name_of(&keys.publishing));
+    let sequence = announce::shop_sequence(node, &keys.shop.name(), &value)?;
+    let record = ipns::sign(key, &value, sequence, validity, RECORD_TTL);
+    let record = announce::newest_of(node, &keys.shop.name(), record)?;
+    let validity = record.validity;
+    commit(node, &[(keys.shop.name(), record)], None).await?;
+
+    let dir = keys_dir(node.data_dir());
+    let keys = node.blocking(move || {
+        keys::remove_shop_key(&dir)?;
+        keys::load_all(&dir)
+    });
+    node.set_keys(keys.await?);
+    Ok(validity)
+}
+
+/// Makes a new publishing key and a record of the shop that leads to it; links stay. The newest head is
+/// signed by the new key, and the old one is gone. Returns the new key's name.
+pub async fn rotate(node: &Node) -> Result<Name, KeyringError> {
+    let _turn = node.signing_turn().await;
+    let keys = node.keys();
+    let key = keys.shop.key().ok_or(KeyringError::Offline)?;
+    if announce::is_restored(node)? {
+        return Err(KeyringError::NotAsked);
+    }
+    let dir = keys_dir(node.data_dir());
+    let next = {
+        let dir = dir.clone();
+        node.blocking(move || keys::make_next(&dir)).await?
+    };
+    let (shop, publishing) = (keys.shop.name(), name_of(&next));
+    let settings = crate::shop::settings::read(node)?;
+    let now = Timestamp::now();
+    let validity = now.saturating_add(settings.lifetime);
+    let validity = validity.unwrap_or(Timestamp::MAX);
+    let value = format!("/ipns/{publishing}");
+    let sequence = announce::shop_sequence(node, &shop, &value)?;
+    let record = ipns::sign(key, &value, sequence, validity, RECORD_TTL);
+    let mut records = vec![(shop, record)];
+    let head = node.manifest().head()?;
+    if let Some(head) = &head {
+        let value = format!("/ipfs/{}", head.root);
+        let record = ipns::sign(&next, &value, head.seq, validity, RECORD_TTL);
+        records.insert(0, (publishing.clone(), record));
+    }
+    // From here on the new key is the publishing key: a crash finishes with the next start.
+    commit(node, &records, head.map(|head| head.seq)).await?;
+
+    let published = publishing.clone();
+    let keys = node.blocking(move || {
+        keys::settle_next(&dir, Some(&published))?;
+        keys::load_all(&dir)
+    });
+    node.set_keys(keys.await?);
+    announce::tell(node, &records).await;
+    Ok(publishing)
+}
+
+async fn commit(
+    node: &Node,
+    records: &[(Name, Record)],
+    head: Option<u64>,
+) -> Result<(), ManifestError> {
+    let mut change = Change {
+        expect: head.map(Expect::HeadSeq).into_iter().collect(),
+        ops: Vec::new(),
+    };
+    announce::put_names(&mut change, records, Timestamp::now());
+    node.manifest().commit(change).await?;
+    Ok(())
+}
+
+/// Finishes what a crash interrupted.
+pub(crate) fn settle(dir: &Path, manifest: &Manifest) -> Result<(), OpenError> {
+    keys::remove_rest(dir)?;
+    let shop = keys::load_all(dir)?.shop.name();
+    let record = manifest.name(&shop.to_bytes())?;
+    let record = record.and_then(|record| {
+        let record = ipns::verify(&shop, &record.bytes, Timestamp::now());
+        record.ok()
+    });
+    let publishing = record.and_then(|record| announce::leads_to(&record));
+    Ok(keys::settle_next(dir, publishing.as_ref())?)
+}

@@ -30,6 +30,7 @@ mod shop_scale;
 mod soak;
 mod storefront;
 mod up;
+mod upgrade;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -233,6 +234,8 @@ enum Bench {
         #[arg(long, default_value_t = 10)]
         releases: u64,
     },
+    /// What an upgrade of real programs downloads; fetches their releases from npm, PyPI and Go's proxy
+    Upgrade,
     /// Load a denylist
     Denylist {
         /// Its lines
@@ -348,6 +351,7 @@ fn main() -> Result<ExitCode> {
             size,
         } => mirrors::freshness(&setup, mirrors, publishes, size.as_u64()),
         Bench::ShopScale { products, releases } => shop_scale::run(&setup, products, releases),
+        Bench::Upgrade => upgrade::run(&setup),
         Bench::Alive => mirrors::alive(&setup),
         Bench::Month { days, minute } => {
             mirrors::month(&setup, days, Duration::from_millis(minute))

@@ -108,10 +108,10 @@ struct Shop {
 impl Shop {
     /// Publishes all releases through the control socket, as the command does, without a process for each.
     async fn build(&self, products: u64, releases: u64) -> Result<()> {
-        let done = AtomicU64::new(0);
+        let done = &AtomicU64::new(0);
         // The releases of one product one after the other: a publish takes the next number.
         stream::iter(0..products)
-            .map(|product| async {
+            .map(|product| async move {
                 for release in 0..releases {
                     self.publish(product, release).await?;
                     let done = done.fetch_add(1, Ordering::Relaxed) + 1;

@@ -153,6 +153,12 @@ pub async fn rotate(node: &Node) -> Result<Name, KeyringError> {
         keys::load_all(&dir)
     });
     node.set_keys(keys.await?);
+    if let Some(network) = node.network() {
+        let record = records.iter().find(|(name, _)| *name == publishing);
+        let record = record.map(|(_, record)| record.clone());
+        // A network that has stopped needs no more names.
+        let _stopped = network.follow(&publishing, record).await;
+    }
     announce::tell(node, &records).await;
     Ok(publishing)
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{keep_if_newer, known_record};
-use crate::keys::{Name, name_of};
+use crate::keys::Name;
 use crate::net::gossip::{Heard, rendezvous};
 use crate::net::{NetError, Network};
 use crate::node::Node;
@@ -24,7 +24,7 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
         return;
     };
     let hear = async {
-        for name in own_names(&node) {
+        for name in node.keys().names() {
             let known = match known_record(&node, &name) {
                 Ok(known) => known.map(|known| known.record),
                 Err(error) => {
@@ -42,15 +42,8 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
             }
         }
     };
-    let both = async { tokio::join!(hear, meet(&network, own_names(&node))) };
+    let both = async { tokio::join!(hear, meet(&network, &node)) };
     stop.run_until_cancelled(both).await;
-}
-
-fn own_names(node: &Node) -> Vec<Name> {
-    let keys = node.keys();
-    [&keys.shop, &keys.publishing, &keys.peer]
-        .map(name_of)
-        .into()
 }
 
 async fn keep(node: &Node, heard: Heard) {
@@ -62,12 +55,12 @@ async fn keep(node: &Node, heard: Heard) {
 }
 
 /// Connects to others who follow the names, again and again.
-async fn meet(network: &Network, names: Vec<Name>) {
+async fn meet(network: &Network, node: &Node) {
     let mut provided: Option<Instant> = None;
     loop {
         let is_due = provided.is_none_or(|at| at.elapsed() >= PROVIDE);
         let mut all = true;
-        for name in &names {
+        for name in &node.keys().names() {
             match meet_at(network, name, is_due).await {
                 Ok(done) => all &= done,
                 Err(_) => return,

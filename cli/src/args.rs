@@ -141,6 +141,8 @@ pub(crate) enum Command {
     Shop(commands::shop::Shop),
     #[command(subcommand)]
     Pin(commands::pin::Pin),
+    #[command(subcommand)]
+    Mirror(commands::mirror::Mirror),
     Add(commands::add::Add),
     Cat(commands::cat::Cat),
     Ls(commands::ls::Ls),

@@ -16,6 +16,7 @@ pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod listen;
 pub(crate) mod ls;
+pub(crate) mod mirror;
 pub(crate) mod name;
 mod passphrase;
 pub(crate) mod pin;
@@ -59,6 +60,7 @@ pub(crate) async fn run(command: Command, cx: &Context, ui: &mut Ui) -> Result<(
         Command::Shop(args) => shop::run(args, cx, ui).await,
         Command::Search(args) => search::run(args, cx, ui).await,
         Command::Pin(args) => pin::run(args, cx, ui).await,
+        Command::Mirror(args) => mirror::run(args, cx, ui).await,
         Command::Add(args) => add::run(args, cx, ui).await,
         Command::Cat(args) => cat::run(args, cx, ui).await,
         Command::Ls(args) => ls::run(args, cx, ui).await,
@@ -138,6 +140,16 @@ fn row(item: &Item) -> String {
                 None => row,
             }
         }
+        Item::Mirror(mirror) => format!(
+            "{}\t{}\t{}\t{}",
+            mirror.shop,
+            mirror.state,
+            mirror
+                .head
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |head| head.seq.to_string()),
+            crate::ui::size(mirror.kept_bytes)
+        ),
         Item::Product(product) => format!(
             "{}\t{}\t{}\t{}",
             product.product,

@@ -35,6 +35,7 @@ pub(crate) struct Context {
     /// Where sockets may be.
     pub(crate) runtime_dir: Option<PathBuf>,
     timeout: Option<Duration>,
+    yes: bool,
 }
 
 /// What an operation needs that runs in this process.
@@ -98,12 +99,23 @@ impl Context {
             data_dir,
             runtime_dir: paths.ok().and_then(|paths| paths.runtime),
             timeout: global.timeout,
+            yes: global.yes,
         })
     }
 
     /// The settings.
     pub(crate) fn config(&self) -> &Config {
         &self.settings.config
+    }
+
+    /// Whether every question is answered with yes.
+    pub(crate) fn yes(&self) -> bool {
+        self.yes
+    }
+
+    /// Whether a node runs on the data directory.
+    pub(crate) async fn is_served(&self) -> Result<bool, CliError> {
+        Ok(self.running_node().await?.is_some())
     }
 
     /// The node that owns the data directory, if one runs.
@@ -300,9 +312,11 @@ fn needs(request: &Request) -> Needs {
         }
         // Gateways need no peers.
         Request::Verify { .. } => (Place::Any, false),
-        Request::PinAdd { .. } | Request::NamePublish { .. } | Request::NamePut { .. } => {
-            (Place::NewShop, true)
-        }
+        Request::MirrorEstimate { .. }
+        | Request::MirrorAdd { .. }
+        | Request::PinAdd { .. }
+        | Request::NamePublish { .. }
+        | Request::NamePut { .. } => (Place::NewShop, true),
         Request::Cat { .. }
         | Request::Ls { .. }
         | Request::CarExport { .. }

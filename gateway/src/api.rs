@@ -40,11 +40,14 @@ pub(crate) async fn answer<B: Backend>(backend: &B, parts: &Parts) -> Option<Res
         search::search(backend, query).await
     } else if let Some(name) = path.strip_prefix("/routing/v1/ipns/") {
         routing::record(backend, name, parts).await
+    } else if let Some(cid) = path.strip_prefix("/routing/v1/providers/") {
+        routing::providers(backend, cid).await
     } else if path.starts_with("/api/v1/") || path.starts_with("/routing/v1/") {
         Err(Problem {
             status: StatusCode::NOT_FOUND,
             detail: format!(
-                "there is no {path}; there are /api/v1/search and /routing/v1/ipns/NAME"
+                "there is no {path}; there are /api/v1/search, /routing/v1/ipns/NAME and \
+                 /routing/v1/providers/CID"
             ),
         })
     } else {

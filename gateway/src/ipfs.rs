@@ -98,6 +98,9 @@ pub trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
         name: &Name,
     ) -> impl Future<Output = Result<ResolvedName, NameError>> + Send;
 
+    /// The id of this peer and the addresses where others reach it.
+    fn peer(&self) -> impl Future<Output = Option<(String, Vec<String>)>> + Send;
+
     /// Searches the products of the shop.
     fn search(
         &self,
@@ -173,6 +176,14 @@ impl Backend for NodeBackend {
             return node.resolve_kept_name(name).await;
         }
         node.resolve_name(name, &[]).await
+    }
+
+    async fn peer(&self) -> Option<(String, Vec<String>)> {
+        let node = self.node.get()?;
+        let network = node.network()?;
+        let addresses = network.addresses().await.ok()?;
+        let addresses = addresses.iter().map(ToString::to_string).collect();
+        Some((network.peer_id().to_string(), addresses))
     }
 
     async fn search(&self, terms: String, limit: usize) -> Result<SearchPage, SearchError> {

@@ -114,7 +114,7 @@ pub async fn run(
         }
         check_roots(
             again.store(),
-            &roots::promised(again.manifest())?,
+            &roots::promised::<FsckError>(again.store(), again.manifest())?,
             &mut report,
         )?;
         let left = report.damaged.len() + report.missing.len();
@@ -157,7 +157,11 @@ fn fsck(
         report.rebuilt_indexes = store.rebuild_indexes(Indexes::Damaged, &|_| {})?;
     }
     check_packs(store, options, pace, progress, &mut report)?;
-    let broken = check_roots(store, &roots::promised(manifest)?, &mut report)?;
+    let broken = check_roots(
+        store,
+        &roots::promised::<FsckError>(store, manifest)?,
+        &mut report,
+    )?;
     Ok(Checked { report, broken })
 }
 

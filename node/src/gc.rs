@@ -139,7 +139,7 @@ fn mark_and_sweep(node: &Node, options: GcOptions) -> Result<Report, GcError> {
     if options.spare_recent {
         unpromised.extend(recent::roots(manifest, Timestamp::now())?);
     }
-    let promised = roots::promised(manifest)?;
+    let promised = roots::promised::<GcError>(store, manifest)?;
     let cached = roots::cached(manifest)?;
     for root in promised.into_iter().chain(cached) {
         if let Some(cid) = marking.mark(root)? {

@@ -35,6 +35,7 @@ pub mod keyring;
 pub mod keys;
 pub mod layout;
 pub mod manifest;
+pub mod mirror;
 pub mod name;
 pub mod net;
 pub mod node;

@@ -31,11 +31,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::disk::{Disk, FileSystem};
 use crate::ids::{ProductId, Version};
+use crate::keys::Name;
 use change::Change;
 pub(crate) use files::checkpoint_name;
 use index::{Index, key};
 use record::{
-    Counts, Head, Job, JobId, NameRecord, Pin, Product, Record, Release, Shop, ShopEntry,
+    Counts, Head, Job, JobId, Mirror, NameRecord, Pin, Product, Record, Release, Shop, ShopEntry,
 };
 pub use sources::Loss;
 use writer::{Request, Writer};
@@ -467,6 +468,19 @@ impl Manifest {
     /// A small value of a worker ([`change::Op::PutState`]).
     pub fn state(&self, key: &str) -> Result<Option<Vec<u8>>, ManifestError> {
         self.inner.index.get(&key::state(key))
+    }
+
+    /// A mirrored shop.
+    pub fn mirror(&self, shop: &Name) -> Result<Option<Mirror>, ManifestError> {
+        self.inner.index.record(&key::mirror(&shop.to_bytes()))
+    }
+
+    /// All mirrored shops.
+    pub fn mirrors(&self) -> impl Iterator<Item = Result<(Name, Mirror), ManifestError>> + use<> {
+        self.records(key::MIRROR, |name| {
+            let kind = Mirror::KIND;
+            Name::from_bytes(&name).map_err(|_| ManifestError::Record { kind })
+        })
     }
 
     /// Every product's revision, which changes with the product or any of its releases, and what

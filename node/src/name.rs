@@ -172,6 +172,12 @@ pub async fn publish(
 /// Verifies and keeps a record, then tells the network.
 pub(crate) async fn put(node: &Node, name: &Name, bytes: &[u8]) -> Result<Record, NameError> {
     let record = ipns::verify(name, bytes, Timestamp::now())?;
+    if node
+        .mirrors()
+        .hear(name, &record, "the operator".to_owned())
+    {
+        return Ok(record);
+    }
     match keep_newest(node, name, &record).await {
         Err(ManifestError::Conflict(Conflict::NameOlder { found })) => {
             return Err(NameError::Rollback {
@@ -209,7 +215,11 @@ async fn newest_record(
     further: Option<&TrustlessSource>,
 ) -> Result<Record, NameError> {
     if let Some(known) = known_record(node, name)? {
-        if is_own(node, name) || node.network().is_none() || known.age < known.record.ttl {
+        if is_own(node, name)
+            || node.mirrors().has(name)
+            || node.network().is_none()
+            || known.age < known.record.ttl
+        {
             return Ok(known.record);
         }
         if known.age < known.record.ttl.saturating_mul(2) {
@@ -330,7 +340,10 @@ async fn keep_if_newer(
     name: &Name,
     found: Option<Record>,
 ) -> Result<(), ManifestError> {
-    let Some(found) = found else { return Ok(()) };
+    // Of a mirrored shop only what was checked is kept.
+    let Some(found) = found.filter(|_| !node.mirrors().has(name)) else {
+        return Ok(());
+    };
     let known = known_record(node, name)?;
     if known.is_some_and(|known| !ipns::newer(&found, &known.record)) {
         return Ok(());
@@ -340,6 +353,11 @@ async fn keep_if_newer(
         Err(ManifestError::Conflict(Conflict::NameOlder { .. })) => Ok(()),
         kept => kept,
     }
+}
+
+/// The kept record of a name, while it is valid.
+pub(crate) fn kept(node: &Node, name: &Name) -> Result<Option<Record>, ManifestError> {
+    Ok(known_record(node, name)?.map(|known| known.record))
 }
 
 /// A kept record.

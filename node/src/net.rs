@@ -422,6 +422,15 @@ impl Network {
         self.send(Command::Gossip(command)).await
     }
 
+    /// Ends [`Network::follow`].
+    ///
+    /// # Errors
+    /// [`NetError::Off`].
+    pub(crate) async fn leave(&self, name: &Name) -> Result<(), NetError> {
+        self.send(Command::Gossip(GossipCommand::Leave(name.clone())))
+            .await
+    }
+
     /// Tells all who follow the name at once, over gossip.
     ///
     /// # Errors

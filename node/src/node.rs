@@ -28,6 +28,7 @@ use crate::keys::{self, KeyError, Keys, Name, Origin};
 use crate::layout::{self, LayoutError};
 use crate::manifest::record::Head;
 use crate::manifest::{self, Manifest, ManifestError, ManifestOptions};
+use crate::mirror::{self, Mirrors};
 use crate::name::{self, Lookups, NameError, ResolvedName};
 use crate::net::provide::{self, Provider};
 use crate::net::{NetError, Network, republish};
@@ -74,6 +75,7 @@ struct Inner {
     flights: Flights,
     recovery: Recovery,
     lookups: Lookups,
+    mirrors: Mirrors,
     search: Search,
     publish_turn: Mutex<()>,
     gc_turn: Arc<Mutex<()>>,
@@ -352,6 +354,7 @@ impl Node {
                 flights: Flights::default(),
                 recovery: parts.recovery,
                 lookups: Lookups::new(),
+                mirrors: Mirrors::default(),
                 search: Search::new(data_dir.join("search")),
                 publish_turn: Mutex::new(()),
                 gc_turn: Arc::default(),
@@ -367,6 +370,7 @@ impl Node {
         node.inner
             .tasks
             .spawn(announce::run(node.clone(), node.inner.stop.clone()));
+        mirror::start(&node)?;
         node.inner
             .tasks
             .spawn(name::hear::run(node.clone(), node.inner.stop.clone()));
@@ -530,6 +534,11 @@ impl Node {
         urls.extend(further);
         let timeout = self.inner.config.network.limits.block_timeout;
         Some(TrustlessSource::new(urls, timeout))
+    }
+
+    /// Mirrored shops.
+    pub(crate) fn mirrors(&self) -> &Mirrors {
+        &self.inner.mirrors
     }
 
     /// Lookups of names.

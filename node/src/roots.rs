@@ -4,6 +4,8 @@ use cid::Cid;
 
 use crate::manifest::record::Text;
 use crate::manifest::{Manifest, ManifestError};
+use crate::mirror::kept;
+use crate::store::{Store, StoreError};
 
 /// A DAG that must be here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +25,11 @@ impl Root {
     }
 }
 
-/// What pins, products, releases and the newest head refer to.
-pub(crate) fn promised(manifest: &Manifest) -> Result<Vec<Root>, ManifestError> {
+/// What pins, products, releases, the newest head and mirrors refer to. Blocking.
+pub(crate) fn promised<E>(store: &Store, manifest: &Manifest) -> Result<Vec<Root>, E>
+where
+    E: From<ManifestError> + From<StoreError>,
+{
     let mut roots = Vec::new();
     for pin in manifest.pins() {
         let (cid, pin) = pin?;
@@ -49,6 +54,12 @@ pub(crate) fn promised(manifest: &Manifest) -> Result<Vec<Root>, ManifestError> 
     }
     whole.extend(manifest.head()?.map(|head| head.root));
     roots.extend(whole.into_iter().map(Root::whole));
+    for row in manifest.mirrors() {
+        let (_, mirror) = row?;
+        if let Some(held) = mirror.held {
+            roots.extend(kept::read(store, held.kept)?);
+        }
+    }
     Ok(roots)
 }
 

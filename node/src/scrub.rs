@@ -315,7 +315,11 @@ async fn lacking(node: &Node) -> Result<(Vec<cid::Cid>, BTreeSet<cid::Cid>), Scr
     let (store, manifest) = (node.store().clone(), node.manifest().clone());
     node.blocking(move || {
         let mut report = Report::default();
-        let broken = check_roots(&store, &roots::promised(&manifest)?, &mut report)?;
+        let broken = check_roots(
+            &store,
+            &roots::promised::<ScrubError>(&store, &manifest)?,
+            &mut report,
+        )?;
         let missing = report.missing.into_iter().map(|(_, cid)| cid);
         Ok((missing.chain(report.damaged).collect(), broken))
     })

@@ -5,7 +5,7 @@ pub mod follow;
 mod head;
 pub mod json;
 mod past;
-mod read;
+pub(crate) mod read;
 pub mod settings;
 mod storefront;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! Its implementations: the local store, bitswap peers, trustless gateways, and
 //! [`crate::fetch::Fetcher`], which asks them in that order.
 
+pub(crate) mod delegated;
 mod guard;
 pub mod local;
 #[cfg(test)]

@@ -1,12 +1,15 @@
-//! `/routing/v1/ipns/NAME`: the newest record of a name that this node has or finds (Delegated Routing V1,
+//! `/routing/v1/providers/CID`: this node, if it has the block. `/routing/v1/ipns/NAME`: the newest record of a name that this node has or finds (Delegated Routing V1,
 //! specs.ipfs.tech/routing/http-routing-v1).
 
 use duka_node::keys::Name;
 use duka_node::name::NameError;
+use duka_node::source::BlockSource;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::{Answer, Problem, with_body};
+use super::{Answer, CACHE, Problem, json, with_body};
+use serde::Serialize;
+
 use crate::ipfs::Backend;
 
 const RECORD: &str = "application/vnd.ipfs.ipns-record";
@@ -29,6 +32,45 @@ pub(super) async fn record<B: Backend>(backend: &B, name: &str, parts: &Parts) -
     let cache = HeaderValue::try_from(cache).expect("digits are a header value");
     headers.insert(header::CACHE_CONTROL, cache);
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+/// The peers of an answer, as the specification has them.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Providers {
+    providers: Vec<Provider>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Provider {
+    schema: &'static str,
+    #[serde(rename = "ID")]
+    id: String,
+    addrs: Vec<String>,
+    protocols: [&'static str; 1],
+}
+
+/// This node, if it serves the block. It knows of no others by heart.
+pub(super) async fn providers<B: Backend>(backend: &B, cid: &str) -> Answer {
+    let cid = cid.parse().map_err(|_| Problem {
+        status: StatusCode::BAD_REQUEST,
+        detail: format!("{cid:?} is no CID"),
+    })?;
+    let mut providers = Vec::new();
+    if backend.local().fetch(&cid).await.is_ok()
+        && let Some((id, addrs)) = backend.peer().await
+    {
+        providers.push(Provider {
+            schema: "peer",
+            id,
+            addrs,
+            protocols: ["transport-bitswap"],
+        });
+    }
+    let mut response = with_body("application/json", json(&Providers { providers }));
+    response.headers_mut().insert(header::CACHE_CONTROL, CACHE);
     Ok(response)
 }
 

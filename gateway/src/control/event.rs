@@ -112,6 +112,8 @@ pub enum Item {
         /// The root of that release.
         cid: Option<String>,
     },
+    /// A mirror.
+    Mirror(Box<Mirror>),
     /// A connected peer.
     Peer {
         /// Who.
@@ -246,6 +248,86 @@ pub struct Release {
     pub issued: String,
     /// When it was withdrawn.
     pub yanked: Option<String>,
+}
+
+/// A mirrored shop.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Mirror {
+    /// Its name.
+    pub shop: String,
+    /// `whole`, `fetching`, `waiting` or `paused`.
+    pub state: String,
+    /// The newest head that was checked.
+    pub head: Option<MirrorHead>,
+    /// Sequence number of the newest head that is whole here, and shown.
+    pub whole_seq: Option<u64>,
+    /// Bytes of that.
+    pub kept_bytes: u64,
+    /// Bytes of the newest head that are here.
+    pub bytes: u64,
+    /// Bytes of what is kept of it.
+    pub total_bytes: u64,
+    /// Bytes that came over the network since the node started.
+    pub fetched_bytes: u64,
+    /// The same in a second, lately.
+    pub bytes_per_second: u64,
+    /// Seconds until it is whole, at that rate.
+    pub eta_seconds: Option<u64>,
+    /// Products of which releases are kept.
+    pub products: Vec<MirrorProduct>,
+    /// Releases that do not fit into the quota.
+    pub left_out_releases: u64,
+    /// Their bytes.
+    pub left_out_bytes: u64,
+    /// What it waits for.
+    pub stall: Option<String>,
+    /// Gateways that the operator named.
+    pub gateways: Vec<String>,
+    /// Heads that were refused, newest first.
+    pub refused: Vec<RefusedHead>,
+    /// Since when it is mirrored.
+    pub added: String,
+}
+
+/// A head of a mirrored shop.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct MirrorHead {
+    /// Its sequence number.
+    pub seq: u64,
+    /// The shop directory.
+    pub cid: String,
+    /// When it was built.
+    pub issued: String,
+    /// Seconds since then.
+    pub age_seconds: u64,
+    /// `fresh`, `stale` or `expired`: how old its signature is.
+    pub freshness: String,
+}
+
+/// What is kept of a product.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct MirrorProduct {
+    /// Its id.
+    pub product: String,
+    /// Bytes that are here.
+    pub bytes: u64,
+    /// Bytes of all releases that are kept.
+    pub total_bytes: u64,
+}
+
+/// A head that was refused.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct RefusedHead {
+    /// Its sequence number; `None` when its record is not valid.
+    pub seq: Option<u64>,
+    /// Why.
+    pub why: String,
+    /// Who showed it.
+    pub from: String,
+    /// When it was first seen.
+    pub when: String,
+    /// How often.
+    pub times: u64,
 }
 
 /// What the store holds, may hold, and when it was checked.
@@ -502,6 +584,36 @@ pub enum Outcome {
         sequence: u64,
         /// Until when the record is valid.
         validity: String,
+    },
+    /// A shop is mirrored, or what that would take.
+    MirrorAdd {
+        /// Its name.
+        shop: String,
+        /// It is mirrored now.
+        added: bool,
+        /// Title of the shop.
+        title: String,
+        /// Sequence number of its head.
+        seq: u64,
+        /// Products of the shop.
+        products: u64,
+        /// Releases that are kept.
+        releases: u64,
+        /// Their files; `None` when there are too many releases to count them.
+        files: Option<u64>,
+        /// Bytes that are kept.
+        bytes: u64,
+        /// Bytes that are fetched first.
+        traffic_bytes: u64,
+        /// Releases that do not fit into the quota.
+        left_out_releases: u64,
+        /// Free bytes of the disk, above the reserve.
+        free_bytes: u64,
+    },
+    /// A mirror was paused, resumed or removed.
+    MirrorChanged {
+        /// The shop.
+        shop: String,
     },
     /// A peer was connected to.
     SwarmConnect {

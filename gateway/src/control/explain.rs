@@ -19,6 +19,7 @@ use duka_node::keys::KeyError;
 use duka_node::layout::LayoutError;
 use duka_node::manifest::change::Conflict;
 use duka_node::manifest::{Loss, ManifestError};
+use duka_node::mirror::MirrorError;
 use duka_node::name::NameError;
 use duka_node::net::{DialErrorKind, NetError};
 use duka_node::node::{LockError, OpenError};
@@ -28,6 +29,7 @@ use duka_node::publish::PublishError;
 use duka_node::rebuild::RebuildError;
 use duka_node::restore::RestoreError;
 use duka_node::search::SearchError;
+use duka_node::shop::follow::FollowError;
 use duka_node::shop::settings::SettingError;
 use duka_node::source::FetchError;
 use duka_node::store::StoreError;
@@ -340,6 +342,42 @@ impl Explain for NameError {
             Self::Loop { .. } => (Code::Limit, None),
             Self::Manifest(error) => error.explain(),
             Self::Net(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for MirrorError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Unknown { .. } => (
+                Code::NotFound,
+                Some("`duka mirror list` shows what is mirrored"),
+            ),
+            Self::Own { .. } => (Code::Usage, Some("it is kept already")),
+            Self::NoHead { .. } => (
+                Code::Temporary,
+                Some(
+                    "give the shop's URL at a gateway that has it, or connect to a peer with `duka swarm connect`",
+                ),
+            ),
+            Self::Follow(FollowError::Refused(_)) => (
+                Code::Signature,
+                Some("ask another gateway: this one shows what the shop did not sign last"),
+            ),
+            Self::Follow(_) | Self::Read(_) => (
+                Code::Temporary,
+                Some("try again, or name a gateway that has the shop"),
+            ),
+            Self::Dag(error) => error.explain(),
+            Self::NoRoom { .. } => (
+                Code::NoSpace,
+                Some("keep less with --quota, --keep or --products, or free some space"),
+            ),
+            Self::Changed => (Code::Temporary, None),
+            Self::TooMany => (Code::Limit, Some("`duka mirror remove` one first")),
+            Self::Store(error) => error.explain(),
+            Self::Manifest(error) => error.explain(),
             _ => (Code::Other, None),
         }
     }

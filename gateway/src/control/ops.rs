@@ -11,6 +11,7 @@ mod gc;
 mod get;
 mod import;
 mod key;
+mod mirror;
 mod name;
 mod network;
 mod pin;
@@ -109,6 +110,11 @@ pub(super) async fn execute(
         } => name::publish(node, &path, lifetime_seconds).await,
         Request::NameResolve { name } => name::resolve(node, &name).await,
         Request::NamePut { name, file } => name::put(node, &name, &file).await,
+        Request::MirrorEstimate { shop, policy } => mirror::estimate(node, &shop, policy).await,
+        Request::MirrorAdd { shop, policy } => mirror::add(node, &shop, policy).await,
+        Request::MirrorList { shop } => mirror::list(node, shop.as_deref(), sink).await,
+        Request::MirrorPause { shop, paused } => mirror::pause(node, &shop, paused).await,
+        Request::MirrorRemove { shop } => mirror::remove(node, &shop).await,
         Request::SwarmPeers => network::peers(node, sink).await,
         Request::SwarmConnect { address } => network::connect(node, &address).await,
         Request::Get(args) => get::get(node, args, sink).await,

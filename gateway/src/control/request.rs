@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use cid::Cid;
 use duka_node::ids::{Channel, ProductId, Version};
-use duka_node::manifest::record::Price;
+use duka_node::manifest::record::{MirrorPolicy, Price};
 use duka_node::product;
 use duka_node::shop::settings::Setting;
 use serde::{Deserialize, Serialize};
@@ -195,6 +195,37 @@ pub enum Request {
         name: String,
         /// The file that holds the record.
         file: PathBuf,
+    },
+    /// What a mirror of a shop will take.
+    MirrorEstimate {
+        /// Its name, or its URL at a gateway.
+        shop: String,
+        /// What is to be kept of it.
+        policy: MirrorPolicy,
+    },
+    /// Mirrors a shop.
+    MirrorAdd {
+        /// Its name, or its URL at a gateway.
+        shop: String,
+        /// What is to be kept of it.
+        policy: MirrorPolicy,
+    },
+    /// Mirrors, and how far they are.
+    MirrorList {
+        /// Only this one.
+        shop: Option<String>,
+    },
+    /// Stops fetching, or goes on.
+    MirrorPause {
+        /// The shop.
+        shop: String,
+        /// Whether it stops.
+        paused: bool,
+    },
+    /// Mirrors a shop no longer.
+    MirrorRemove {
+        /// The shop.
+        shop: String,
     },
     /// Connected peers.
     SwarmPeers,

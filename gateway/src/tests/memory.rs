@@ -169,6 +169,10 @@ impl Backend for MemoryBackend {
             })
     }
 
+    async fn peer(&self) -> Option<(String, Vec<String>)> {
+        Some(("peer".to_owned(), vec!["/ip4/127.0.0.1/tcp/1".to_owned()]))
+    }
+
     async fn search(&self, terms: String, limit: usize) -> Result<SearchPage, SearchError> {
         let hit = Hit {
             product: terms,

@@ -4,7 +4,7 @@ use cid::Cid;
 use serde::{Deserialize, Serialize};
 
 use super::record::{
-    Head, Job, JobId, NameRecord, Pin, Product, Release, Shop, ShopEntry, versioned,
+    Head, Job, JobId, Mirror, NameRecord, Pin, Product, Release, Shop, ShopEntry, versioned,
 };
 use crate::ids::{ProductId, Version};
 use crate::ipns;
@@ -90,6 +90,7 @@ pub enum Conflict {
 /// An operation. Serialized into the journal as DAG-CBOR: variants are only added, never changed.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "changes are few, and gone soon")]
 pub enum Op {
     /// Stores a product.
     PutProduct(ProductId, #[serde(with = "versioned")] Product),
@@ -118,6 +119,13 @@ pub enum Op {
     PutShopEntry(ProductId, #[serde(with = "versioned")] ShopEntry),
     /// Stores what the own shop says of itself.
     PutShop(#[serde(with = "versioned")] Shop),
+    /// Stores a mirrored shop under the binary multihash of its key.
+    PutMirror(
+        #[serde(with = "serde_bytes")] Vec<u8>,
+        #[serde(with = "versioned")] Mirror,
+    ),
+    /// Removes one.
+    DeleteMirror(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 /// The payload of a journal or checkpoint entry, under its version.

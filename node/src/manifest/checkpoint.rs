@@ -133,6 +133,10 @@ fn live_records(index: &Index) -> impl Iterator<Item = Result<Op, ManifestError>
         let (name, value) = item?;
         Ok(Op::PutName(name, Record::decode(&value)?))
     });
+    let mirrors = scan(key::MIRROR).map(|item| {
+        let (name, value) = item?;
+        Ok(Op::PutMirror(name, Record::decode(&value)?))
+    });
     let states = scan(key::STATE).map(|item| {
         let (name, value) = item?;
         let kind = "state";
@@ -154,5 +158,6 @@ fn live_records(index: &Index) -> impl Iterator<Item = Result<Op, ManifestError>
         .chain(pins)
         .chain(jobs)
         .chain(names)
+        .chain(mirrors)
         .chain(states)
 }

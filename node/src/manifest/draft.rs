@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use super::ManifestError;
 use super::change::{Conflict, Expect, Op};
 use super::index::{Index, Writes, decode_number, key};
-use super::record::{Counts, Head, NameRecord, Record, Release};
+use super::record::{Counts, Head, Mirror, NameRecord, Record, Release};
 use crate::ids::ProductId;
 use crate::ipns;
 
-/// Longest value, in bytes. An IPNS record of 10 KiB must fit; all else stays well below.
-const MAX_VALUE_LEN: usize = 16 << 10;
+/// Longest value, in bytes. A mirror with four IPNS records of 10 KiB must fit; all else stays well below.
+const MAX_VALUE_LEN: usize = 64 << 10;
 /// Longest key of a name or state, in bytes.
 const MAX_KEY_LEN: usize = 512;
 
@@ -131,6 +131,14 @@ impl<'a> Draft<'a> {
             }
             Op::PutShop(shop) => {
                 self.current.insert(key::SHOP.to_vec(), Some(encode(shop)?));
+            }
+            Op::PutMirror(name, mirror) => {
+                check_key(name, Mirror::KIND)?;
+                self.current
+                    .insert(key::mirror(name), Some(encode(mirror)?));
+            }
+            Op::DeleteMirror(name) => {
+                self.current.insert(key::mirror(name), None);
             }
             Op::PutName(name, record) => {
                 check_key(name, NameRecord::KIND)?;

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::frame::FORMAT;
 use super::record::{
-    Counts, Head, Job, JobId, NameRecord, Pin, Product, Record, Release, Shop, ShopEntry,
+    Counts, Head, Job, JobId, Mirror, NameRecord, Pin, Product, Record, Release, Shop, ShopEntry,
 };
 use super::{ManifestError, io_error};
 use crate::ids::{ProductId, Version};
@@ -44,6 +44,7 @@ pub(super) mod key {
     pub(in crate::manifest) const PIN: u8 = b'I';
     pub(in crate::manifest) const JOB: u8 = b'J';
     pub(in crate::manifest) const NAME: u8 = b'N';
+    pub(in crate::manifest) const MIRROR: u8 = b'F';
     pub(in crate::manifest) const STATE: u8 = b'S';
     pub(in crate::manifest) const SHOP_ENTRY: u8 = b'D';
     pub(in crate::manifest) const HEAD: &[u8] = b"Hhead";
@@ -104,6 +105,10 @@ pub(super) mod key {
 
     pub(in crate::manifest) fn name(name: &[u8]) -> Vec<u8> {
         join(NAME, &[name])
+    }
+
+    pub(in crate::manifest) fn mirror(name: &[u8]) -> Vec<u8> {
+        join(MIRROR, &[name])
     }
 
     pub(in crate::manifest) fn state(key: &str) -> Vec<u8> {
@@ -386,6 +391,7 @@ fn check_record(key: &[u8], value: &[u8]) -> Result<(), ManifestError> {
             decode_number(rest)?;
             Job::decode(value).map(drop)
         }
+        key::MIRROR => Mirror::decode(value).map(drop),
         key::NAME => NameRecord::decode(value).map(drop),
         key::SHOP_ENTRY => {
             decode_id::<ProductId>(rest, "shop entry")?;

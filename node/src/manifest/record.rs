@@ -5,7 +5,7 @@
 //! To change a record: keep its old shape in a module `v1`, add `V2` to its `Stored…` enum with a
 //! conversion from the old shape, and raise `frame::FORMAT`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use cid::Cid;
@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::ManifestError;
 use crate::ids::{Channel, ProductId, Version};
+use crate::shop::follow::Followed;
 
 /// A product.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -165,6 +166,117 @@ pub struct Shop {
     pub first_product: Option<ProductId>,
 }
 
+/// A shop of somebody else that is mirrored here.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Mirror {
+    /// What is kept of it.
+    pub policy: MirrorPolicy,
+    /// Gateways that the operator named.
+    pub gateways: Vec<String>,
+    /// Since when.
+    pub added: Timestamp,
+    /// Nothing is fetched.
+    pub paused: bool,
+    /// The newest head that was checked.
+    pub known: Option<Followed>,
+    /// The newest head that is whole here.
+    pub held: Option<Held>,
+    /// Heads that were refused, newest first.
+    pub refused: Vec<RefusedHead>,
+}
+
+impl Mirror {
+    /// A mirror that keeps everything and has nothing yet.
+    pub fn new(added: Timestamp) -> Self {
+        Self {
+            policy: MirrorPolicy::default(),
+            gateways: Vec::new(),
+            added,
+            paused: false,
+            known: None,
+            held: None,
+            refused: Vec::new(),
+        }
+    }
+}
+
+/// What a mirror keeps of a shop.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+pub struct MirrorPolicy {
+    /// Most bytes; `None` without a limit.
+    pub quota: Option<u64>,
+    /// How many releases of each product; `None` is all, or with channels the one that each names.
+    pub keep: Option<Keep>,
+    /// What these channels name, and releases before that; of all channels when there are none here.
+    pub channels: BTreeSet<Channel>,
+    /// Releases of these products; of all when there are none here.
+    pub products: BTreeSet<ProductId>,
+    /// Most bytes that are fetched in a second.
+    pub bytes_per_second: Option<u64>,
+    /// When it may fetch.
+    pub hours: Option<Hours>,
+}
+
+/// How many releases of a product are kept.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// All.
+    All,
+    /// The newest ones.
+    Latest(u32),
+}
+
+/// A part of each day, in minutes since midnight.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Hours {
+    /// From this minute.
+    pub from: u16,
+    /// Up to this minute; before `from`, it is that of the next day.
+    pub to: u16,
+}
+
+impl Hours {
+    /// How long it is until they begin, at this minute of a day; `None` within them.
+    pub fn until_open(self, minute: u16) -> Option<std::time::Duration> {
+        const DAY: u16 = 24 * 60;
+        let since = (minute % DAY + DAY - self.from % DAY) % DAY;
+        let len = (self.to % DAY + DAY - self.from % DAY) % DAY;
+        if len == 0 || since < len {
+            return None;
+        }
+        Some(std::time::Duration::from_secs(u64::from(DAY - since) * 60))
+    }
+}
+
+/// A head of a mirrored shop that is whole here.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct Held {
+    /// The head.
+    pub head: Followed,
+    /// The list of what is kept of it.
+    pub kept: Cid,
+    /// By which policy.
+    pub policy: MirrorPolicy,
+    /// Bytes of that.
+    pub bytes: u64,
+}
+
+/// A head of a mirrored shop that was refused.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct RefusedHead {
+    /// The sequence number of its record, if that is valid.
+    pub seq: Option<u64>,
+    /// Why.
+    pub why: String,
+    /// Who showed it.
+    pub from: String,
+    /// When it was first seen.
+    pub when: Timestamp,
+    /// How often.
+    pub times: u64,
+}
+
 /// An IPNS record as it travels.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct NameRecord {
@@ -299,6 +411,7 @@ record!(Pin, StoredPin, "pin");
 record!(Job, StoredJob, "job");
 record!(Head, StoredHead, "head");
 record!(Shop, StoredShop, "shop");
+record!(Mirror, StoredMirror, "mirror");
 record!(NameRecord, StoredNameRecord, "name");
 record!(ShopEntry, StoredShopEntry, "shop entry");
 record!(Counts, StoredCounts, "count");

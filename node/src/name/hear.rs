@@ -48,6 +48,9 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
 
 async fn keep(node: &Node, heard: Heard) {
     let Heard { name, record, from } = heard;
+    if node.mirrors().hear(&name, &record, format!("peer {from}")) {
+        return;
+    }
     tracing::debug!(%name, %from, sequence = record.sequence, "heard of a name");
     if let Err(error) = keep_if_newer(node, &name, Some(record)).await {
         tracing::warn!(%name, %error, "a record that was heard is not kept");

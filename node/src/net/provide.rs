@@ -181,6 +181,10 @@ impl Worker {
             roots.push(pin?.0);
         }
         roots.extend(self.manifest.head()?.map(|head| head.root));
+        for row in self.manifest.mirrors() {
+            let (_, mirror) = row?;
+            roots.extend(mirror.held.map(|held| held.head.root));
+        }
         roots.retain(|root| from.is_none_or(|from| *root >= from));
         roots.sort();
         roots.dedup();

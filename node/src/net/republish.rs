@@ -1,4 +1,4 @@
-//! Keeps the own names in the DHT: peers drop records after a while, and peers come and go.
+//! Keeps the own names, and those of mirrored shops, in the DHT: peers drop records after a while, and peers come and go.
 
 use std::time::Duration;
 
@@ -9,11 +9,12 @@ use super::{NetError, Network};
 use crate::ipns;
 use crate::keys::Name;
 use crate::manifest::Manifest;
+use crate::mirror;
 
 /// First pause after a record that nobody took; doubles up to the usual one.
 const RETRY: Duration = Duration::from_secs(15);
 
-/// Puts the newest stored record of each name into the DHT, each `interval` until `stop`. Records
+/// Puts the newest stored record of each name, and of those of mirrored shops, into the DHT, each `interval` until `stop`. Records
 /// that have expired are left out: whoever has the key must sign a new one.
 ///
 /// # Cancel safety
@@ -28,7 +29,14 @@ pub async fn run(
     let rounds = async {
         let mut retry = RETRY;
         loop {
-            match round(&network, &manifest, &names()).await {
+            let mut all = names().to_vec();
+            match mirror::names(&manifest) {
+                Ok(mirrored) => all.extend(mirrored),
+                Err(error) => {
+                    tracing::warn!(%error, "the names of mirrored shops are not put again");
+                }
+            }
+            match round(&network, &manifest, &all).await {
                 Ok(true) => {
                     retry = RETRY;
                     tokio::time::sleep(interval).await;

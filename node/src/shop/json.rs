@@ -290,7 +290,7 @@ pub(super) fn canonical(file: &impl Serialize) -> Vec<u8> {
 }
 
 /// Name of a release's record beside `product.json`.
-pub(super) fn release_file(version: &Version) -> String {
+pub(crate) fn release_file(version: &Version) -> String {
     format!("{version}.json")
 }
 

@@ -41,7 +41,7 @@ pub enum ReadError {
 }
 
 /// The entries of a shop's root, a plain directory.
-pub(super) async fn root_links<S: BlockSource>(
+pub(crate) async fn root_links<S: BlockSource>(
     source: &S,
     root: Cid,
 ) -> Result<Vec<Link>, ReadError> {

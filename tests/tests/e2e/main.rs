@@ -21,6 +21,7 @@ mod kept;
 mod killed;
 mod limits;
 mod memory;
+mod mirror;
 mod network;
 mod reflink;
 mod roots;

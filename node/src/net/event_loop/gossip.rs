@@ -16,6 +16,8 @@ use crate::net::records::{key_of_name, name_of_key};
 pub(in crate::net) enum GossipCommand {
     /// Hear of a name from now on.
     Follow(Name, Option<Record>),
+    /// No longer.
+    Leave(Name),
     /// Tell all subscribers, and hear of the name from now on.
     Tell(Name, Record),
     /// The record that subscribers have.
@@ -32,6 +34,11 @@ impl EventLoop {
         }
         match command {
             GossipCommand::Follow(name, known) => self.follow(&name, known),
+            GossipCommand::Leave(name) => {
+                if self.topics.leave(&name) {
+                    self.unsubscribe(&topic_of(&name));
+                }
+            }
             GossipCommand::Tell(name, record) => {
                 self.follow(&name, Some(record));
                 self.outgoing.push(topic_of(&name).hash());

@@ -74,7 +74,7 @@ impl Topics {
         Arc::clone(&self.inbox)
     }
 
-    /// Follows a name on purpose. Returns whether it is followed.
+    /// Follows a name until [`Topics::leave`]. Returns whether it is followed.
     pub(in crate::net) fn keep(&mut self, name: &Name, known: Option<Record>) -> bool {
         let topic = topic_of(name).hash();
         if !self.kept.contains_key(&topic) {
@@ -103,6 +103,11 @@ impl Topics {
             .then(|| self.asked.pop_lru())
             .flatten();
         (true, gone.map(|(topic, _)| topic))
+    }
+
+    /// Ends [`Topics::keep`].
+    pub(in crate::net) fn leave(&mut self, name: &Name) -> bool {
+        self.kept.remove(&topic_of(name).hash()).is_some()
     }
 
     fn entry(&mut self, topic: &TopicHash) -> Option<&mut Topic> {
@@ -330,6 +335,8 @@ mod tests {
         let gone = topic_of(&names[1]).hash();
         assert_eq!(topics.ask(&names[ASKED.get()]), (true, Some(gone)));
         assert!(topics.has(&topic_of(&kept).hash()));
+        assert!(topics.leave(&kept));
+        assert!(!topics.has(&topic_of(&kept).hash()));
     }
 
     #[test]

@@ -1,0 +1,363 @@
+//! `duka mirror`.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, IsTerminal, Write};
+
+use bytesize::ByteSize;
+use clap::{Args, Subcommand};
+use duka_gateway::control::event::{self, Item, Outcome};
+use duka_gateway::control::request::Request;
+use duka_node::ids::{Channel, ProductId};
+use duka_node::manifest::record::{Hours, Keep, MirrorPolicy};
+
+use crate::context::Context;
+use crate::error::CliError;
+use crate::ui::{Ui, count, size};
+
+/// Keep the shops of others alive: follow them, store them, serve them
+///
+///     duka mirror add https://gateway.example/ipns/k51…
+///     duka mirror status
+///     duka mirror remove k51…
+///
+/// A mirror follows the shop's signed heads, fetches what is new and serves it, from `duka serve` or
+/// `duka up`. It has no key of the shop, and refuses heads that are older than, or beside, one it knows.
+#[derive(Debug, Subcommand)]
+#[command(verbatim_doc_comment)]
+pub(crate) enum Mirror {
+    Add(Box<Add>),
+
+    /// List mirrors, a line each
+    ///
+    ///     duka mirror list
+    ///     duka --json mirror list
+    ///     duka mirror list | cut -f 1
+    #[command(verbatim_doc_comment)]
+    List,
+
+    /// Show how far mirrors are, what they wait for, and which heads they refused
+    ///
+    ///     duka mirror status
+    ///     duka mirror status k51…
+    ///     duka --json mirror status
+    #[command(verbatim_doc_comment)]
+    Status {
+        /// Only this shop
+        shop: Option<String>,
+    },
+
+    /// Fetch nothing more for now; what is here is served
+    ///
+    ///     duka mirror pause k51…
+    ///     duka mirror pause https://gateway.example/ipns/k51…
+    ///     duka --json mirror pause k51…
+    #[command(verbatim_doc_comment)]
+    Pause {
+        /// The shop
+        shop: String,
+    },
+
+    /// Go on fetching
+    ///
+    ///     duka mirror resume k51…
+    ///     duka mirror resume https://gateway.example/ipns/k51…
+    ///     duka --json mirror resume k51…
+    #[command(verbatim_doc_comment)]
+    Resume {
+        /// The shop
+        shop: String,
+    },
+
+    /// Mirror a shop no longer; `duka gc` frees the room
+    ///
+    ///     duka mirror remove k51…
+    ///     duka mirror remove k51… && duka gc
+    ///     duka --json mirror remove k51…
+    #[command(verbatim_doc_comment)]
+    Remove {
+        /// The shop
+        shop: String,
+    },
+}
+
+/// Mirror a shop from now on, or change what is kept of one
+///
+///     duka mirror add k51… --quota 200GiB
+///     duka mirror add https://gateway.example/ipns/k51… --keep latest:3
+///     duka mirror add k51… --channel stable --products album,game --hours 22:00-06:00
+///
+/// Says what it will take and asks, unless --yes. The catalogue is always kept; the options choose
+/// releases. What the mirror holds on purpose it gives to everybody who asks.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Add {
+    /// The shop: its k51… name, or its URL at a gateway
+    shop: String,
+
+    /// Most bytes to keep, such as 200GiB; the newest releases go first
+    #[arg(long, value_name = "SIZE")]
+    quota: Option<ByteSize>,
+
+    /// Releases of each product: `all`, or `latest:3` and what channels name
+    #[arg(long, value_name = "WHICH", value_parser = keep)]
+    keep: Option<Keep>,
+
+    /// Only what this channel names; with --keep also releases before it
+    #[arg(long = "channel", value_name = "CHANNEL", value_delimiter = ',')]
+    channels: Vec<Channel>,
+
+    /// Only releases of these products
+    #[arg(long, value_name = "PRODUCT,…", value_delimiter = ',')]
+    products: Vec<ProductId>,
+
+    /// Most bytes to fetch in a second, such as 10MB/s
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    bwlimit: Option<u64>,
+
+    /// Fetch only in these hours of the day, such as 22:00-06:00
+    #[arg(long, value_name = "FROM-TO", value_parser = hours)]
+    hours: Option<Hours>,
+}
+
+/// Runs a subcommand.
+pub(crate) async fn run(args: Mirror, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
+    let request = match args {
+        Mirror::Add(args) => return add(*args, cx, ui).await,
+        Mirror::List => Request::MirrorList { shop: None },
+        Mirror::Status { shop } => {
+            let request = Request::MirrorList { shop };
+            let outcome = cx.run(ui, request, None, status).await?;
+            return ui.outcome(&outcome, |_| Ok(()));
+        }
+        Mirror::Pause { shop } => Request::MirrorPause { shop, paused: true },
+        Mirror::Resume { shop } => Request::MirrorPause {
+            shop,
+            paused: false,
+        },
+        Mirror::Remove { shop } => Request::MirrorRemove { shop },
+    };
+    let outcome = cx.run(ui, request, None, super::row).await?;
+    ui.outcome(&outcome, |ui| match &outcome {
+        Outcome::MirrorChanged { shop } => ui.note(format!("done: {shop}")),
+        _ => Ok(()),
+    })
+}
+
+async fn add(args: Add, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
+    let policy = MirrorPolicy {
+        quota: args.quota.map(|quota| quota.as_u64()),
+        keep: args.keep,
+        channels: args.channels.into_iter().collect::<BTreeSet<_>>(),
+        products: args.products.into_iter().collect::<BTreeSet<_>>(),
+        bytes_per_second: args.bwlimit,
+        hours: args.hours,
+    };
+    let shop = args.shop;
+    if !cx.yes() {
+        let request = Request::MirrorEstimate {
+            shop: shop.clone(),
+            policy: policy.clone(),
+        };
+        let outcome = cx.run(ui, request, None, super::row).await?;
+        ui.note(in_words(&outcome))?;
+        confirm()?;
+    }
+    let request = Request::MirrorAdd { shop, policy };
+    let outcome = cx.run(ui, request, None, super::row).await?;
+    let is_alone = !cx.is_served().await?;
+    ui.outcome(&outcome, |ui| {
+        if let Outcome::MirrorAdd { shop, .. } = &outcome {
+            ui.note(in_words(&outcome))?;
+            if is_alone {
+                ui.note("it is fetched while `duka serve` runs")?;
+            }
+            ui.line(shop)?;
+        }
+        Ok(())
+    })
+}
+
+fn confirm() -> Result<(), CliError> {
+    let mut stdin = std::io::stdin().lock();
+    if !std::io::stdin().is_terminal() {
+        let message = "nobody is there to say yes";
+        return Err(CliError::usage(message).hint("give --yes to mirror it without a question"));
+    }
+    let mut stderr = std::io::stderr().lock();
+    let mut answer = String::new();
+    write!(stderr, "Mirror it? [y/N] ")
+        .and_then(|()| stderr.flush())
+        .and_then(|()| stdin.read_line(&mut answer))
+        .map_err(|error| CliError::io("cannot ask", &error))?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(CliError::usage("nothing is mirrored, as you said")),
+    }
+}
+
+/// What a mirror takes.
+fn in_words(outcome: &Outcome) -> String {
+    let Outcome::MirrorAdd {
+        title,
+        seq,
+        products,
+        releases,
+        files,
+        bytes,
+        traffic_bytes,
+        left_out_releases,
+        free_bytes,
+        ..
+    } = outcome
+    else {
+        return String::new();
+    };
+    let files = files.map_or_else(String::new, |files| format!(", {}", count(files, "file")));
+    let left_out = match left_out_releases {
+        0 => String::new(),
+        left_out => format!(
+            "; {} do not fit into the quota",
+            count(*left_out, "release")
+        ),
+    };
+    format!(
+        "{title:?}, head {seq}: {}, {}{files}, {} to keep, {} to fetch first; the disk has {} left{left_out}",
+        count(*products, "product"),
+        count(*releases, "release"),
+        size(*bytes),
+        size(*traffic_bytes),
+        size(*free_bytes)
+    )
+}
+
+/// A mirror on a few lines.
+fn status(item: &Item) -> String {
+    let Item::Mirror(mirror) = item else {
+        return super::row(item);
+    };
+    let event::Mirror {
+        shop,
+        state,
+        head,
+        whole_seq,
+        bytes,
+        total_bytes,
+        fetched_bytes,
+        bytes_per_second,
+        eta_seconds,
+        products,
+        left_out_releases,
+        left_out_bytes,
+        stall,
+        refused,
+        ..
+    } = mirror.as_ref();
+    let mut text = format!("{shop}\t{state}");
+    if let Some(head) = head {
+        let whole = match whole_seq {
+            Some(seq) if *seq == head.seq => String::new(),
+            Some(seq) => format!(", shown: {seq}"),
+            None => ", none shown yet".to_owned(),
+        };
+        let issued = &head.issued;
+        text += &format!(
+            "\n  head\t{} of {issued}, {}{whole}",
+            head.seq, head.freshness
+        );
+    }
+    if *total_bytes > 0 {
+        let percent = bytes.saturating_mul(100) / total_bytes;
+        text += &format!(
+            "\n  here\t{} of {}, {percent} %, {} fetched",
+            size(*bytes),
+            size(*total_bytes),
+            size(*fetched_bytes)
+        );
+    }
+    if let Some(eta) = eta_seconds {
+        let eta = humantime::format_duration(std::time::Duration::from_secs(*eta));
+        text += &format!("\n  rate\t{}/s, {eta} left", size(*bytes_per_second));
+    }
+    for product in products.iter().filter(|p| p.bytes < p.total_bytes) {
+        let (bytes, total) = (size(product.bytes), size(product.total_bytes));
+        text += &format!("\n  product\t{}\t{bytes} of {total}", product.product);
+    }
+    if *left_out_releases > 0 {
+        let releases = count(*left_out_releases, "release");
+        text += &format!(
+            "\n  quota\t{releases}, {}, do not fit",
+            size(*left_out_bytes)
+        );
+    }
+    if let Some(stall) = stall {
+        text += &format!("\n  waits\t{stall}");
+    }
+    for refused in refused {
+        let head = refused
+            .seq
+            .map_or_else(|| "a record".to_owned(), |seq| format!("head {seq}"));
+        text += &format!(
+            "\n  refused\t{head} from {} at {}: {}",
+            refused.from, refused.when, refused.why
+        );
+    }
+    text
+}
+
+fn keep(text: &str) -> Result<Keep, String> {
+    let latest = text.strip_prefix("latest:").and_then(|n| n.parse().ok());
+    match (text, latest) {
+        ("all", _) => Ok(Keep::All),
+        (_, Some(count)) if count > 0 => Ok(Keep::Latest(count)),
+        _ => Err("write it like all or latest:3".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<u64, String> {
+    let bytes: Result<ByteSize, _> = text.trim_end_matches("/s").parse();
+    match bytes {
+        Ok(bytes) if bytes.as_u64() > 0 => Ok(bytes.as_u64()),
+        _ => Err("write it like 10MB/s".to_owned()),
+    }
+}
+
+fn hours(text: &str) -> Result<Hours, String> {
+    let minute = |text: &str| {
+        let (hour, minute) = text.trim().split_once(':')?;
+        let (hour, minute): (u16, u16) = (hour.parse().ok()?, minute.parse().ok()?);
+        (hour < 24 && minute < 60).then_some(hour * 60 + minute)
+    };
+    text.split_once('-')
+        .and_then(|(from, to)| {
+            Some(Hours {
+                from: minute(from)?,
+                to: minute(to)?,
+            })
+        })
+        .ok_or_else(|| "write it like 22:00-06:00".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_as_people_write_them() {
+        assert_eq!(keep("all"), Ok(Keep::All));
+        assert_eq!(keep("latest:3"), Ok(Keep::Latest(3)));
+        assert!(keep("latest:0").is_err() && keep("3").is_err());
+        assert_eq!(rate("10MB/s"), Ok(10_000_000));
+        assert_eq!(rate("1MiB"), Ok(1 << 20));
+        assert!(rate("0").is_err() && rate("fast").is_err());
+        let night = Hours {
+            from: 22 * 60,
+            to: 6 * 60,
+        };
+        assert_eq!(hours("22:00-06:00"), Ok(night));
+        assert!(hours("24:00-06:00").is_err() && hours("22-6").is_err());
+        assert_eq!(night.until_open(23 * 60), None);
+        assert_eq!(night.until_open(5 * 60 + 59), None);
+        let an_hour = std::time::Duration::from_secs(60 * 60);
+        assert_eq!(night.until_open(21 * 60), Some(an_hour));
+    }
+}

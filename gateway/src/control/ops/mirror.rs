@@ -1,0 +1,241 @@
+//! Mirrors of other shops.
+
+use duka_node::dag::path::{ContentPath, Root};
+use duka_node::keys::Name;
+use duka_node::manifest::record::MirrorPolicy;
+use duka_node::mirror::{self, Estimate, MirrorRequest, Status};
+use duka_node::node::Node;
+use duka_node::shop::follow::Freshness;
+use jiff::Timestamp;
+use url::{Host, Url};
+
+use crate::control::event::{Item, Mirror, MirrorHead, MirrorProduct, Outcome, RefusedHead};
+use crate::control::failure::{Code, Failure};
+use crate::control::sink::EventSink;
+
+/// What will be mirrored, and what that takes.
+pub(super) async fn estimate(
+    node: &Node,
+    shop: &str,
+    policy: MirrorPolicy,
+) -> Result<Outcome, Failure> {
+    let request = request(shop, policy)?;
+    let name = request.shop.to_string();
+    let estimate = mirror::estimate(node, &request).await?;
+    Ok(outcome(name, estimate, false))
+}
+
+pub(super) async fn add(node: &Node, shop: &str, policy: MirrorPolicy) -> Result<Outcome, Failure> {
+    let request = request(shop, policy)?;
+    let name = request.shop.to_string();
+    let estimate = mirror::add(node, request).await?;
+    Ok(outcome(name, estimate, true))
+}
+
+pub(super) async fn pause(node: &Node, shop: &str, paused: bool) -> Result<Outcome, Failure> {
+    let request = request(shop, MirrorPolicy::default())?;
+    mirror::pause(node, &request.shop, paused).await?;
+    Ok(changed(&request.shop))
+}
+
+pub(super) async fn remove(node: &Node, shop: &str) -> Result<Outcome, Failure> {
+    let request = request(shop, MirrorPolicy::default())?;
+    mirror::remove(node, &request.shop).await?;
+    Ok(changed(&request.shop))
+}
+
+/// All mirrors, or the one.
+pub(super) async fn list(
+    node: &Node,
+    shop: Option<&str>,
+    sink: &EventSink,
+) -> Result<Outcome, Failure> {
+    let wanted = match shop {
+        Some(shop) => Some(request(shop, MirrorPolicy::default())?.shop),
+        None => None,
+    };
+    let mut count = 0;
+    for status in mirror::list(node)? {
+        if wanted.as_ref().is_some_and(|wanted| *wanted != status.shop) {
+            continue;
+        }
+        count += 1;
+        sink.item(Item::Mirror(Box::new(item(status)))).await;
+    }
+    match wanted {
+        Some(shop) if count == 0 => Err(mirror::MirrorError::Unknown { shop }.into()),
+        _ => Ok(Outcome::List { count }),
+    }
+}
+
+/// A name, or the URL of a shop at a gateway.
+fn request(shop: &str, policy: MirrorPolicy) -> Result<MirrorRequest, Failure> {
+    let unknown = || {
+        let message = format!("{shop:?} names no shop");
+        let hint =
+            "give the k51… name, or the shop's URL at a gateway: https://gateway.example/ipns/k51…";
+        Failure::new(Code::Usage, message).hint(hint)
+    };
+    if !shop.starts_with("http://") && !shop.starts_with("https://") {
+        let Ok(ContentPath {
+            root: Root::Name(shop),
+            ..
+        }) = ContentPath::parse(shop)
+        else {
+            return Err(unknown());
+        };
+        return Ok(MirrorRequest {
+            shop,
+            gateways: Vec::new(),
+            policy,
+        });
+    }
+    let url = Url::parse(shop).map_err(|_| unknown())?;
+    let (shop, mut gateway) = at_gateway(&url).ok_or_else(unknown)?;
+    gateway.set_path("/");
+    gateway.set_query(None);
+    gateway.set_fragment(None);
+    Ok(MirrorRequest {
+        shop,
+        gateways: vec![gateway.to_string()],
+        policy,
+    })
+}
+
+/// The name in `http://gateway/ipns/NAME/…` or `http://NAME.ipns.gateway/…`, and the gateway.
+fn at_gateway(url: &Url) -> Option<(Name, Url)> {
+    let mut segments = url.path_segments()?;
+    if segments.next() == Some("ipns") {
+        let name = segments.next()?.parse().ok()?;
+        return Some((name, url.clone()));
+    }
+    let Some(Host::Domain(host)) = url.host() else {
+        return None;
+    };
+    let (name, host) = host.split_once(".ipns.")?;
+    let mut gateway = url.clone();
+    gateway.set_host(Some(host)).ok()?;
+    Some((name.parse().ok()?, gateway))
+}
+
+fn changed(shop: &Name) -> Outcome {
+    Outcome::MirrorChanged {
+        shop: shop.to_string(),
+    }
+}
+
+fn outcome(shop: String, estimate: Estimate, added: bool) -> Outcome {
+    Outcome::MirrorAdd {
+        shop,
+        added,
+        title: estimate.title,
+        seq: estimate.seq,
+        products: estimate.products,
+        releases: estimate.releases,
+        files: estimate.files,
+        bytes: estimate.bytes,
+        traffic_bytes: estimate.traffic,
+        left_out_releases: estimate.left_out,
+        free_bytes: estimate.free,
+    }
+}
+
+fn item(status: Status) -> Mirror {
+    let Status {
+        shop,
+        record,
+        progress,
+        freshness,
+    } = status;
+    let now = Timestamp::now();
+    let held = record.held.as_ref().map(|held| held.head.seq);
+    let is_whole = held.is_some() && held == record.known.as_ref().map(|known| known.seq);
+    let left = progress.total.saturating_sub(progress.bytes);
+    let products = progress.products.iter();
+    Mirror {
+        shop: shop.to_string(),
+        state: match (record.paused, progress.is_busy, is_whole) {
+            (true, ..) => "paused",
+            (_, true, _) => "fetching",
+            (.., true) => "whole",
+            _ => "waiting",
+        }
+        .to_owned(),
+        head: record.known.as_ref().map(|known| MirrorHead {
+            seq: known.seq,
+            cid: known.root.to_string(),
+            issued: format!("{:.0}", known.issued),
+            age_seconds: u64::try_from(now.duration_since(known.issued).as_secs()).unwrap_or(0),
+            freshness: match freshness {
+                Some(Freshness::Stale { .. }) => "stale",
+                Some(Freshness::Expired) => "expired",
+                _ => "fresh",
+            }
+            .to_owned(),
+        }),
+        whole_seq: held,
+        kept_bytes: record.held.as_ref().map_or(0, |held| held.bytes),
+        bytes: progress.bytes,
+        total_bytes: progress.total,
+        fetched_bytes: progress.fetched,
+        bytes_per_second: progress.rate,
+        eta_seconds: (progress.is_busy && progress.rate > 0).then(|| left / progress.rate),
+        products: products
+            .map(|(product, (bytes, total))| MirrorProduct {
+                product: product.to_string(),
+                bytes: *bytes,
+                total_bytes: *total,
+            })
+            .collect(),
+        left_out_releases: progress.left_out.0,
+        left_out_bytes: progress.left_out.1,
+        stall: progress.stall.filter(|_| !record.paused),
+        gateways: record.gateways,
+        refused: record
+            .refused
+            .into_iter()
+            .map(|refused| RefusedHead {
+                seq: refused.seq,
+                why: refused.why,
+                from: refused.from,
+                when: format!("{:.0}", refused.when),
+                times: refused.times,
+            })
+            .collect(),
+        added: format!("{:.0}", record.added),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shops_are_named_by_key_and_by_urls_of_gateways() {
+        let name = "k51qzi5uqu5dgutdk6i1ynyzgkqngpha5xpgia3a5qqp4jsh0u4csozksxel2r";
+        for (text, gateway) in [
+            (name.to_owned(), None),
+            (format!("/ipns/{name}"), None),
+            (
+                format!("http://127.0.0.1:8899/ipns/{name}/p/x"),
+                Some("http://127.0.0.1:8899/"),
+            ),
+            (
+                format!("https://{name}.ipns.gateway.example/?q#f"),
+                Some("https://gateway.example/"),
+            ),
+        ] {
+            let request = request(&text, MirrorPolicy::default()).unwrap();
+            assert_eq!(request.shop.to_string(), name, "{text}");
+            assert_eq!(request.gateways.first().map(String::as_str), gateway);
+        }
+        for text in [
+            "",
+            "album",
+            "http://gateway.example/ipfs/bafkqaaa",
+            "ftp://x/ipns/y",
+        ] {
+            assert!(request(text, MirrorPolicy::default()).is_err(), "{text}");
+        }
+    }
+}

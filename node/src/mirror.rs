@@ -1,0 +1,568 @@
+//! MIRROR: follows shops of others, and keeps what a policy chooses of their newest heads.
+//!
+//! One worker a shop: records seen → [`follow`](crate::shop::follow) → remembered → what is missing
+//! fetched → durable → one commit that puts the new head in the place of the old one → told on, without
+//! the creator's key. What was checked is remembered before anything is fetched, so that nobody can lead
+//! a mirror back; what is served is the newest head that is whole here.
+
+pub(crate) mod kept;
+mod places;
+mod plan;
+mod records;
+mod worker;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use cid::Cid;
+use futures::StreamExt;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::dag::DagError;
+use crate::dag::unixfs::Link;
+use crate::fetch::fetch_dag;
+use crate::ids::ProductId;
+use crate::ipns::Record;
+use crate::keys::Name;
+use crate::manifest::change::{Change, Op};
+use crate::manifest::record::{Mirror, MirrorPolicy};
+use crate::manifest::{Manifest, ManifestError};
+use crate::node::Node;
+use crate::shop::follow::{FollowError, Followed, Freshness, Step};
+use crate::shop::json::{self, MAX_RELEASE_LEN};
+use crate::shop::read::{self, ReadError, read_small};
+use crate::source::BlockSource;
+use crate::store::StoreError;
+
+use plan::Plan;
+use records::Offered;
+
+/// Shops that one node mirrors.
+const MAX_SHOPS: usize = 256;
+/// Records of one shop that wait to be checked; the newest ones stay.
+const MAX_HEARD: usize = 64;
+/// Releases whose files are counted before a mirror is added.
+const MAX_COUNTED: usize = 2_000;
+/// Time for somebody to show a head of a shop that is to be mirrored.
+const FIRST_HEAD: Duration = Duration::from_secs(60);
+/// Between two looks for it.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why a shop is not mirrored, or a mirror was not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MirrorError {
+    /// There is no such mirror.
+    #[error("{shop} is not mirrored here")]
+    Unknown {
+        /// The shop.
+        shop: Name,
+    },
+    /// It is the shop of this node.
+    #[error("{shop} is this node's own shop")]
+    Own {
+        /// The shop.
+        shop: Name,
+    },
+    /// Nobody shows a head.
+    #[error("nobody shows a head of {shop} ({tried})")]
+    NoHead {
+        /// The shop.
+        shop: Name,
+        /// Who was asked.
+        tried: String,
+    },
+    /// The head that was found is refused, or cannot be read.
+    #[error(transparent)]
+    Follow(#[from] FollowError),
+    /// A file of the shop cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A block of the shop could not be had.
+    #[error(transparent)]
+    Dag(#[from] DagError),
+    /// What is chosen does not fit on the disk.
+    #[error("the shop needs {needed} bytes, and the disk has {free} to give")]
+    NoRoom {
+        /// Bytes that are missing here.
+        needed: u64,
+        /// Free bytes above the reserve.
+        free: u64,
+    },
+    /// There are as many mirrors as there may be.
+    #[error("{MAX_SHOPS} shops are mirrored here, which is the most")]
+    TooMany,
+    /// The mirror was changed, or its hours are over: what was under way begins anew.
+    #[error("the mirror was changed")]
+    Changed,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The manifest failed.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+}
+
+/// What is to be mirrored.
+#[derive(Clone, Debug)]
+pub struct MirrorRequest {
+    /// The shop.
+    pub shop: Name,
+    /// Gateways that are known to have it.
+    pub gateways: Vec<String>,
+    /// What is kept of it.
+    pub policy: MirrorPolicy,
+}
+
+/// What a mirror will take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// Title of the shop.
+    pub title: String,
+    /// Sequence number of the head.
+    pub seq: u64,
+    /// Products of the shop.
+    pub products: u64,
+    /// Releases that are kept.
+    pub releases: u64,
+    /// Their files; `None` when there are too many releases to count them.
+    pub files: Option<u64>,
+    /// Bytes of what is kept, as the shop says.
+    pub bytes: u64,
+    /// Bytes that are fetched first.
+    pub traffic: u64,
+    /// Releases that do not fit into the quota.
+    pub left_out: u64,
+    /// Free bytes of the disk above the reserve.
+    pub free: u64,
+}
+
+/// How far a mirror is.
+#[derive(Clone, Debug, Default)]
+pub struct Progress {
+    /// Bytes of the head that are here.
+    pub bytes: u64,
+    /// Bytes of what is kept of it, as the shop says.
+    pub total: u64,
+    /// Bytes that came over the network since the node started.
+    pub fetched: u64,
+    /// Bytes a second, lately.
+    pub rate: u64,
+    /// Products: bytes here and in all.
+    pub products: BTreeMap<ProductId, (u64, u64)>,
+    /// Releases that do not fit into the quota, and their bytes.
+    pub left_out: (u64, u64),
+    /// What it waits for.
+    pub stall: Option<String>,
+    /// It is fetching.
+    pub is_busy: bool,
+}
+
+/// A mirror, as it is now.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The shop.
+    pub shop: Name,
+    /// What is stored of it.
+    pub record: Mirror,
+    /// How far it is; nothing while no node runs.
+    pub progress: Progress,
+    /// How old the newest head's signature is.
+    pub freshness: Option<Freshness>,
+}
+
+/// The mirrors of a node.
+#[derive(Debug, Default)]
+pub(crate) struct Mirrors {
+    shops: Mutex<BTreeMap<Name, Arc<Shop>>>,
+    /// The names of mirrored shops and of their publishing keys, and whose they are.
+    names: Mutex<HashMap<Name, Name>>,
+    /// Held by the one who reads and then changes a stored mirror.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// One mirrored shop.
+#[derive(Debug)]
+struct Shop {
+    name: Name,
+    progress: Mutex<Progress>,
+    heard: Mutex<Vec<Offered>>,
+    /// Heard of something, or changed.
+    wake: Notify,
+    /// An operator changed it: what is under way begins anew.
+    changed: AtomicBool,
+    stop: CancellationToken,
+}
+
+impl Mirrors {
+    /// Whether the records of this name are those that were checked, and nothing else.
+    pub(crate) fn has(&self, name: &Name) -> bool {
+        self.names.lock().contains_key(name)
+    }
+
+    /// Takes a record, to be checked, if it is of a mirrored shop.
+    pub(crate) fn hear(&self, name: &Name, record: &Record, from: String) -> bool {
+        let shop = self.names.lock().get(name).cloned();
+        let Some(shop) = shop.and_then(|shop| self.get(&shop)) else {
+            return false;
+        };
+        let mut heard = shop.heard.lock();
+        if heard.len() >= MAX_HEARD {
+            heard.remove(0);
+        }
+        heard.push(Offered {
+            name: name.clone(),
+            record: record.clone(),
+            from,
+        });
+        shop.wake.notify_one();
+        true
+    }
+
+    fn learn(&self, name: Name, shop: &Name) {
+        self.names.lock().insert(name, shop.clone());
+    }
+
+    /// The worker's shop, and its names.
+    fn forget(&self, shop: &Name) -> (Option<Arc<Shop>>, Vec<Name>) {
+        let mut names = self.names.lock();
+        let gone = names.extract_if(|_, of| of == shop);
+        let names = gone.map(|(name, _)| name).collect();
+        (self.shops.lock().remove(shop), names)
+    }
+
+    fn get(&self, shop: &Name) -> Option<Arc<Shop>> {
+        self.shops.lock().get(shop).cloned()
+    }
+}
+
+impl Shop {
+    /// An operator changed what is stored.
+    fn change(&self) {
+        self.changed.store(true, Relaxed);
+        self.wake.notify_one();
+    }
+}
+
+/// The names whose stored records are put into the DHT again: those of heads that are whole here.
+pub(crate) fn names(manifest: &Manifest) -> Result<Vec<Name>, ManifestError> {
+    let mut names = Vec::new();
+    for row in manifest.mirrors() {
+        let (shop, mirror) = row?;
+        if let Some(held) = mirror.held {
+            names.extend(Name::from_bytes(&held.head.publishing));
+            names.push(shop);
+        }
+    }
+    Ok(names)
+}
+
+/// Starts the workers of all mirrored shops.
+pub(crate) fn start(node: &Node) -> Result<(), ManifestError> {
+    for row in node.manifest().mirrors() {
+        let (shop, _) = row?;
+        start_one(node, &shop);
+    }
+    Ok(())
+}
+
+fn start_one(node: &Node, name: &Name) {
+    let shop = Arc::new(Shop {
+        name: name.clone(),
+        progress: Mutex::default(),
+        heard: Mutex::default(),
+        wake: Notify::new(),
+        changed: AtomicBool::new(false),
+        stop: node.stop_token().child_token(),
+    });
+    let mirrors = node.mirrors();
+    mirrors.learn(name.clone(), name);
+    mirrors.shops.lock().insert(name.clone(), shop.clone());
+    let stop = shop.stop.clone();
+    let worker = worker::run(node.clone(), shop);
+    node.spawn(async move {
+        stop.run_until_cancelled(worker).await;
+    });
+}
+
+/// Finds the newest head of a shop and says what a mirror of it will take.
+///
+/// # Errors
+/// [`MirrorError::NoHead`] when nobody shows one.
+///
+/// # Cancel safety
+/// Leaves blocks that GC may take.
+pub async fn estimate(node: &Node, request: &MirrorRequest) -> Result<Estimate, MirrorError> {
+    let head = first_head(node, request).await?;
+    let (estimate, _) = estimate_of(node, request, &head).await?;
+    Ok(estimate)
+}
+
+/// Mirrors a shop from now on, or changes what is kept of one.
+///
+/// # Cancel safety
+/// A dropped future leaves the mirror either there or not.
+pub async fn add(node: &Node, request: MirrorRequest) -> Result<Estimate, MirrorError> {
+    let known = node.manifest().mirror(&request.shop)?;
+    if known.is_none() && node.mirrors().shops.lock().len() >= MAX_SHOPS {
+        return Err(MirrorError::TooMany);
+    }
+    let head = first_head(node, &request).await?;
+    let (estimate, _held) = estimate_of(node, &request, &head).await?;
+    if estimate.traffic > estimate.free {
+        let (needed, free) = (estimate.traffic, estimate.free);
+        return Err(MirrorError::NoRoom { needed, free });
+    }
+    let MirrorRequest {
+        shop,
+        gateways,
+        policy,
+    } = request;
+    let _turn = node.mirrors().turn.lock().await;
+    let known = node.manifest().mirror(&shop)?;
+    let mut mirror = known.unwrap_or_else(|| Mirror::new(Timestamp::now()));
+    for gateway in gateways {
+        if !mirror.gateways.contains(&gateway) {
+            mirror.gateways.push(gateway);
+        }
+    }
+    mirror.policy = policy;
+    mirror.paused = false;
+    // The worker may have seen a later one meanwhile.
+    mirror.known.get_or_insert(head);
+    let ops = vec![Op::PutMirror(shop.to_bytes(), mirror)];
+    commit(node, ops).await?;
+    match node.mirrors().get(&shop) {
+        Some(running) => running.change(),
+        None => start_one(node, &shop),
+    }
+    Ok(estimate)
+}
+
+/// Stops fetching, or goes on with it.
+pub async fn pause(node: &Node, shop: &Name, paused: bool) -> Result<(), MirrorError> {
+    let _turn = node.mirrors().turn.lock().await;
+    let mut mirror = stored(node, shop)?;
+    mirror.paused = paused;
+    commit(node, vec![Op::PutMirror(shop.to_bytes(), mirror)]).await?;
+    if let Some(running) = node.mirrors().get(shop) {
+        running.change();
+    }
+    Ok(())
+}
+
+/// Gives a mirror up. Its blocks stay until GC.
+pub async fn remove(node: &Node, shop: &Name) -> Result<(), MirrorError> {
+    let _turn = node.mirrors().turn.lock().await;
+    stored(node, shop)?;
+    commit(node, vec![Op::DeleteMirror(shop.to_bytes())]).await?;
+    let (running, names) = node.mirrors().forget(shop);
+    if let Some(running) = running {
+        running.stop.cancel();
+    }
+    for name in names {
+        if let Some(network) = node.network() {
+            // Fails when the network is off.
+            network.leave(&name).await.ok();
+        }
+    }
+    Ok(())
+}
+
+/// All mirrors, by name.
+pub fn list(node: &Node) -> Result<Vec<Status>, MirrorError> {
+    let now = Timestamp::now();
+    let mut all = Vec::new();
+    for row in node.manifest().mirrors() {
+        let (shop, record) = row?;
+        let running = node.mirrors().get(&shop);
+        let progress = running.map(|shop| shop.progress.lock().clone());
+        let known = record.known.as_ref();
+        let freshness = known.map(|known| known.freshness(now));
+        all.push(Status {
+            shop,
+            progress: progress.unwrap_or_default(),
+            freshness,
+            record,
+        });
+    }
+    Ok(all)
+}
+
+fn stored(node: &Node, shop: &Name) -> Result<Mirror, MirrorError> {
+    let shop = shop.clone();
+    let mirror = node.manifest().mirror(&shop)?;
+    mirror.ok_or(MirrorError::Unknown { shop })
+}
+
+async fn commit(node: &Node, ops: Vec<Op>) -> Result<(), ManifestError> {
+    let expect = Vec::new();
+    let change = Change { expect, ops };
+    node.manifest().commit(change).await.map(drop)
+}
+
+/// The newest head that anybody shows, checked against the one that is known.
+async fn first_head(node: &Node, request: &MirrorRequest) -> Result<Followed, MirrorError> {
+    let shop = &request.shop;
+    if *shop == node.shop_name() {
+        let shop = shop.clone();
+        return Err(MirrorError::Own { shop });
+    }
+    let mirror = node.manifest().mirror(shop)?;
+    let mut known = mirror.and_then(|mirror| mirror.known);
+    let until = Instant::now() + FIRST_HEAD;
+    let urls = places::urls(&request.gateways);
+    loop {
+        let shown = records::ask(node, shop, known.as_ref(), &urls).await?;
+        let fetcher = node.fetcher(places::options(node, &urls, &[]).await);
+        let mut failed = None;
+        for offered in shown.heads() {
+            match records::check(&fetcher, shop, known.as_ref(), &shown, offered).await {
+                Ok(Step::New(head)) => known = Some(head.followed),
+                Ok(Step::Renewed(followed)) => known = Some(*followed),
+                Ok(Step::Known) => {}
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match (known, failed) {
+            (Some(known), _) => return Ok(known),
+            (None, Some(error)) => return Err(error.into()),
+            (None, None) if Instant::now() >= until || node.network().is_none() => {
+                let (shop, tried) = (shop.clone(), shown.tried());
+                return Err(MirrorError::NoHead { shop, tried });
+            }
+            (None, None) => known = None,
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Fetches the catalogue of the head and adds up what is chosen of it. What was fetched stays for as long
+/// as the guard.
+async fn estimate_of(
+    node: &Node,
+    request: &MirrorRequest,
+    head: &Followed,
+) -> Result<(Estimate, crate::temp_pins::TempPin), MirrorError> {
+    let temp_pin = node.temp_pin();
+    let urls = places::urls(&request.gateways);
+    let fetcher = node.fetcher(places::options(node, &urls, &[]).await);
+    let head_json = read_small(&fetcher, head.shop_json, json::MAX_SHOP_LEN).await?;
+    let shop = json::parse_shop(&head_json).map_err(|source| ReadError::Json {
+        cid: head.shop_json,
+        source,
+    })?;
+    let mut estimate = Estimate {
+        title: shop.title,
+        seq: shop.seq,
+        products: shop.counts.products,
+        ..Estimate::default()
+    };
+    let window = node.config().network.limits.window;
+    for link in root_links(&fetcher, head.root).await? {
+        if link.name != b"p" {
+            let mut fetched = std::pin::pin!(fetch_dag(fetcher.clone(), link.cid, window));
+            let mut bytes = 0;
+            while let Some(progress) = fetched.next().await {
+                bytes = progress?.bytes;
+            }
+            estimate.bytes += bytes;
+        }
+    }
+    let plan = plan::plan(&fetcher, head.root, &request.policy).await?;
+    let (fits, left_out) = within_quota(&plan, &request.policy, estimate.bytes);
+    estimate.left_out = left_out.0;
+    estimate.releases = fits.len() as u64;
+    for release in &fits {
+        estimate.bytes += release.size;
+        let (store, root) = (node.store().clone(), release.root);
+        if !node.blocking(move || store.has(&root)).await? {
+            estimate.traffic += release.size;
+        }
+    }
+    estimate.files = count_files(&fetcher, head.root, &fits).await?;
+    let store = node.store().clone();
+    let stats = node.blocking(move || store.stats()).await?;
+    let reserve = node.config().store.reserve.as_u64();
+    estimate.free = stats.free_bytes.saturating_sub(reserve);
+    Ok((estimate, temp_pin))
+}
+
+/// The releases that fit, newest first, and the number and bytes of those that do not.
+fn within_quota<'a>(
+    plan: &'a Plan,
+    policy: &MirrorPolicy,
+    catalogue: u64,
+) -> (Vec<&'a plan::Wanted>, (u64, u64)) {
+    let mut left = match policy.quota {
+        Some(quota) => quota.saturating_sub(catalogue),
+        None => u64::MAX,
+    };
+    let (mut fits, mut left_out) = (Vec::new(), (0, 0));
+    for release in &plan.releases {
+        if release.size <= left {
+            left -= release.size;
+            fits.push(release);
+        } else {
+            left_out.0 += 1;
+            left_out.1 += release.size;
+        }
+    }
+    (fits, left_out)
+}
+
+async fn count_files<S: BlockSource + Clone>(
+    source: &S,
+    root: Cid,
+    releases: &[&plan::Wanted],
+) -> Result<Option<u64>, MirrorError> {
+    if releases.len() > MAX_COUNTED {
+        return Ok(None);
+    }
+    let mut files = 0;
+    for release in releases {
+        let path = [
+            "products".to_owned(),
+            release.product.to_string(),
+            json::release_file(&release.version),
+        ];
+        let cid = crate::dag::path::resolve(source, root, &path).await?.cid;
+        let bytes = read_small(source, cid, MAX_RELEASE_LEN).await?;
+        let release =
+            json::parse_release(&bytes).map_err(|source| ReadError::Json { cid, source })?;
+        files += release.files.len() as u64;
+    }
+    Ok(Some(files))
+}
+
+/// The entries of a head.
+async fn root_links<S: BlockSource>(source: &S, root: Cid) -> Result<Vec<Link>, ReadError> {
+    read::root_links(source, root).await
+}
+
+/// An error and its causes, in one sentence.
+fn in_words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Minutes since midnight, by this machine's clock.
+fn minute_of_day() -> u16 {
+    let now = jiff::Zoned::now();
+    let minutes = u16::from(now.hour().unsigned_abs()) * 60;
+    minutes + u16::from(now.minute().unsigned_abs())
+}

@@ -12,7 +12,7 @@ use crate::commands;
 ///
 ///     duka up album/                           publish a folder, run a node, print its links
 ///     duka publish album/ --product album      publish a new version
-///     duka get http://127.0.0.1:8899/ipns/k51…/p/album/stable -o album
+///     duka get http://127.0.0.1:8899/ipns/k51…/album
 ///
 /// Exit codes: 0 done, 1 other, 2 wrong command line, 3 not found, 4 wrong bytes, 5 try again,
 /// 6 trying again does not help, 7 only a part, 8 signature refused, 9 disk full, 10 limit reached,
@@ -66,7 +66,7 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
 
-    /// Use no network: work with what is stored here, and refuse --gateway. A node that runs already
+    /// Use no network: work with what is stored here, and refuse --mirror. A node that runs already
     /// keeps its own setting
     #[arg(long, global = true)]
     pub(crate) offline: bool,

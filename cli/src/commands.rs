@@ -115,7 +115,7 @@ fn pin_type(recursive: bool) -> &'static str {
 }
 
 /// An entry of a list, as a line of columns between tabs.
-fn row(item: &Item) -> String {
+pub(crate) fn row(item: &Item) -> String {
     let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     match item {
         Item::Entry {

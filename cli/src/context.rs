@@ -20,6 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::{Command, Global};
 use crate::error::CliError;
+use crate::state::State;
 use crate::stdin::Stdin;
 use crate::ui::Ui;
 
@@ -34,6 +35,7 @@ pub(crate) struct Context {
     pub(crate) data_dir: PathBuf,
     /// Where sockets may be.
     pub(crate) runtime_dir: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
     timeout: Option<Duration>,
     yes: bool,
 }
@@ -97,6 +99,7 @@ impl Context {
             settings,
             settings_file: file,
             data_dir,
+            state_dir: paths.as_ref().ok().map(|paths| paths.state.clone()),
             runtime_dir: paths.ok().and_then(|paths| paths.runtime),
             timeout: global.timeout,
             yes: global.yes,
@@ -116,6 +119,15 @@ impl Context {
     /// Whether a node runs on the data directory.
     pub(crate) async fn is_served(&self) -> Result<bool, CliError> {
         Ok(self.running_node().await?.is_some())
+    }
+
+    /// What a buyer remembers.
+    pub(crate) fn state(&self) -> Result<State, CliError> {
+        let dir = self.state_dir.clone().ok_or_else(|| {
+            CliError::usage("the home directory is not known, because HOME is not set")
+                .hint("set HOME or XDG_STATE_HOME")
+        })?;
+        Ok(State::new(dir))
     }
 
     /// The node that owns the data directory, if one runs.
@@ -321,6 +333,7 @@ fn needs(request: &Request) -> Needs {
         | Request::Ls { .. }
         | Request::CarExport { .. }
         | Request::NameResolve { .. }
+        | Request::ShopHead(_)
         | Request::Get(_) => (Place::Any, true),
         Request::SwarmPeers | Request::SwarmConnect { .. } | Request::Fsck { repair: true, .. } => {
             (Place::Shop, true)

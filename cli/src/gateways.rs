@@ -1,11 +1,12 @@
 //! Names and paths over gateways alone: nothing they say is believed unverified.
 
 use cid::Cid;
+use duka_gateway::control;
 use duka_gateway::control::failure::{Code, Failure};
 use duka_node::dag::path::{ContentPath, Root};
 use duka_node::ipns::{self, Record};
 use duka_node::keys::Name;
-use duka_node::source::trustless::{TrustlessSource, gateway_url};
+use duka_node::source::trustless::{Effort, TrustlessSource, gateway_url};
 use jiff::Timestamp;
 use url::Url;
 
@@ -14,6 +15,23 @@ use crate::error::CliError;
 
 /// Names that may lead to one another (IPNS spec, "recursion").
 const MAX_NAMES: usize = 32;
+
+/// How hard gateways are tried, as far as the user says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tries {
+    pub(crate) retries: Option<u32>,
+    pub(crate) max_sources: Option<usize>,
+}
+
+impl Tries {
+    fn effort(self) -> Effort {
+        let usual = Effort::default();
+        Effort {
+            retries: self.retries.unwrap_or(usual.retries),
+            max_sources: self.max_sources.unwrap_or(usual.max_sources),
+        }
+    }
+}
 
 /// The gateways of the command line.
 pub(crate) fn given(cx: &Context, urls: &[String]) -> Result<Vec<Url>, CliError> {
@@ -39,6 +57,7 @@ pub(crate) fn refuse_offline(cx: &Context, gateway: &Url) -> Result<(), CliError
 pub(crate) async fn alone(
     cx: &Context,
     given: &[Url],
+    tries: Tries,
 ) -> Result<Option<TrustlessSource>, CliError> {
     let mut gateways = given.to_vec();
     if !cx.config().network.offline {
@@ -50,7 +69,20 @@ pub(crate) async fn alone(
         return Ok(None);
     }
     let timeout = cx.config().network.limits.block_timeout;
-    Ok(Some(TrustlessSource::new(gateways, timeout)))
+    Ok(Some(TrustlessSource::with(
+        gateways,
+        timeout,
+        tries.effort(),
+    )))
+}
+
+/// Where a domain leads to.
+pub(crate) async fn dnslink(cx: &Context, domain: &str) -> Result<ContentPath, CliError> {
+    if cx.config().network.offline {
+        let message = format!("{domain} cannot be looked up: the network is off");
+        return Err(CliError::usage(message).hint("give the k51… name or the CID"));
+    }
+    Ok(control::dnslink(domain, &cx.config().gateway).await?)
 }
 
 /// The URL of a gateway.
@@ -110,17 +142,17 @@ async fn newest_record(source: &TrustlessSource, name: &Name) -> Result<Record, 
     match (newest, refused, records.silent.first()) {
         (Some(record), _, _) => Ok(record),
         (None, Some(error), _) => Err(Failure::from(error)
-            .hint("ask another gateway with --gateway URL")
+            .hint("ask another gateway with --mirror URL")
             .into()),
         (None, None, Some((gateway, silence))) => {
             let message = format!("{gateway} was asked for the record of {name}, but {silence}");
             Err(CliError::new(Code::Temporary, message)
-                .hint("try again, or ask another gateway with --gateway URL"))
+                .hint("try again, or ask another gateway with --mirror URL"))
         }
         (None, None, None) => {
             let message = format!("no gateway has a record of {name}");
             Err(CliError::new(Code::NotFound, message)
-                .hint("check the name, or ask another gateway with --gateway URL"))
+                .hint("check the name, or ask another gateway with --mirror URL"))
         }
     }
 }

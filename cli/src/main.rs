@@ -12,6 +12,8 @@ mod gateways;
 mod logging;
 mod price;
 mod reference;
+mod shop;
+mod state;
 mod stdin;
 mod ui;
 

@@ -1,6 +1,8 @@
-//! What `get` takes: a CID, a content path, or the URL of either at a gateway.
+//! What `get` takes: a CID, a content path, something of a shop, or the URL of any at a gateway.
 
-use duka_node::dag::path::ContentPath;
+use cid::Cid;
+use duka_node::dag::path::{ContentPath, Root};
+use duka_node::keys::Name;
 use url::{Host, Url};
 
 use crate::error::CliError;
@@ -16,8 +18,11 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
-    /// Parses what the user typed.
-    pub(crate) fn parse(text: &str) -> Result<Self, CliError> {
+    /// Parses what the user typed; `alias` knows the names of shops.
+    pub(crate) fn parse(
+        text: &str,
+        alias: impl Fn(&str) -> Result<Option<Name>, CliError>,
+    ) -> Result<Self, CliError> {
         if text.starts_with("http://") || text.starts_with("https://") {
             return Self::of_url(text);
         }
@@ -28,10 +33,45 @@ impl Reference {
                 Some(format!("/{scheme}/{rest}"))
             })
             .unwrap_or_else(|| text.to_owned());
+        let path = match Self::below_shop(&text, alias)? {
+            Some(path) => path,
+            None => ContentPath::parse(&text).map_err(Failure::from)?,
+        };
         Ok(Self {
-            path: ContentPath::parse(&text).map_err(Failure::from)?,
+            path,
             gateway: None,
         })
+    }
+
+    /// `SHOP/…`, where the shop is a name, a domain or one of the user's own names for shops.
+    fn below_shop(
+        text: &str,
+        alias: impl Fn(&str) -> Result<Option<Name>, CliError>,
+    ) -> Result<Option<ContentPath>, CliError> {
+        let mut segments = text.trim_end_matches('/').split('/');
+        let shop = segments.next().unwrap_or_default();
+        if shop.is_empty() {
+            return Ok(None);
+        }
+        let root = match alias(shop)? {
+            Some(name) => Root::Name(name),
+            None => match shop.parse::<Name>() {
+                Ok(name) => Root::Name(name),
+                Err(_) if shop.parse::<Cid>().is_ok() => return Ok(None),
+                Err(_) if shop.contains('.') => Root::Domain(shop.to_ascii_lowercase()),
+                Err(_) => {
+                    let message =
+                        format!("{shop:?} is neither a CID nor a shop that is known here");
+                    return Err(CliError::usage(message).hint(
+                        "give a CID, a k51… name or an URL, or name the shop first: `duka shop alias NAME \
+                         k51…`",
+                    ));
+                }
+            },
+        };
+        let segments = segments.filter(|segment| !segment.is_empty());
+        let segments = segments.map(str::to_owned).collect();
+        Ok(Some(ContentPath { root, segments }))
     }
 
     fn of_url(text: &str) -> Result<Self, CliError> {
@@ -87,10 +127,11 @@ fn subdomain(url: &Url) -> Option<(String, Url)> {
 mod tests {
     use super::*;
 
+    const NAME: &str = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8";
     const CID: &str = "bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
 
     fn parse(text: &str) -> (String, Option<String>) {
-        let found = Reference::parse(text).unwrap();
+        let found = Reference::parse(text, |_| Ok(None)).unwrap();
         (
             found.path.to_string(),
             found.gateway.map(|url| url.to_string()),
@@ -117,9 +158,31 @@ mod tests {
     }
 
     #[test]
+    fn a_shop_is_a_name_a_domain_or_what_the_user_calls_it() {
+        let shop: Name = NAME.parse().unwrap();
+        let parse = |text: &str| {
+            let known = |alias: &str| Ok((alias == "songs").then(|| shop.clone()));
+            Reference::parse(text, known).map(|found| found.path.to_string())
+        };
+        let album = format!("/ipns/{NAME}/album@1.2/a b");
+        for text in [
+            "songs/album@1.2/a b",
+            &format!("{NAME}/album@1.2/a b"),
+            &album,
+        ] {
+            assert_eq!(parse(text).unwrap(), album);
+        }
+        assert_eq!(
+            parse("shop.example/album").unwrap(),
+            "/ipns/shop.example/album"
+        );
+        assert!(parse("nobody/album").is_err());
+    }
+
+    #[test]
     fn url_without_content_is_refused() {
         for text in ["https://example.com/", "http://x/ipfs/", "http://"] {
-            assert!(Reference::parse(text).is_err(), "{text}");
+            assert!(Reference::parse(text, |_| Ok(None)).is_err(), "{text}");
         }
     }
 }

@@ -12,6 +12,8 @@ pub struct Paths {
     pub settings: PathBuf,
     /// The data directory.
     pub data: PathBuf,
+    /// What is remembered between commands and is no data of the shop.
+    pub state: PathBuf,
     /// Sockets, where the system has a place for them that ends with the session.
     pub runtime: Option<PathBuf>,
 }
@@ -33,21 +35,24 @@ impl Paths {
             Some(path) => Ok(path),
             None => home().map(|home| home.join(fallback)),
         };
-        let (config, data) = if cfg!(target_os = "macos") {
+        let (config, data, state) = if cfg!(target_os = "macos") {
             let support = "Library/Application Support";
             (
                 xdg("XDG_CONFIG_HOME", support)?,
                 xdg("XDG_DATA_HOME", support)?,
+                xdg("XDG_STATE_HOME", support)?,
             )
         } else {
             (
                 xdg("XDG_CONFIG_HOME", ".config")?,
                 xdg("XDG_DATA_HOME", ".local/share")?,
+                xdg("XDG_STATE_HOME", ".local/state")?,
             )
         };
         Ok(Self {
             settings: config.join("duka").join("config.toml"),
             data: data.join("duka"),
+            state: state.join("duka"),
             runtime: env.path("XDG_RUNTIME_DIR").map(|dir| dir.join("duka")),
         })
     }

@@ -12,14 +12,17 @@
 //! A second socket is for a process that takes the place of the node ([`handover`]).
 
 pub mod client;
+mod dnslink;
 pub mod event;
 pub mod executables;
 mod explain;
 pub mod failure;
 pub mod file;
+pub mod following;
 mod frame;
 pub mod handover;
 pub mod ops;
+pub mod release;
 pub mod request;
 pub mod server;
 mod sink;
@@ -33,6 +36,7 @@ use duka_node::node::Node;
 use duka_node::restore::RestoreOptions;
 use futures::stream::{self, BoxStream, StreamExt};
 
+pub use dnslink::dnslink;
 use event::{Event, Outcome};
 use failure::Failure;
 use request::Request;

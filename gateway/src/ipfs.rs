@@ -6,7 +6,7 @@
 mod conditional;
 mod digest;
 mod dns;
-mod dnslink;
+pub(crate) mod dnslink;
 pub(crate) mod fuzz;
 mod headers;
 mod host;

@@ -18,6 +18,7 @@ use libp2p::PeerId;
 
 use crate::block::Block;
 use crate::blocking::blocking;
+use crate::source::trustless::{Effort, Given};
 use crate::source::{BlockSource, FetchError};
 use crate::store::{PackKind, Store, StoreError};
 
@@ -37,6 +38,8 @@ pub struct FetchOptions {
     pub providers: Vec<PeerId>,
     /// Trustless gateways to ask besides the configured ones.
     pub gateways: Vec<url::Url>,
+    /// How hard gateways are tried.
+    pub effort: Effort,
     /// How long nothing may arrive before a block is given up; `None` is as configured.
     pub timeout: Option<Duration>,
 }
@@ -57,6 +60,7 @@ impl FetchOptions {
             kind: PackKind::Cache,
             providers: Vec::new(),
             gateways: Vec::new(),
+            effort: Effort::default(),
             timeout: None,
         }
     }
@@ -95,6 +99,12 @@ impl Fetcher {
             flights: Some(flights),
             ..self
         }
+    }
+
+    /// What each gateway and peer gave so far.
+    pub fn given(&self) -> Vec<Given> {
+        let session = self.session.as_ref();
+        session.map(|session| session.given()).unwrap_or_default()
     }
 
     /// The block, not stored yet when it comes from outside.

@@ -7,6 +7,7 @@
 pub(crate) mod leaf;
 mod lock;
 mod part;
+mod rate;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
 use self::part::Part;
+use self::rate::Rate;
 use crate::block::RAW;
 use crate::blocking::blocking;
 use crate::dag::DagError;
@@ -33,6 +35,8 @@ use crate::source::BlockSource;
 const MAX_ENTRIES: usize = 1 << 20;
 /// Levels of directories, and of nodes in one file or HAMT.
 const MAX_DEPTH: usize = 256;
+/// Length of most blocks of a file.
+const USUAL_BLOCK_LEN: u64 = 1 << 20;
 /// Longest file name on common file systems, in bytes.
 const MAX_NAME_LEN: usize = 255;
 
@@ -47,6 +51,8 @@ pub struct GetOptions {
     pub window: usize,
     /// Paths (segments joined by `/`) that get execute permission: from the release record.
     pub executables: Vec<String>,
+    /// Bytes a second that may come over the network; `None` is without limit.
+    pub rate: Option<u64>,
 }
 
 /// What was written.
@@ -152,7 +158,9 @@ pub async fn get<S: BlockSource + Clone>(
         finish: Finish::default(),
         got: Got::default(),
     };
-    let fetched = fetch(source, root, &part, &mut run, options.window.max(1)).await;
+    let rate = options.rate.map(Rate::new);
+    let window = window(options);
+    let fetched = fetch(source, root, &part, &mut run, window, rate.as_ref()).await;
     if let Err(error @ GetError::Conflict { .. }) = fetched {
         blocking(move || part.discard()).await?;
         return Err(error);
@@ -171,6 +179,16 @@ pub async fn get<S: BlockSource + Clone>(
     Ok(got)
 }
 
+/// Blocks under way at a time: with a limit as many as come within a second or two.
+fn window(options: &GetOptions) -> usize {
+    let window = options.window.max(1);
+    let Some(rate) = options.rate else {
+        return window;
+    };
+    let least = rate / USUAL_BLOCK_LEN + 1;
+    usize::try_from(least).map_or(window, |least| window.min(least))
+}
+
 /// Brings everything below `root` into the part, `window` blocks at a time.
 async fn fetch<S: BlockSource + Clone>(
     source: &S,
@@ -178,6 +196,7 @@ async fn fetch<S: BlockSource + Clone>(
     part: &Arc<Part>,
     run: &mut Run,
     window: usize,
+    rate: Option<&Rate>,
 ) -> Result<(), GetError> {
     if root.codec() == RAW {
         let part = Arc::clone(part);
@@ -194,7 +213,7 @@ async fn fetch<S: BlockSource + Clone>(
         while under_way.len() < window
             && let Some(item) = waiting.pop()
         {
-            under_way.push(arrive(source.clone(), Arc::clone(part), item));
+            under_way.push(arrive(source.clone(), Arc::clone(part), item, rate));
         }
         let Some(arrived) = under_way.next().await else {
             return Ok(());
@@ -301,6 +320,7 @@ async fn arrive<S: BlockSource>(
     source: S,
     part: Arc<Part>,
     item: Item,
+    rate: Option<&Rate>,
 ) -> Result<(Item, Arrived), GetError> {
     if part.has_old()
         && let Some((cid, path, range)) = item.reusable()
@@ -313,6 +333,9 @@ async fn arrive<S: BlockSource>(
         return Ok((item, Arrived::Reused(len)));
     }
     let block = source.fetch(item.cid()).await.map_err(DagError::from)?;
+    if let Some(rate) = rate {
+        rate.take(block.data().len() as u64).await;
+    }
     let node = unixfs::decode(&block)?;
     if part.is_update() {
         let places = places(&item, &node)?;

@@ -106,6 +106,15 @@ pub(crate) async fn resolve(
     follow(node, name, Ask::Everyone(further)).await
 }
 
+/// The record of `name` alone, wherever it leads.
+pub(crate) async fn resolve_record(
+    node: &Node,
+    name: &Name,
+    further: Option<&TrustlessSource>,
+) -> Result<Record, NameError> {
+    newest_record(node, name, further).await
+}
+
 /// The same by kept records alone.
 pub(crate) async fn resolve_kept(node: &Node, name: &Name) -> Result<ResolvedName, NameError> {
     follow(node, name, Ask::Nobody).await

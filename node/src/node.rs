@@ -37,7 +37,7 @@ use crate::room;
 use crate::scrub;
 use crate::search::{Found, Search, SearchError};
 use crate::served::Served;
-use crate::source::trustless::{TrustlessSource, gateway_url};
+use crate::source::trustless::{Effort, TrustlessSource, gateway_url};
 use crate::store::{self, PackKind, Store, StoreError, StoreOptions};
 use crate::temp_pins::{TempPin, TempPins};
 
@@ -443,7 +443,7 @@ impl Node {
 
     /// A source for one request.
     pub fn fetcher(&self, options: FetchOptions) -> Fetcher {
-        let gateways = self.gateways_and(options.gateways);
+        let gateways = self.gateways_and(options.gateways, options.effort);
         // With nobody to ask a block is not found, now and not after a timeout.
         let somebody = self.inner.network.is_some() || gateways.is_some();
         let outside = (!options.offline && somebody).then(|| Outside {
@@ -498,6 +498,17 @@ impl Node {
         name::resolve(self, name, further.as_ref()).await
     }
 
+    /// The newest valid record of a name. The gateways in `further` are asked besides the configured ones.
+    ///
+    /// # Errors
+    /// As [`Node::resolve_name`].
+    pub async fn resolve_record(&self, name: &Name, further: &[Url]) -> Result<Record, NameError> {
+        let timeout = self.inner.config.network.limits.block_timeout;
+        let further =
+            (!further.is_empty()).then(|| TrustlessSource::new(further.to_vec(), timeout));
+        name::resolve_record(self, name, further.as_ref()).await
+    }
+
     /// Resolves a name by the records that are kept; nobody is asked.
     ///
     /// # Errors
@@ -526,14 +537,14 @@ impl Node {
 
     /// The configured gateways share one source for all requests, so that connections are reused
     /// and one that lied is not asked again; further ones get a source of their own.
-    fn gateways_and(&self, further: Vec<Url>) -> Option<TrustlessSource> {
-        if further.is_empty() {
+    fn gateways_and(&self, further: Vec<Url>, effort: Effort) -> Option<TrustlessSource> {
+        if further.is_empty() && effort == Effort::default() {
             return self.inner.gateways.clone();
         }
         let mut urls = self.inner.gateway_urls.clone();
         urls.extend(further);
         let timeout = self.inner.config.network.limits.block_timeout;
-        Some(TrustlessSource::new(urls, timeout))
+        (!urls.is_empty()).then(|| TrustlessSource::with(urls, timeout, effort))
     }
 
     /// Mirrored shops.

@@ -3,9 +3,10 @@
 
 pub mod follow;
 mod head;
+pub mod hear;
 pub mod json;
 mod past;
-pub(crate) mod read;
+pub mod read;
 pub mod settings;
 mod storefront;
 #[cfg(test)]

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytesize::ByteSize;
 use clap::Args;
-use duka_gateway::control::event::{Outcome, Progress};
+use duka_gateway::control::event::{Outcome, Progress, Source};
 use duka_gateway::control::executables::executables;
 use duka_gateway::control::failure::Failure;
 use duka_gateway::control::file::file_size;
 use duka_gateway::control::request::{self, Request};
-use duka_node::dag::path::{self, ContentPath, Root};
+use duka_node::dag::path::{self, ContentPath};
 use duka_node::dag::read;
 use duka_node::get::{self, GetOptions};
 use duka_node::source::trustless::TrustlessSource;
@@ -20,32 +21,51 @@ use url::Url;
 use super::import::absolute;
 use crate::context::{Context, Signals};
 use crate::error::CliError;
-use crate::gateways;
-use crate::reference::Reference;
+use crate::gateways::{self, Tries};
+use crate::shop::{self, Located};
 use crate::ui::{Ui, count, size};
 
-/// Download a file or a folder; every block is verified
+/// Download a product, a file or a folder; every block is verified
 ///
-///     duka get http://127.0.0.1:8899/ipns/k51…/p/album/stable -o album
-///     duka get bafy… --gateway https://a.example --gateway https://b.example
-///     duka get /ipns/k51…/p/album/1.2 -o album --update
+///     duka get https://gateway.example/ipns/k51…/album -o album
+///     duka get songs/album:beta --mirror https://a.example --mirror https://b.example
+///     duka get songs/album@1.2 -o album --update
 ///
-/// Peers are asked, and the gateways; with gateways and without a running node they alone. Run again
-/// after an interruption, it goes on where it stopped. The output appears when it is whole, or not
-/// at all.
+/// A shop is its k51… name, a domain with a DNSLink, or what you call it (`duka shop alias`). Of a
+/// product comes the release of the channel `stable`, or the newest one; `@1.2` is that version,
+/// `:beta` what that channel names. The newest head of a shop is remembered, and older ones and
+/// false ones are refused; so are the gateways, which need not be given again.
+///
+/// Peers are asked, and the gateways, all at once; with gateways and without a running node they
+/// alone. One that is slow or blocked is routed around, one that sends wrong bytes is asked no more.
+/// Run again after an interruption, it goes on where it stopped. The output appears when it is
+/// whole, or not at all.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Get {
-    /// CID, /ipfs/CID/path, /ipns/NAME/path, or the URL of one at a gateway
+    /// SHOP/PRODUCT, CID, /ipfs/CID/path, /ipns/NAME/path, or the URL of one at a gateway
     reference: String,
 
-    /// Where to; `-` writes a file to standard output [default: the last name of the path, or the CID]
+    /// Where to; `-` writes a file to standard output [default: the product, the last name of the
+    /// path, or the CID]
     #[arg(long, short, value_name = "OUT")]
     output: Option<PathBuf>,
 
     /// Gateway to ask; may be given several times
-    #[arg(long, value_name = "URL")]
-    gateway: Vec<String>,
+    #[arg(long, alias = "gateway", value_name = "URL")]
+    mirror: Vec<String>,
+
+    /// Gateways that are asked at a time [default: all]
+    #[arg(long, short = 'x', value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    max_sources: Option<u16>,
+
+    /// How often a gateway that failed is asked again for the same block [default: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1000))]
+    retries: Option<u32>,
+
+    /// Bytes a second that may come, such as 500K or 10MiB
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    bwlimit: Option<u64>,
 
     /// Go on with what an interrupted run left; this is the default
     #[arg(long = "continue", short = 'c', conflicts_with = "restart")]
@@ -60,36 +80,56 @@ pub(crate) struct Get {
     update: bool,
 }
 
+/// A number of bytes a second, not 0.
+fn rate(text: &str) -> Result<u64, String> {
+    match text.parse::<ByteSize>() {
+        Ok(rate) if rate.as_u64() > 0 => Ok(rate.as_u64()),
+        Ok(_) => Err("nothing could come at that rate".to_owned()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Downloads: through the running node, or from gateways without any node.
 pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
-    let reference = Reference::parse(&args.reference)?;
-    let mut gateways = gateways::given(cx, &args.gateway)?;
-    if let Some(gateway) = &reference.gateway {
-        gateways::refuse_offline(cx, gateway)?;
-        gateways.push(gateway.clone());
-    }
+    let tries = Tries {
+        retries: args.retries,
+        max_sources: args.max_sources.map(usize::from),
+    };
+    let given = gateways::given(cx, &args.mirror)?;
     if args.output.as_deref() == Some(Path::new("-")) {
-        return to_stdout(cx, ui, &reference.path, gateways).await;
+        ui.data_only();
+    }
+    let Located {
+        path,
+        gateways,
+        name,
+    } = shop::locate(cx, ui, &args.reference, given, tries).await?;
+    if args.output.as_deref() == Some(Path::new("-")) {
+        return to_stdout(cx, ui, &path, gateways, tries).await;
     }
     let out = match &args.output {
         Some(out) => absolute(out)?,
-        None => absolute(Path::new(&default_name(&reference.path)))?,
+        None => absolute(Path::new(&name))?,
     };
-    let outcome = if let Some(source) = gateways::alone(cx, &gateways).await? {
+    let outcome = if let Some(source) = gateways::alone(cx, &gateways, tries).await? {
         let options = GetOptions {
             update: args.update,
             restart: args.restart,
             window: cx.config().network.limits.window,
             executables: Vec::new(),
+            rate: args.bwlimit,
         };
-        from_gateways(ui, source, &reference.path, &out, options).await?
+        from_gateways(ui, source, &path, &out, options).await?
     } else {
         let request = Request::Get(request::Get {
-            path: reference.path.to_string(),
+            path: path.to_string(),
             out: out.clone(),
             gateways: gateways.iter().map(Url::to_string).collect(),
             update: args.update,
             restart: args.restart,
+            retries: tries.retries,
+            max_sources: tries.max_sources,
+            rate: args.bwlimit,
         });
         cx.run(ui, request, None, super::row).await?
     };
@@ -100,11 +140,15 @@ pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliE
             bytes,
             fetched,
             reused,
+            sources,
             ..
         } = &outcome
         else {
             return Ok(());
         };
+        for source in sources {
+            ui.note(line(source))?;
+        }
         ui.note(format!(
             "{}, {}: {} fetched, {} were here",
             count(*files, "file"),
@@ -116,15 +160,28 @@ pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliE
     })
 }
 
+/// What a source gave, for people.
+fn line(source: &Source) -> String {
+    let errors = match source.errors {
+        0 => String::new(),
+        errors => format!(", {}", count(errors, "error")),
+    };
+    let lied = match source.lied {
+        true => ", dropped for sending wrong bytes",
+        false => "",
+    };
+    format!("{}: {}{errors}{lied}", source.source, size(source.bytes))
+}
+
 /// Writes one file to standard output, as `cat` does.
 async fn to_stdout(
     cx: &Context,
     ui: &mut Ui,
     path: &ContentPath,
     gateways: Vec<Url>,
+    tries: Tries,
 ) -> Result<(), CliError> {
-    ui.data_only();
-    let Some(source) = gateways::alone(cx, &gateways).await? else {
+    let Some(source) = gateways::alone(cx, &gateways, tries).await? else {
         let request = Request::Cat {
             path: path.to_string(),
             offset: 0,
@@ -150,18 +207,6 @@ async fn to_stdout(
     tokio::select! {
         written = write => written,
         error = signals.next() => Err(error),
-    }
-}
-
-/// The last name of the path, or what it begins with.
-fn default_name(path: &ContentPath) -> String {
-    match path.segments.last() {
-        Some(name) => name.clone(),
-        None => match &path.root {
-            Root::Cid(cid) => cid.to_string(),
-            Root::Name(name) => name.to_string(),
-            Root::Domain(domain) => domain.clone(),
-        },
     }
 }
 
@@ -201,6 +246,7 @@ async fn from_gateways(
                     bytes: got.bytes,
                     fetched: got.fetched,
                     reused: got.reused,
+                    sources: source.given().into_iter().map(Into::into).collect(),
                 });
             }
             Some(now) = progress.recv() => ui.progress(now)?,

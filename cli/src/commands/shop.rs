@@ -2,15 +2,21 @@
 
 use std::time::Duration;
 
+use cid::Cid;
 use clap::{Args, Subcommand, ValueEnum};
 use duka_gateway::control::event::{self, Outcome};
+use duka_gateway::control::failure::Code;
 use duka_gateway::control::request::Request;
+use duka_node::dag::path::Root;
+use duka_node::keys::Name;
 use duka_node::shop::settings::Setting;
+use serde_json::json;
 
 use super::unsigned;
 use super::value::Value;
 use crate::context::Context;
 use crate::error::CliError;
+use crate::reference::Reference;
 use crate::ui::{Ui, count};
 
 /// Show and change what the shop says of itself: title, description, gateways, mirrors
@@ -34,6 +40,8 @@ pub(crate) enum Shop {
 
     Set(Set),
 
+    Alias(Alias),
+
     /// Leave it to the settings file again
     ///
     ///     duka shop unset title
@@ -43,6 +51,49 @@ pub(crate) enum Shop {
     Unset {
         /// What
         key: Key,
+    },
+}
+
+/// Name somebody's shop, so that `duka get NAME/PRODUCT` finds it
+///
+///     duka shop alias songs k51…
+///     duka shop alias list
+///     duka shop alias remove songs
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment, args_conflicts_with_subcommands = true)]
+pub(crate) struct Alias {
+    #[command(subcommand)]
+    command: Option<AliasCommand>,
+
+    /// What to call it: small letters, digits and `-`
+    #[arg(required = true)]
+    name: Option<String>,
+
+    /// The shop: its k51… name, or an URL with that
+    #[arg(required = true)]
+    shop: Option<String>,
+}
+
+/// What to do with names.
+#[derive(Debug, Subcommand)]
+enum AliasCommand {
+    /// Show all names
+    ///
+    ///     duka shop alias list
+    ///     duka --json shop alias list
+    ///     duka --quiet shop alias list
+    #[command(verbatim_doc_comment)]
+    List,
+
+    /// Remove a name
+    ///
+    ///     duka shop alias remove songs
+    ///     duka --json shop alias remove songs
+    ///     duka --quiet shop alias remove songs
+    #[command(verbatim_doc_comment)]
+    Remove {
+        /// The name
+        name: String,
     },
 }
 
@@ -83,6 +134,7 @@ pub(crate) enum Key {
 /// Runs a subcommand.
 pub(crate) async fn run(args: Shop, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
     let request = match args {
+        Shop::Alias(args) => return alias(args, cx, ui),
         Shop::Show => Request::ShopShow,
         Shop::Set(args) => Request::ShopSet {
             setting: args.setting()?,
@@ -104,6 +156,69 @@ pub(crate) async fn run(args: Shop, cx: &Context, ui: &mut Ui) -> Result<(), Cli
         Outcome::ShopSet { signed: false } => unsigned(ui),
         _ => ui.note("the shop's new head says so"),
     })
+}
+
+/// Names for shops: what this user calls them, and no business of a node.
+fn alias(args: Alias, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
+    let state = cx.state()?;
+    match (args.command, args.name, args.shop) {
+        (Some(AliasCommand::List), ..) => {
+            let aliases = state.aliases()?;
+            for (name, shop) in &aliases {
+                ui.line(format!("{name}\t{shop}"))?;
+            }
+            ui.result("shop-alias-list", json!({ "aliases": aliases }))
+        }
+        (Some(AliasCommand::Remove { name }), ..) => match state.remove_alias(&name)? {
+            Some(shop) => {
+                ui.note(format!("{name} is no name for {shop} any more"))?;
+                ui.result("shop-alias-remove", json!({ "name": name, "shop": shop }))
+            }
+            None => {
+                let message = format!("no shop is called {name} here");
+                Err(CliError::new(Code::NotFound, message)
+                    .hint("`duka shop alias list` shows all names"))
+            }
+        },
+        (None, Some(name), Some(shop)) => {
+            check_alias(&name)?;
+            let found = Reference::parse(&shop, |alias| state.alias(alias))?;
+            let Root::Name(shop) = found.path.root else {
+                let message = format!("{shop} is not the name of a shop");
+                return Err(
+                    CliError::usage(message).hint("give its k51… name, or an URL with that")
+                );
+            };
+            let before = state.set_alias(&name, &shop)?;
+            let shop = shop.to_string();
+            if let Some(before) = before.as_ref().filter(|before| **before != shop) {
+                ui.note(format!("{name} was the name of {before}"))?;
+            }
+            ui.note(format!("{name} is {shop}: `duka get {name}/PRODUCT`"))?;
+            let fields = json!({ "name": name, "shop": shop, "before": before });
+            ui.result("shop-alias", fields)
+        }
+        _ => Err(CliError::usage("a name and a shop are needed")),
+    }
+}
+
+/// Longest name for a shop.
+const MAX_ALIAS_LEN: usize = 63;
+
+fn check_alias(alias: &str) -> Result<(), CliError> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_good = (1..=MAX_ALIAS_LEN).contains(&alias.len())
+        && alias.bytes().all(plain)
+        && !alias.starts_with('-')
+        && alias.parse::<Cid>().is_err()
+        && alias.parse::<Name>().is_err();
+    if is_good {
+        return Ok(());
+    }
+    Err(
+        CliError::usage(format!("{alias:?} cannot be the name of a shop"))
+            .hint("take small letters, digits and `-`, at most 63"),
+    )
 }
 
 impl Set {

@@ -17,7 +17,7 @@ use crate::ui::{Ui, count, size};
 /// Check that a file or a folder on disk is what a CID says
 ///
 ///     duka verify album/ --cid bafy…
-///     duka verify song.flac --cid bafk… --gateway https://a.example
+///     duka verify song.flac --cid bafk… --mirror https://a.example
 ///     duka --json verify album/ --cid bafy…
 ///
 /// The files are compared with the tree of the CID, from the data directory or a gateway, and those
@@ -35,13 +35,13 @@ pub(crate) struct Verify {
     cid: Cid,
 
     /// Gateway to ask for the tree; may be given several times
-    #[arg(long, value_name = "URL")]
-    gateway: Vec<String>,
+    #[arg(long, alias = "gateway", value_name = "URL")]
+    mirror: Vec<String>,
 }
 
 /// Verifies.
 pub(crate) async fn run(args: Verify, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
-    let gateways = gateways::given(cx, &args.gateway)?;
+    let gateways = gateways::given(cx, &args.mirror)?;
     let request = Request::Verify {
         path: absolute(&args.path)?,
         cid: args.cid,

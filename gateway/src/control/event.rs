@@ -4,9 +4,12 @@
 use bytes::Bytes;
 use duka_node::channel::Moved;
 use duka_node::publish::Published;
+use duka_node::shop::follow::Followed;
+use duka_node::source::trustless::Given;
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
+use super::release::Chosen;
 
 /// One event of an operation.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -390,6 +393,50 @@ pub struct Scrub {
     pub renewed_packs: u64,
 }
 
+/// What a gateway or peer gave.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Source {
+    /// The URL of the gateway, or the peer id.
+    pub source: String,
+    /// Verified blocks.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Requests that failed.
+    pub errors: u64,
+    /// It sent wrong bytes and was dropped.
+    pub lied: bool,
+}
+
+impl From<Given> for Source {
+    fn from(given: Given) -> Self {
+        Self {
+            source: given.source,
+            blocks: given.blocks,
+            bytes: given.bytes,
+            errors: given.errors,
+            lied: given.lied,
+        }
+    }
+}
+
+/// The head of somebody's shop.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct ShopHead {
+    /// The shop's name.
+    pub name: String,
+    /// What to remember of it.
+    pub followed: Followed,
+    /// Its title; `None` where the head was known.
+    pub title: Option<String>,
+    /// Gateways and mirrors that it names; `None` where the head was known.
+    pub gateways: Option<Vec<String>>,
+    /// The release that was wanted.
+    pub chosen: Option<Chosen>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
 /// What an operation made.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 #[serde(tag = "op", rename_all = "kebab-case")]
@@ -620,6 +667,11 @@ pub enum Outcome {
         /// Who.
         peer_id: String,
     },
+    /// The newest valid head of somebody's shop; `None` when the name is not that of a shop.
+    ShopHead {
+        /// The head.
+        head: Option<Box<ShopHead>>,
+    },
     /// Content was written to disk.
     Get {
         /// The root.
@@ -634,6 +686,8 @@ pub enum Outcome {
         fetched: u64,
         /// Bytes that were on this disk.
         reused: u64,
+        /// Who gave what.
+        sources: Vec<Source>,
     },
     /// A file or folder is what a CID says.
     Verify {

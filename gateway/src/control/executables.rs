@@ -78,7 +78,7 @@ async fn channel_of<S: BlockSource + Clone>(
 }
 
 /// A file of the product's folder; `None` when there is none.
-async fn file_of<S: BlockSource + Clone>(
+pub(super) async fn file_of<S: BlockSource + Clone>(
     source: &S,
     root: Cid,
     product: &ProductId,
@@ -102,6 +102,6 @@ async fn file_of<S: BlockSource + Clone>(
     Ok(Some(bytes.try_collect().await?))
 }
 
-fn bad_record(error: &json::JsonError) -> Failure {
+pub(super) fn bad_record(error: &json::JsonError) -> Failure {
     Failure::of(Code::Corrupt, error)
 }

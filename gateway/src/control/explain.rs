@@ -30,6 +30,7 @@ use duka_node::rebuild::RebuildError;
 use duka_node::restore::RestoreError;
 use duka_node::search::SearchError;
 use duka_node::shop::follow::FollowError;
+use duka_node::shop::read::ReadError;
 use duka_node::shop::settings::SettingError;
 use duka_node::source::FetchError;
 use duka_node::store::StoreError;
@@ -57,7 +58,7 @@ impl<E: Explain + std::error::Error> From<E> for Failure {
 const FREE_SPACE: Option<&str> = Some(
     "free some space, or lower `store.reserve` in the settings; what is stored is not affected",
 );
-const TRY_AGAIN: Option<&str> = Some("try again, or from another place: `duka get --gateway URL`");
+const TRY_AGAIN: Option<&str> = Some("try again, or from another place: `duka get --mirror URL`");
 const USE_NEWER: Option<&str> = Some("use the newer duka");
 const NOTHING_CHANGED: Option<&str> = Some(
     "nothing was changed: put a newer copy of the folder `manifest` back, or make a new data directory \
@@ -75,7 +76,7 @@ impl Explain for FetchError {
             Self::NotFound { .. } => (
                 Code::NotFound,
                 Some(
-                    "check the CID; `duka swarm connect ADDR` and `duka get --gateway URL` add places to ask",
+                    "check the CID; `duka swarm connect ADDR` and `duka get --mirror URL` add places to ask",
                 ),
             ),
             Self::TimedOut { .. } | Self::Failed { .. } => (Code::Temporary, TRY_AGAIN),
@@ -175,6 +176,17 @@ impl Explain for DagError {
             Self::WrongKind { .. } => (Code::Permanent, None),
             Self::Limit { .. } => (Code::Limit, None),
             _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for FollowError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Read(ReadError::Dag(error)) => error.explain(),
+            Self::Read(ReadError::NoShop { .. }) => (Code::Permanent, None),
+            Self::Read(_) => (Code::Corrupt, Some("ask another gateway with --mirror URL")),
+            _ => (Code::Signature, None),
         }
     }
 }
@@ -334,7 +346,7 @@ impl Explain for NameError {
         match self {
             Self::NotFound { .. } => (
                 Code::NotFound,
-                Some("check the name; `duka get --gateway URL` adds places to ask"),
+                Some("check the name; `duka get --mirror URL` adds places to ask"),
             ),
             Self::Silent { .. } => (Code::Temporary, TRY_AGAIN),
             Self::Record(error) => error.explain(),

@@ -6,6 +6,7 @@ mod car;
 mod channel;
 mod content;
 mod diff;
+mod following;
 mod fsck;
 mod gc;
 mod get;
@@ -117,6 +118,7 @@ pub(super) async fn execute(
         Request::MirrorRemove { shop } => mirror::remove(node, &shop).await,
         Request::SwarmPeers => network::peers(node, sink).await,
         Request::SwarmConnect { address } => network::connect(node, &address).await,
+        Request::ShopHead(args) => following::head(node, *args).await,
         Request::Get(args) => get::get(node, args, sink).await,
         Request::Backup {
             dir,

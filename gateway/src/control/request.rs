@@ -6,8 +6,11 @@ use cid::Cid;
 use duka_node::ids::{Channel, ProductId, Version};
 use duka_node::manifest::record::{MirrorPolicy, Price};
 use duka_node::product;
+use duka_node::shop::follow::Followed;
 use duka_node::shop::settings::Setting;
 use serde::{Deserialize, Serialize};
+
+use super::release::Wanted;
 
 /// One operation. All paths of files are absolute.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
@@ -234,6 +237,8 @@ pub enum Request {
         /// Its multiaddr, with `/p2p/…`.
         address: String,
     },
+    /// The newest valid head of somebody's shop.
+    ShopHead(Box<ShopHead>),
     /// Fetches content and writes it to disk.
     Get(Get),
     /// What the store holds, may hold, and when it was checked.
@@ -350,6 +355,19 @@ pub struct Add {
     pub only_hash: bool,
 }
 
+/// Arguments of [`Request::ShopHead`].
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+pub struct ShopHead {
+    /// The shop's name.
+    pub name: String,
+    /// Gateways to ask besides peers.
+    pub gateways: Vec<String>,
+    /// The release that is wanted of it.
+    pub wanted: Option<Wanted>,
+    /// What is known of the shop.
+    pub known: Option<Followed>,
+}
+
 /// Arguments of [`Request::Get`].
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub struct Get {
@@ -363,4 +381,10 @@ pub struct Get {
     pub update: bool,
     /// Forget what an interrupted run left.
     pub restart: bool,
+    /// How often a gateway that failed is asked again for the same block; `None` is as usual.
+    pub retries: Option<u32>,
+    /// How many gateways are asked at a time; `None` is without limit.
+    pub max_sources: Option<usize>,
+    /// Bytes a second; `None` is without limit.
+    pub rate: Option<u64>,
 }

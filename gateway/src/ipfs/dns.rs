@@ -52,7 +52,7 @@ pub(crate) struct Silent {
 }
 
 /// DNS servers, and what they said.
-pub(super) struct Dns {
+pub(crate) struct Dns {
     servers: Servers,
     lookups: Semaphore,
     kept: Mutex<LruCache<String, Arc<OnceCell<Answer>>>>,

@@ -1,6 +1,7 @@
 //! DNSLink: where domains lead to (<https://dnslink.dev/>).
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use duka_node::dag::path::{ContentPath, PathError};
 
@@ -73,6 +74,26 @@ impl Dnslinks {
     pub(crate) async fn is_site(&self, host: &str) -> Result<bool, Silent> {
         Ok(self.find(host).await?.is_some())
     }
+}
+
+/// Where a domain leads to, asked once; `server` is asked instead of the system's.
+///
+/// # Errors
+/// When no DNS server answers.
+pub(crate) async fn look_up(
+    domain: &str,
+    configured: &BTreeMap<String, String>,
+    server: Option<SocketAddr>,
+) -> Result<Option<ContentPath>, Silent> {
+    let configured = configured.get(domain);
+    if let Some(path) = configured.and_then(|path| ContentPath::parse(path).ok()) {
+        return Ok(Some(path));
+    }
+    let links = Dnslinks {
+        configured: BTreeMap::new(),
+        dns: Dns::new(server),
+    };
+    Ok(links.find(domain).await?.map(|link| link.path))
 }
 
 /// Whether a DNS server may know the name: an address, a single label or `localhost` it does not.

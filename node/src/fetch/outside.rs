@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::block::Block;
 use crate::net::Network;
 use crate::net::bitswap::{self, LastReceived};
-use crate::source::trustless::{Progress, TrustlessSource};
+use crate::source::trustless::{Given, Progress, TrustlessSource};
 use crate::source::{BlockSource, FetchError};
 
 /// Peers that send nothing at all for this long are silent: the gateways are asked as well.
@@ -113,6 +113,22 @@ impl Session {
                 tried: self.tried(),
             })),
         }
+    }
+
+    /// What each gateway and peer gave so far.
+    pub(super) fn given(&self) -> Vec<Given> {
+        let peers = self.peers.as_ref().map(|peers| peers.bitswap.stats());
+        let peers = peers.into_iter().flatten();
+        let peers = peers.map(|(peer, bytes, blocks)| Given {
+            source: peer.to_string(),
+            blocks,
+            bytes,
+            errors: 0,
+            lied: false,
+        });
+        let gateways = self.gateways.as_ref();
+        let gateways = gateways.into_iter().flat_map(TrustlessSource::given);
+        peers.chain(gateways).collect()
     }
 
     fn has_somebody(&self) -> bool {

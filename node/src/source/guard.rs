@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::{Host, Url};
 
 use crate::net::is_public_ip;
 
@@ -62,6 +63,16 @@ impl Resolve for Guard {
     }
 }
 
+/// Whether an URL leads into the public internet, as far as it tells by itself.
+pub fn is_public(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => !is_local(name),
+        Some(Host::Ipv4(ip)) => is_public_ip(ip.into()),
+        Some(Host::Ipv6(ip)) => is_public_ip(ip.into()),
+        None => false,
+    }
+}
+
 /// Whether only a local network knows the name: whoever configured it means that network.
 fn is_local(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
@@ -110,6 +121,22 @@ mod tests {
             assert!(refused.unwrap_err().contains("private"), "{private}");
             let mixed = resolve("gateway.example", &[private, "1.1.1.1"]).await;
             assert_eq!(mixed.unwrap(), ["1.1.1.1"], "{private}");
+        }
+    }
+
+    #[test]
+    fn an_url_tells_whether_it_leads_into_the_local_network() {
+        for (url, public) in [
+            ("https://gateway.example/", true),
+            ("http://1.1.1.1:8080/", true),
+            ("http://[2606:4700::1111]/", true),
+            ("http://127.0.0.1:8080/", false),
+            ("http://[::1]/", false),
+            ("http://192.168.1.1/", false),
+            ("http://localhost/", false),
+            ("http://nas.lan/", false),
+        ] {
+            assert_eq!(is_public(&url.parse().unwrap()), public, "{url}");
         }
     }
 

@@ -15,7 +15,6 @@ mod board;
 mod health;
 mod http;
 mod progress;
-mod rate;
 mod refusal;
 mod schedule;
 #[cfg(test)]
@@ -26,7 +25,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cid::Cid;
-use futures::future::join_all;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use self::board::Rules;
@@ -35,6 +36,7 @@ pub(crate) use self::progress::Progress;
 use self::refusal::Refusal;
 use self::schedule::Schedule;
 use super::guard::Guard;
+pub use super::guard::is_public;
 use super::{BlockSource, FetchError};
 use crate::block::{Block, BlockError, MAX_BLOCK_LEN};
 use crate::keys::Name;
@@ -43,8 +45,10 @@ const RAW_BLOCK: &str = "application/vnd.ipld.raw";
 const IPNS_RECORD: &str = "application/vnd.ipfs.ipns-record";
 /// Longest IPNS record (IPNS spec, "record size limit").
 const MAX_RECORD_LEN: usize = 10 << 10;
-/// Time that each gateway gets to answer with a record.
+/// Time that gateways get to answer with a record.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the others once one has answered with a record.
+const OTHER_RECORDS: Duration = Duration::from_secs(2);
 /// Gateways that are named in errors.
 const MAX_NAMED: usize = 3;
 
@@ -55,26 +59,19 @@ pub fn gateway_url(text: &str) -> Option<Url> {
 }
 
 /// How hard gateways are tried.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effort {
-    /// Time without progress after which a request is given up.
-    pub timeout: Duration,
     /// How often one that failed is asked again for the same block.
     pub retries: u32,
     /// How many are asked at a time.
     pub max_sources: usize,
-    /// Bytes a second of all together; `None` is without limit.
-    pub rate: Option<u64>,
 }
 
-impl Effort {
-    /// Without a limit; each request bounded by `timeout` without progress.
-    pub fn within(timeout: Duration) -> Self {
+impl Default for Effort {
+    fn default() -> Self {
         Self {
-            timeout,
             retries: 3,
             max_sources: usize::MAX,
-            rate: None,
         }
     }
 }
@@ -94,11 +91,11 @@ struct Gateway {
     lie: OnceLock<BlockError>,
 }
 
-/// What one gateway gave.
+/// What one source gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
-    /// The gateway, without what an URL may hold besides.
-    pub gateway: String,
+    /// The gateway, without what an URL may hold besides, or the peer.
+    pub source: String,
     /// Verified blocks.
     pub blocks: u64,
     /// Their bytes.
@@ -132,26 +129,26 @@ pub enum Silence {
 impl TrustlessSource {
     /// Asks `gateways`, each request bounded by `timeout` without progress.
     pub fn new(gateways: Vec<Url>, timeout: Duration) -> Self {
-        Self::with(gateways, Effort::within(timeout))
+        Self::with(gateways, timeout, Effort::default())
     }
 
     /// Asks `gateways` as hard as `effort` says.
-    pub fn with(gateways: Vec<Url>, effort: Effort) -> Self {
-        Self::guarded(gateways, effort, &Guard::system())
+    pub fn with(gateways: Vec<Url>, timeout: Duration, effort: Effort) -> Self {
+        Self::guarded(gateways, timeout, effort, &Guard::system())
     }
 
-    fn guarded(gateways: Vec<Url>, effort: Effort, guard: &Guard) -> Self {
+    fn guarded(gateways: Vec<Url>, timeout: Duration, effort: Effort, guard: &Guard) -> Self {
         let rules = Rules {
             retries: effort.retries,
             max_sources: effort.max_sources.max(1),
         };
-        let schedule = Schedule::new(gateways.len(), rules, effort.timeout);
+        let schedule = Schedule::new(gateways.len(), rules, timeout);
         let gateways = gateways.into_iter().map(|base| Gateway {
             base,
             lie: OnceLock::new(),
         });
         Self {
-            http: Http::new(effort.timeout, effort.rate, guard),
+            http: Http::new(timeout, guard),
             gateways: gateways.collect(),
             schedule: Arc::new(schedule),
         }
@@ -166,7 +163,7 @@ impl TrustlessSource {
     pub fn given(&self) -> Vec<Given> {
         let gateways = self.gateways.iter().zip(self.schedule.totals());
         let given = gateways.map(|(gateway, totals)| Given {
-            gateway: gateway.base.origin().ascii_serialization(),
+            source: gateway.base.origin().ascii_serialization(),
             blocks: totals.blocks,
             bytes: totals.bytes,
             errors: totals.errors,
@@ -181,25 +178,35 @@ impl TrustlessSource {
     /// Dropping the future gives up the requests.
     pub async fn ipns_record(&self, name: &Name) -> Records {
         let name = &name.to_string();
-        let requests = self.gateways.iter().map(|gateway| async move {
+        let gateways = self.gateways.iter().enumerate();
+        let requests = gateways.map(|(index, gateway)| async move {
             let url = gateway.url("ipns", name, "ipns-record");
             let answer = self.http.get(url, IPNS_RECORD, MAX_RECORD_LEN, || {});
-            let answer = tokio::time::timeout(RECORD_TIMEOUT, answer).await;
-            (gateway, answer.unwrap_or(Err(Refusal::TimedOut)))
+            (index, answer.await)
         });
+        let mut requests: FuturesUnordered<_> = requests.collect();
         let mut records = Records::default();
-        for (gateway, answer) in join_all(requests).await {
+        let mut deadline = Instant::now() + RECORD_TIMEOUT;
+        let mut answered = vec![false; self.gateways.len()];
+        while let Ok(Some((index, answer))) = timeout_at(deadline, requests.next()).await {
+            answered[index] = true;
             let silence = match answer {
                 Ok(record) => {
                     records.found.push(record.into());
+                    deadline = deadline.min(Instant::now() + OTHER_RECORDS);
                     continue;
                 }
                 Err(Refusal::NotFound) => continue,
                 Err(Refusal::TimedOut) => Silence::TimedOut,
                 Err(_) => Silence::Failed,
             };
-            records.silent.push((gateway.base.clone(), silence));
+            let base = self.gateways[index].base.clone();
+            records.silent.push((base, silence));
         }
+        let late = self.gateways.iter().zip(answered);
+        let late = late.filter(|(_, answered)| !answered);
+        let late = late.map(|(gateway, _)| (gateway.base.clone(), Silence::TimedOut));
+        records.silent.extend(late);
         records
     }
 

@@ -7,6 +7,7 @@ mod backup;
 mod bad_blocks;
 mod bad_input;
 mod browser;
+mod buying;
 mod case;
 mod checklist;
 mod connectivity;

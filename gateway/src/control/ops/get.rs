@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use duka_node::dag::path;
+use duka_node::fetch::FetchOptions;
 use duka_node::get::{self, GetOptions};
 use duka_node::node::Node;
+use duka_node::source::trustless::Effort;
 
-use super::{fetcher, locate, urls};
+use super::{locate, urls};
 use crate::control::event::{Outcome, Progress};
 use crate::control::executables::executables;
 use crate::control::failure::Failure;
@@ -16,12 +18,22 @@ use crate::control::sink::EventSink;
 pub(super) async fn get(node: &Node, args: Get, sink: &EventSink) -> Result<Outcome, Failure> {
     let gateways = urls(&args.gateways)?;
     let located = locate(node, &args.path, &gateways).await?;
-    let fetcher = fetcher(node, gateways);
+    let usual = Effort::default();
+    let effort = Effort {
+        retries: args.retries.unwrap_or(usual.retries),
+        max_sources: args.max_sources.unwrap_or(usual.max_sources),
+    };
+    let fetcher = node.fetcher(FetchOptions {
+        gateways,
+        effort,
+        ..FetchOptions::cached()
+    });
     let found = path::resolve(&fetcher, located.root, &located.segments).await?;
     let options = GetOptions {
         update: args.update,
         restart: args.restart,
         window: node.config().network.limits.window,
+        rate: args.rate,
         executables: executables(&fetcher, located.root, &located.segments).await?,
     };
     let progress = sink.clone();
@@ -35,5 +47,6 @@ pub(super) async fn get(node: &Node, args: Get, sink: &EventSink) -> Result<Outc
         bytes: got.bytes,
         fetched: got.fetched,
         reused: got.reused,
+        sources: fetcher.given().into_iter().map(Into::into).collect(),
     })
 }

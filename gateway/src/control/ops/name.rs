@@ -55,7 +55,7 @@ async fn read_record(file: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-fn parse(name: &str) -> Result<Name, Failure> {
+pub(super) fn parse(name: &str) -> Result<Name, Failure> {
     name.trim_start_matches("/ipns/").parse().map_err(|error| {
         Failure::new(
             Code::Usage,

@@ -1,5 +1,5 @@
-//! One request to a gateway over HTTP: bounded in length and time, within the rate, and to nowhere else
-//! than the gateway.
+//! One request to a gateway over HTTP: bounded in length and time, and to nowhere else than the
+//! gateway.
 
 use std::future::Future;
 use std::time::Duration;
@@ -11,7 +11,6 @@ use reqwest::{Client, Response, StatusCode};
 use url::Url;
 
 use super::health::MAX_PARALLEL;
-use super::rate::Rate;
 use super::refusal::Refusal;
 use crate::source::guard::Guard;
 
@@ -26,12 +25,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 pub(super) struct Http {
     client: Client,
     timeout: Duration,
-    rate: Option<Rate>,
 }
 
 impl Http {
     /// Each request is bounded by `timeout` without progress.
-    pub(super) fn new(timeout: Duration, rate: Option<u64>, guard: &Guard) -> Self {
+    pub(super) fn new(timeout: Duration, guard: &Guard) -> Self {
         let client = || {
             Client::builder()
                 .user_agent(concat!("duka/", env!("CARGO_PKG_VERSION")))
@@ -50,11 +48,7 @@ impl Http {
                 client().tls_certs_only([]).build()
             })
             .expect("a client without certificates needs nothing from the machine");
-        Self {
-            client,
-            timeout,
-            rate: rate.map(Rate::new),
-        }
+        Self { client, timeout }
     }
 
     /// The body of an answer of `most` bytes at most; `arrived` is called when some of it arrived.
@@ -106,9 +100,6 @@ impl Http {
         while let Some(chunk) = self.progress(response.chunk()).await? {
             if body.len() + chunk.len() > most {
                 return Err(Refusal::Failed);
-            }
-            if let Some(rate) = &self.rate {
-                rate.take(chunk.len()).await;
             }
             body.extend_from_slice(&chunk);
             arrived();

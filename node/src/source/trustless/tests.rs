@@ -114,7 +114,8 @@ fn rebound(name: &str, gateway: &TestGateway) -> TrustlessSource {
     url.set_host(Some(name)).unwrap();
     TrustlessSource::guarded(
         vec![url],
-        Effort::within(Duration::from_millis(300)),
+        Duration::from_millis(300),
+        Effort::default(),
         &guard,
     )
 }

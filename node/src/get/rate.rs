@@ -1,4 +1,4 @@
-//! A limit on the bytes a second that all requests take together.
+//! A limit on the bytes a second that a download takes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ impl Rate {
     }
 
     /// Waits until `len` more bytes may be taken.
-    pub(super) async fn take(&self, len: usize) {
+    pub(super) async fn take(&self, len: u64) {
         let due = {
             let mut due = self.due.lock();
             let now = Instant::now();

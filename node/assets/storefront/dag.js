@@ -124,6 +124,21 @@ export function parseCid(text) {
   return cid(fromBase32(text.slice(1)));
 }
 
+// The bytes of a block in a CAR, not checked.
+export function blockOfCar({ digest }, car) {
+  const reader = new Reader(car);
+  reader.take(reader.number());
+  while (!reader.done) {
+    const section = reader.take(reader.number());
+    // The digest ends the CID, which is at most 36 bytes here.
+    for (const length of [34, 36]) {
+      const found = section.subarray(length - 32, length);
+      if (digest.length === 32 && digest.every((byte, i) => byte === found[i])) return section.slice(length);
+    }
+  }
+  throw new Malformed("a CAR without the block");
+}
+
 // A block of a file: { data, children: [{ cid, length }], length }. `length` is of everything below.
 export function fileNode(id, bytes) {
   if (id.raw) return { data: bytes, children: [], length: bytes.length };

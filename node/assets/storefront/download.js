@@ -27,24 +27,25 @@ async function keptFiles() {
 }
 
 // Gateways that may have the blocks: the one that shows this page, then those that the shop names.
-async function gateways(root) {
+async function gateways(root, file) {
   const here = new URL(root, location.href);
   const path = here.pathname.match(/^(.*)\/ip[fn]s\/[^/]+\//);
   const subdomain = here.host.match(/^[^.]+\.ip[fn]s\.(.+)$/);
-  const own = here.protocol + "//" + (path ? here.host + path[1] : subdomain ? subdomain[1] : here.host);
+  const host = path ? here.host + path[1] : subdomain?.[1];
+  // A host of this shop alone, such as a DNSLink's, gives its files only.
+  const own = host ? { base: `${here.protocol}//${host}` } : { file: file.split("?")[0] };
   let named = [];
   try {
     named = (await (await fetch(`${root}shop.json`)).json()).gateways;
   } catch {
     // Then only this one is asked.
   }
-  const bases = [own, ...named].flatMap((text) => {
-    const url = URL.parse?.(text) ?? (URL.canParse(text) ? new URL(text) : null);
-    // A page over HTTPS may ask nobody without it.
-    const usable = url && (url.protocol === "https:" || (url.protocol === "http:" && here.protocol === "http:"));
-    return usable ? [(url.origin + url.pathname).replace(/\/+$/, "")] : [];
-  });
-  return [...new Set(bases)].slice(0, MAX_SOURCES);
+  const bases = named.filter((text) => URL.canParse(text)).map((text) => new URL(text));
+  // A page over HTTPS may ask nobody without it.
+  const usable = bases.filter(({ protocol }) => protocol === "https:" || protocol === here.protocol);
+  const others = usable.map((url) => (url.origin + url.pathname).replace(/\/+$/, ""));
+  const distinct = new Set(others.filter((base) => base !== own.base));
+  return [own, ...[...distinct].map((base) => ({ base }))].slice(0, MAX_SOURCES);
 }
 
 class Offer {
@@ -105,7 +106,7 @@ class Offer {
     this.began = performance.now();
     this.worker.onmessage = ({ data }) => this.hear(data);
     this.worker.onerror = () => this.stop("This browser cannot check downloads. Use the plain link, or duka get.");
-    this.worker.postMessage({ cid: this.cid, size: this.size, onDisk: hasDisk, sources: await gateways(this.root) });
+    this.worker.postMessage({ cid: this.cid, size: this.size, onDisk: hasDisk, sources: await gateways(this.root, this.link.href) });
   }
 
   hear({ done, here, sources, file, failed }) {

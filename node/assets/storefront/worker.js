@@ -1,7 +1,7 @@
 // A checked download: every block is asked of several gateways at once, hashed, and only then
 // written. Runs in a worker, as only workers write to disk without copying through memory.
 
-import { Malformed, fileNode, parseCid } from "./dag.js";
+import { Malformed, blockOfCar, fileNode, parseCid } from "./dag.js";
 import { MAX_LENGTH, sha256 } from "./sha256.js";
 
 // Requests at once to one gateway.
@@ -15,15 +15,32 @@ const SLOW = 1_500;
 // Depth of a file's tree; 1,024 links a node are 2^60 bytes in six.
 const MAX_DEPTH = 16;
 const TELL_EVERY = 200;
+// Longest CAR of the nodes on the way to one byte.
+const MAX_CAR = 16 << 20;
 
+// A gateway: `base` is where its /ipfs/ is. A host with one site only, such as a DNSLink's, has none; there `file` is
+// the URL of the file itself.
 class Source {
-  constructor(base) {
-    this.base = base;
-    this.name = new URL(base).host;
+  constructor({ base, file }) {
+    Object.assign(this, { base, file });
+    this.name = new URL(base ?? file).host;
     this.bytes = 0;
     this.failures = 0;
     this.dropped = "";
     this.restUntil = 0;
+  }
+  // What to ask for, so that the answer has the block.
+  request({ cid, from, length, depth }) {
+    const raw = { accept: "application/vnd.ipld.raw" };
+    if (this.base) return { url: `${this.base}/ipfs/${cid.text}?format=raw`, headers: raw };
+    if (depth === 0) return { url: `${this.file}?format=raw`, headers: raw };
+    if (cid.raw) return { url: this.file, headers: { range: `bytes=${from}-${from + length - 1}` } };
+    // A node between the root and the leaves: with all on the way to its first byte.
+    return {
+      url: `${this.file}?format=car&dag-scope=entity&entity-bytes=${from}:${from}`,
+      headers: { accept: "application/vnd.ipld.car" },
+      isCar: true,
+    };
   }
   get told() {
     return { name: this.name, bytes: this.bytes, dropped: this.dropped };
@@ -33,7 +50,7 @@ class Source {
 class Download {
   constructor(job, hash, sink) {
     Object.assign(this, { hash, sink });
-    this.sources = job.sources.map((base) => new Source(base));
+    this.sources = job.sources.map((source) => new Source(source));
     this.size = job.size;
     // Blocks to get, the next one last. A block is { cid, from, length, depth, tried, requests }.
     this.todo = [this.block(parseCid(job.cid), 0, job.size, 0)];
@@ -192,8 +209,9 @@ class Download {
     };
     heard();
     try {
-      const response = await fetch(`${source.base}/ipfs/${block.cid.text}?format=raw`, {
-        headers: { accept: "application/vnd.ipld.raw" },
+      const { url, headers, isCar } = source.request(block);
+      const response = await fetch(url, {
+        headers,
         cache: "no-store",
         credentials: "omit",
         referrerPolicy: "no-referrer",
@@ -204,7 +222,8 @@ class Download {
         const after = Number(response.headers.get("retry-after")) || 0;
         throw Object.assign(new Error(`answered ${response.status}`), { status: response.status, after });
       }
-      const room = block.cid.raw ? Math.min(block.length, MAX_LENGTH) : MAX_LENGTH;
+      const most = isCar ? MAX_CAR : MAX_LENGTH;
+      const room = block.cid.raw ? Math.min(block.length, most) : most;
       const parts = [];
       let length = 0;
       const reader = response.body.getReader();
@@ -216,6 +235,7 @@ class Download {
         // More than the block can have: wrong bytes, whatever they are.
         if (length > room) {
           stop.abort();
+          if (isCar) throw new Error("sent more than was asked for");
           return new Uint8Array(0);
         }
         parts.push(value);
@@ -226,7 +246,7 @@ class Download {
         bytes.set(part, at);
         at += part.length;
       }
-      return bytes;
+      return isCar ? blockOfCar(block.cid, bytes) : bytes;
     } finally {
       clearTimeout(timer);
     }

@@ -20,6 +20,10 @@ const FILE_LEN: u64 = 40 << 20;
 const LARGE_LEN: u64 = 65 << 20;
 /// A host of the gateway that is no secure context.
 const INSECURE: &str = "plain.example";
+/// A domain with a DNSLink to the shop.
+const DOMAIN: &str = "shop.example";
+/// Hosts that the browser finds on loopback.
+const HOSTS: &str = "*.example";
 /// Blocks of the file that come before the page is loaded again.
 const BLOCKS_BEFORE: u64 = 24;
 
@@ -33,9 +37,12 @@ struct Shop {
 impl Shop {
     fn open(gateways: &[&str]) -> Result<Self> {
         let gateways = serde_json::to_string(gateways)?;
-        let duka = Duka::with(&Options {
+        let duka = Duka::new()?;
+        let name = field(&duka.ok(&["id"])?, "name")?.to_owned();
+        duka.configure(&Options {
             more: format!(
                 "hosts = {{ localhost = {{ subdomains = true }}, {INSECURE:?} = {{}} }}\n\
+                 dnslink = {{ {DOMAIN:?} = \"/ipns/{name}\" }}\n\
                  [shop]\ntitle = \"Kibanda\"\ngateways = {gateways}\n"
             ),
             ..Options::default()
@@ -92,7 +99,6 @@ impl Shop {
             )?;
         }
         let node = duka.serve()?;
-        let name = field(node.ready(), "name")?.to_owned();
         let shop = Self { node, duka, name };
         let url = format!("{}shop.json", shop.path_url()?);
         process::wait_until("a head with all products", PATIENCE, || {
@@ -110,6 +116,12 @@ impl Shop {
         let gateway = self.node.gateway()?;
         let port = gateway.rsplit(':').next().context("a port")?;
         Ok(format!("http://{}.ipns.localhost:{port}/", self.name))
+    }
+
+    fn domain_url(&self) -> Result<String> {
+        let gateway = self.node.gateway()?;
+        let port = gateway.rsplit(':').next().context("a port")?;
+        Ok(format!("http://{DOMAIN}:{port}/"))
     }
 
     fn insecure_url(&self) -> Result<String> {
@@ -139,6 +151,7 @@ fn pages_are_without_findings_of_axe_at_every_gateway_light_and_dark_narrow_and_
     let places = [
         shop.path_url().unwrap(),
         shop.subdomain_url().unwrap(),
+        shop.domain_url().unwrap(),
         shop.at_kubo(&kubo).unwrap(),
     ];
     for place in places {
@@ -151,7 +164,7 @@ fn pages_are_without_findings_of_axe_at_every_gateway_light_and_dark_narrow_and_
             "products/dhow/",
         ];
         let urls: Vec<String> = pages.map(|page| format!("{place}{page}")).into();
-        let seen = visit("look", &json!({ "urls": urls })).unwrap();
+        let seen = visit("look", &json!({ "urls": urls, "host": HOSTS })).unwrap();
         let seen = seen.as_array().unwrap();
         assert_eq!(seen.len(), 4 * pages.len());
         for page in seen {
@@ -169,10 +182,11 @@ fn search_finds_a_product_in_spite_of_a_typo_with_the_keyboard_alone() {
     let places = [
         shop.path_url().unwrap(),
         shop.subdomain_url().unwrap(),
+        shop.domain_url().unwrap(),
         shop.at_kubo(&kubo).unwrap(),
     ];
     for place in places {
-        let ask = json!({ "url": place, "query": "harbuor" });
+        let ask = json!({ "url": place, "query": "harbuor", "host": HOSTS });
         let seen = visit("search", &ask).unwrap();
         assert_eq!(seen["titles"], json!(["Harbour Lights"]), "{seen}");
         assert_eq!(seen["arrived"], "Harbour Lights", "{seen}");
@@ -225,6 +239,17 @@ fn download_comes_from_several_gateways_and_one_that_changes_bytes_is_named_and_
 }
 
 #[test]
+fn on_a_host_of_its_own_the_blocks_come_out_of_the_file_itself() {
+    let shop = Shop::open(&[]).unwrap();
+    let ask = json!({
+        "url": format!("{}products/dhow/", shop.domain_url().unwrap()),
+        "host": HOSTS,
+    });
+    let seen = visit("fetchFile", &ask).unwrap();
+    assert_eq!(seen["sha256"], shop.file_sha256().unwrap(), "{seen}");
+}
+
+#[test]
 fn file_of_a_folder_is_downloaded_with_the_name_it_has_there() {
     let shop = Shop::open(&[]).unwrap();
     let ask = json!({
@@ -259,11 +284,11 @@ fn download_goes_on_after_the_page_was_loaded_again() {
 fn over_plain_http_a_small_file_is_checked_in_memory_and_a_large_one_is_left_to_duka_get() {
     let shop = Shop::open(&[]).unwrap();
     let place = shop.insecure_url().unwrap();
-    let ask = json!({ "url": format!("{place}products/dhow/"), "host": INSECURE });
+    let ask = json!({ "url": format!("{place}products/dhow/"), "host": HOSTS });
     let seen = visit("fetchFile", &ask).unwrap();
     assert_eq!(seen["sha256"], shop.file_sha256().unwrap(), "{seen}");
 
-    let ask = json!({ "url": format!("{place}products/void/"), "host": INSECURE });
+    let ask = json!({ "url": format!("{place}products/void/"), "host": HOSTS });
     let seen = visit("refused", &ask).unwrap();
     assert_eq!(seen["buttons"], 0, "{seen}");
     let text = seen["text"].as_str().unwrap();

@@ -115,7 +115,8 @@ function cid(bytes) {
   check(reader.done, "a CID has bytes left over");
   check(hash === IDENTITY || (hash === SHA2_256 && digest.length === 32), "an unknown hash function");
   const text = "b" + base32([1, codec, ...multihash]);
-  return { text, raw: codec === RAW, inline: hash === IDENTITY, digest };
+  // Copied: the bytes that it was read from are used again.
+  return { text, raw: codec === RAW, inline: hash === IDENTITY, digest: digest.slice() };
 }
 
 export function parseCid(text) {

@@ -59,6 +59,8 @@ class Download {
     this.here = 0;
     this.told = 0;
     this.waiting = [];
+    // Of bodies that were read.
+    this.buffers = [];
   }
 
   block(cid, from, length, depth) {
@@ -153,6 +155,7 @@ class Download {
       block.requests.delete(source);
     }
     if (bytes && this.inFlight.has(block)) this.took(source, block, bytes);
+    if (bytes) this.used(bytes);
     if (!bytes && this.inFlight.has(block) && block.requests.size === 0) {
       this.inFlight.delete(block);
       this.todo.push(block);
@@ -223,33 +226,36 @@ class Download {
         throw Object.assign(new Error(`answered ${response.status}`), { status: response.status, after });
       }
       const most = isCar ? MAX_CAR : MAX_LENGTH;
-      const room = block.cid.raw ? Math.min(block.length, most) : most;
-      const parts = [];
-      let length = 0;
-      const reader = response.body.getReader();
-      for (;;) {
-        const { done, value } = await reader.read();
-        if (done) break;
-        heard();
-        length += value.length;
-        // More than the block can have: wrong bytes, whatever they are.
-        if (length > room) {
-          stop.abort();
-          if (isCar) throw new Error("sent more than was asked for");
-          return new Uint8Array(0);
-        }
-        parts.push(value);
-      }
-      const bytes = new Uint8Array(length);
-      let at = 0;
-      for (const part of parts) {
-        bytes.set(part, at);
-        at += part.length;
-      }
-      return isCar ? blockOfCar(block.cid, bytes) : bytes;
+      const bytes = await this.body(response, block.cid.raw ? Math.min(block.length, most) : most, heard);
+      if (bytes) return isCar ? blockOfCar(block.cid, bytes) : bytes;
+      // More than the block can have: wrong bytes, whatever they are.
+      stop.abort();
+      if (isCar) throw new Error("sent more than was asked for");
+      return new Uint8Array(0);
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  // All of a body, in a buffer that was used before where there is one: blocks fill the memory faster than it is
+  // collected. Nothing when there is more than `room`.
+  async body(response, room, heard) {
+    let buffer = room <= MAX_LENGTH ? (this.buffers.pop() ?? new ArrayBuffer(MAX_LENGTH + 1)) : new ArrayBuffer(room + 1);
+    let length = 0;
+    const reader = bodyReader(response.body);
+    for (;;) {
+      const { done, value } = await reader.read(new Uint8Array(buffer, length, room + 1 - length));
+      if (value) buffer = value.buffer;
+      if (done) return new Uint8Array(buffer, 0, length);
+      heard();
+      length += value.length;
+      if (length > room) return null;
+    }
+  }
+
+  // Takes a buffer back.
+  used({ buffer }) {
+    if (buffer.byteLength === MAX_LENGTH + 1) this.buffers.push(buffer);
   }
 
   failed(source, block, error) {
@@ -298,15 +304,42 @@ class Download {
   }
 }
 
+// A reader into buffers; where browsers have none, one that copies.
+function bodyReader(body) {
+  try {
+    return body.getReader({ mode: "byob" });
+  } catch {
+    return copyingReader(body.getReader());
+  }
+}
+
+function copyingReader(reader) {
+  let rest = new Uint8Array(0);
+  return {
+    async read(into) {
+      while (!rest.length) {
+        const { done, value } = await reader.read();
+        if (done) return { done, value: into.subarray(0, 0) };
+        rest = value;
+      }
+      const part = rest.subarray(0, into.length);
+      rest = rest.subarray(part.length);
+      into.set(part);
+      return { done: false, value: into.subarray(0, part.length) };
+    },
+  };
+}
+
 // A file of the browser's own, which stays over a reload.
 async function disk(cid) {
   const folder = await navigator.storage.getDirectory();
   const file = await folder.getFileHandle(cid, { create: true });
   const handle = await file.createSyncAccessHandle();
+  const scratch = new Uint8Array(MAX_LENGTH);
   return {
     before: handle.getSize(),
     read(at, length) {
-      const bytes = new Uint8Array(length);
+      const bytes = scratch.subarray(0, length);
       return handle.read(bytes, { at }) === length ? bytes : null;
     },
     write(at, bytes) {

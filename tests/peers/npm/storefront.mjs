@@ -1,8 +1,13 @@
 // A visitor of a shop in headless Chromium: storefront.mjs CHROMIUM SCENARIO JSON prints what it saw, as JSON.
 
+import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { createReadStream } from "node:fs";
+import { mkdtemp, readFile, readdir, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { chromium } from "playwright-core";
 
@@ -155,54 +160,107 @@ async function plain({ url }) {
 
 // For the bench: figures of a download and of queries.
 async function measure({ url, file, queries }) {
+  const download = await measureDownload(file);
   const { page } = await visit();
-  const result = {};
-  if (file) {
-    await page.goto(file, { waitUntil: "networkidle" });
-    const began = Date.now();
-    result.idle = await memory();
-    let most = 0;
-    const timer = setInterval(async () => (most = Math.max(most, await memory())), 200);
-    const coming = page.waitForEvent("download", { timeout: 3_600_000 });
-    await checked(page).click();
-    await coming;
-    clearInterval(timer);
-    result.seconds = (Date.now() - began) / 1000;
-    result.most = Math.max(most, await memory());
-  }
-  if (queries) {
-    await page.goto(url, { waitUntil: "networkidle" });
-    result.queries = await page.evaluate(async (queries) => {
-      const { Index, load } = await import(new URL("assets/search.js", location.href));
-      const began = performance.now();
-      const index = new Index();
-      await load(index, "./", () => {});
-      const loaded = performance.now() - began;
-      const times = queries.map((query) => {
-        const from = performance.now();
-        const found = index.find(query).length;
-        return { query, found, ms: performance.now() - from };
-      });
-      return { loaded, products: index.products.length, times };
-    }, queries);
-  }
-  return result;
+  await page.goto(url, { waitUntil: "networkidle" });
+  const search = await page.evaluate(async (queries) => {
+    const { Index, load } = await import(new URL("assets/search.js", location.href));
+    const began = performance.now();
+    const index = new Index();
+    await load(index, "./", () => {});
+    const loaded = performance.now() - began;
+    const times = queries.map((query) => {
+      const from = performance.now();
+      const found = index.find(query).length;
+      return { query, found, ms: performance.now() - from };
+    });
+    return { loaded, products: index.products.length, times };
+  }, queries);
+  return { ...download, search };
 }
 
-// Resident bytes of the largest renderer process.
-async function memory() {
-  const { readdir, readFile } = await import("node:fs/promises");
+// In a browser without playwright: the inspector that playwright turns on keeps what a page loads in its memory.
+async function measureDownload(url) {
+  const profile = await mkdtemp(join(tmpdir(), "visitor-"));
+  const flags = ["--headless", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"];
+  const chromium = spawn(executablePath, [...args, ...flags, `--user-data-dir=${profile}`, "about:blank"], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  try {
+    const page = await inspect(await address(chromium), url);
+    const text = () => page("document.querySelector('.job')?.textContent ?? ''");
+    while (!(await page("Boolean(document.querySelector('.actions button'))"))) await pause(100);
+    const idle = await memory(chromium.pid);
+    let most = idle;
+    const began = Date.now();
+    await page("document.querySelector('.actions button').click()");
+    while (!/block by block|Not finished/.test(await text())) {
+      most = Math.max(most, await memory(chromium.pid));
+      await pause(100);
+    }
+    return { idle, most, seconds: (Date.now() - began) / 1000, text: await text() };
+  } finally {
+    chromium.kill();
+    await once(chromium, "exit");
+    await rm(profile, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
+function pause(ms) {
+  return new Promise((resume) => setTimeout(resume, ms));
+}
+
+async function address(chromium) {
+  let said = "";
+  for await (const part of chromium.stderr) {
+    said += part;
+    const found = /ws:\/\/\S+/.exec(said);
+    if (found) return found[0];
+  }
+  throw new Error(said);
+}
+
+// Opens a page and gives a function that evaluates in it.
+async function inspect(address, url) {
+  const socket = new WebSocket(address);
+  await new Promise((resume) => (socket.onopen = resume));
+  const waiting = new Map();
+  socket.onmessage = ({ data }) => {
+    const { id, result } = JSON.parse(data);
+    waiting.get(id)?.(result);
+  };
+  let last = 0;
+  const call = (method, params, sessionId) =>
+    new Promise((resume) => {
+      waiting.set(++last, resume);
+      socket.send(JSON.stringify({ id: last, method, params, sessionId }));
+    });
+  const { targetId } = await call("Target.createTarget", { url });
+  const { sessionId } = await call("Target.attachToTarget", { targetId, flatten: true });
+  return async (expression) =>
+    (await call("Runtime.evaluate", { expression, returnByValue: true }, sessionId)).result?.value;
+}
+
+// Memory of the largest renderer of a browser, in bytes: its share of what is resident.
+async function memory(browser) {
   let most = 0;
   for (const pid of await readdir("/proc")) {
-    if (!/^\d+$/.test(pid)) continue;
     try {
       const line = await readFile(`/proc/${pid}/cmdline`, "utf8");
-      if (!line.includes("--type=renderer")) continue;
-      const status = await readFile(`/proc/${pid}/status`, "utf8");
-      most = Math.max(most, Number(/VmRSS:\s+(\d+)/.exec(status)[1]) * 1024);
+      if (!line.includes("--type=renderer") || !(await descends(pid, browser))) continue;
+      const shares = await readFile(`/proc/${pid}/smaps_rollup`, "utf8");
+      most = Math.max(most, Number(/^Pss:\s+(\d+)/m.exec(shares)[1]) * 1024);
     } catch {
-      // It ended meanwhile.
+      // No process, or it ended meanwhile.
     }
   }
   return most;
+}
+
+async function descends(pid, ancestor) {
+  for (let at = Number(pid); at > 1; ) {
+    if (at === ancestor) return true;
+    at = Number(/^PPid:\s+(\d+)/m.exec(await readFile(`/proc/${at}/status`, "utf8"))[1]);
+  }
+  return false;
 }

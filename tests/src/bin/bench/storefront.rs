@@ -58,10 +58,12 @@ pub(crate) fn run(setup: &Setup, size: u64, products: usize) -> Result<Report> {
                 "queries": words.queries(setup.seed(repetition)),
             }),
         )?;
+        let told = seen["text"].as_str().unwrap_or_default();
+        ensure!(told.contains("block by block"), "{told}");
         let figure = |value: &Value| value.as_f64().context("a figure");
         memory.push("duka", figure(&seen["most"])? / f64::from(1 << 20));
         rate.push("duka", size as f64 / 1e6 / figure(&seen["seconds"])?);
-        let found = &seen["queries"];
+        let found = &seen["search"];
         ensure!(found["products"] == products + 1, "{found}");
         loading.push("duka", figure(&found["loaded"])?);
         let times = found["times"].as_array().context("times")?;

@@ -146,9 +146,39 @@ impl Context {
         stdin: Option<Stdin>,
         line: impl Fn(&Item) -> String,
     ) -> Result<Outcome, CliError> {
+        self.run_for(self.timeout, ui, request, stdin, line).await
+    }
+
+    /// [`Context::run`] of an operation that ends at `--timeout` by itself, and gets this much longer to say
+    /// how far it came.
+    pub(crate) async fn run_longer(
+        &self,
+        grace: Duration,
+        ui: &mut Ui,
+        request: Request,
+        stdin: Option<Stdin>,
+    ) -> Result<Outcome, CliError> {
+        let limit = self.timeout.map(|limit| limit.saturating_add(grace));
+        self.run_for(limit, ui, request, stdin, crate::commands::row)
+            .await
+    }
+
+    /// `--timeout`.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    async fn run_for(
+        &self,
+        limit: Option<Duration>,
+        ui: &mut Ui,
+        request: Request,
+        stdin: Option<Stdin>,
+        line: impl Fn(&Item) -> String,
+    ) -> Result<Outcome, CliError> {
         let (input, end) = stdin.map(|stdin| (stdin.input, stdin.end)).unzip();
         let (events, opened) = self.start(ui, request, input).await?;
-        let mut result = self.consume(ui, events, line).await;
+        let mut result = consume(limit, ui, events, line).await;
         drop(end);
         if let Some(opened) = opened {
             if let Ok(Outcome::Publish(published)) = &mut result
@@ -195,43 +225,10 @@ impl Context {
     pub(crate) async fn consume(
         &self,
         ui: &mut Ui,
-        mut events: Events,
+        events: Events,
         line: impl Fn(&Item) -> String,
     ) -> Result<Outcome, CliError> {
-        let mut signals = Signals::new()?;
-        let timeout = async {
-            match self.timeout {
-                Some(limit) => {
-                    tokio::time::sleep(limit).await;
-                    CliError::TimedOut(limit)
-                }
-                None => std::future::pending().await,
-            }
-        };
-        let mut timeout = std::pin::pin!(timeout);
-        loop {
-            let event = match events.next().now_or_never() {
-                Some(event) => event,
-                None => {
-                    ui.flush()?;
-                    tokio::select! {
-                        event = events.next() => event,
-                        error = signals.next() => return Err(error),
-                        error = timeout.as_mut() => return Err(error),
-                    }
-                }
-            };
-            match event {
-                Some(Event::Progress(progress)) => ui.progress(progress)?,
-                Some(Event::Warning { message }) => ui.warn(message)?,
-                Some(Event::Item(item)) => ui.item(&item, &line)?,
-                Some(Event::Data(data)) => ui.bytes(&data)?,
-                Some(Event::Result(outcome)) => return Ok(outcome),
-                Some(Event::Error(failure)) => return Err(failure.into()),
-                Some(_) => {}
-                None => return Err(no_result()),
-            }
-        }
+        consume(self.timeout, ui, events, line).await
     }
 
     async fn open_for(&self, ui: &mut Ui, request: &Request) -> Result<Opened, CliError> {
@@ -277,6 +274,49 @@ impl Context {
                 ui.note(format!("restored shop {name} in {data_dir}"))
             }
             Origin::Found => Ok(()),
+        }
+    }
+}
+
+/// Shows events until the last one; a signal or the end of `limit` cancels the operation.
+async fn consume(
+    limit: Option<Duration>,
+    ui: &mut Ui,
+    mut events: Events,
+    line: impl Fn(&Item) -> String,
+) -> Result<Outcome, CliError> {
+    let mut signals = Signals::new()?;
+    let timeout = async {
+        match limit {
+            Some(limit) => {
+                tokio::time::sleep(limit).await;
+                CliError::TimedOut(limit)
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let mut timeout = std::pin::pin!(timeout);
+    loop {
+        let event = match events.next().now_or_never() {
+            Some(event) => event,
+            None => {
+                ui.flush()?;
+                tokio::select! {
+                    event = events.next() => event,
+                    error = signals.next() => return Err(error),
+                    error = timeout.as_mut() => return Err(error),
+                }
+            }
+        };
+        match event {
+            Some(Event::Progress(progress)) => ui.progress(progress)?,
+            Some(Event::Warning { message }) => ui.warn(message)?,
+            Some(Event::Item(item)) => ui.item(&item, &line)?,
+            Some(Event::Data(data)) => ui.bytes(&data)?,
+            Some(Event::Result(outcome)) => return Ok(outcome),
+            Some(Event::Error(failure)) => return Err(failure.into()),
+            Some(_) => {}
+            None => return Err(no_result()),
         }
     }
 }

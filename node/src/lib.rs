@@ -42,6 +42,7 @@ pub mod node;
 pub mod pace;
 pub mod pin;
 pub mod product;
+pub mod prove;
 pub mod publish;
 pub mod rebuild;
 pub mod recent;

@@ -162,6 +162,9 @@ pub struct Published {
     pub released: bool,
     /// Whether a signed head has the release: before that the shop's name does not lead to it.
     pub signed: bool,
+    /// Gateways and mirrors that were asked from outside and have it, head and all.
+    #[serde(default)]
+    pub proved_by: Vec<String>,
 }
 
 /// Why nothing was published.
@@ -235,6 +238,7 @@ pub async fn publish(
     let signed = announce::is_announced(node, &options.product, &version)?;
     Ok(Published {
         signed,
+        proved_by: Vec::new(),
         product: options.product,
         version,
         cid: tree.root.to_string(),

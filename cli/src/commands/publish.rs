@@ -1,10 +1,11 @@
 //! `duka publish`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use duka_gateway::control::event::Outcome;
-use duka_gateway::control::request::{self, Request};
+use duka_gateway::control::request::{self, Request, Wait};
 use duka_node::ids::{Channel, ProductId, Version};
 use duka_node::manifest::record::Price;
 
@@ -18,9 +19,14 @@ use crate::ui::{Ui, count, size};
 ///     duka publish album/ --product album --version 1.2 --notes changes.md
 ///     duka publish app/ --product app --if-changed --ignore '*.tmp'
 ///     tar c site | duka publish - --name site.tar --product site
+///     duka publish album/ --product album --wait mirrors:2,gateway:https://gateway.example
 ///
 /// The version is there when the command is done: stored, pinned and durable. The node then signs
 /// the shop's next head and tells the network. Versions never change; publish a new one instead.
+///
+/// With --wait it is done when a gateway, asked by the shop's name, gives the new head, and blocks of the
+/// version that are chosen by chance, and when a mirror gives them over bitswap. What is missing when --timeout
+/// is over (10 minutes without it) is said, with exit code 7; the version stays published.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Publish {
@@ -71,8 +77,31 @@ pub(crate) struct Publish {
     #[arg(long, short = 'n')]
     dry_run: bool,
 
+    /// Be done only when others have it, asked from outside: gateway:URL, mirrors:N for N of the shop's
+    /// gateways and mirrors; several with commas
+    #[arg(long, value_name = "WHO", value_delimiter = ',', value_parser = wait, conflicts_with = "dry_run")]
+    wait: Vec<Wait>,
+
     #[command(flatten)]
     import: ImportArgs,
+}
+
+/// How long `--wait` waits without `--timeout`.
+const WAIT_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// Time for the node to say what is missing when `--timeout` is over.
+const WAIT_GRACE: Duration = Duration::from_secs(5);
+
+/// Reads `mirrors:2` and `gateway:https://gateway.example`.
+fn wait(text: &str) -> Result<Wait, String> {
+    let unknown = || format!("{text:?} is neither mirrors:N nor gateway:URL");
+    match text.split_once(':').ok_or_else(unknown)? {
+        ("gateway", url) => Ok(Wait::Gateway(url.to_owned())),
+        ("mirrors", count) => match count.parse() {
+            Ok(count @ 1..) => Ok(Wait::Mirrors(count)),
+            _ => Err(format!("{count:?} is not a number of mirrors")),
+        },
+        _ => Err(unknown()),
+    }
 }
 
 /// Says what a price does not do.
@@ -89,6 +118,7 @@ pub(crate) async fn run(args: Publish, cx: &Context, ui: &mut Ui) -> Result<(), 
         warn_of_price(ui)?;
     }
     let (source, input) = source(&args.path, args.name)?;
+    let waits = !args.wait.is_empty();
     let file = |path: Option<PathBuf>| path.as_deref().map(extra).transpose();
     let request = Request::Publish(request::Publish {
         source,
@@ -103,8 +133,13 @@ pub(crate) async fn run(args: Publish, cx: &Context, ui: &mut Ui) -> Result<(), 
         import: args.import.request(),
         if_changed: args.if_changed,
         dry_run: args.dry_run,
+        wait_seconds: cx.timeout().unwrap_or(WAIT_LIMIT).as_secs(),
+        wait: args.wait,
     });
-    let outcome = cx.run(ui, request, input, super::row).await?;
+    let outcome = match waits {
+        true => cx.run_longer(WAIT_GRACE, ui, request, input).await?,
+        false => cx.run(ui, request, input, super::row).await?,
+    };
     ui.outcome(&outcome, |ui| {
         let Outcome::Publish(published) = &outcome else {
             return Ok(());
@@ -123,6 +158,9 @@ pub(crate) async fn run(args: Publish, cx: &Context, ui: &mut Ui) -> Result<(), 
             size(published.new_bytes),
             published.duration_seconds
         ))?;
+        for place in &published.proved_by {
+            ui.note(format!("{place} has it"))?;
+        }
         ui.line(&published.cid)
     })
 }

@@ -120,6 +120,8 @@ async fn publish(
         },
         if_changed: true,
         dry_run: false,
+        wait: Vec::new(),
+        wait_seconds: 0,
     });
     let events = control::run(serving.node.clone(), request, None);
     let outcome = cx.consume(ui, events, super::row).await?;

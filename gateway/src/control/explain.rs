@@ -25,6 +25,7 @@ use duka_node::net::{DialErrorKind, NetError};
 use duka_node::node::{LockError, OpenError};
 use duka_node::pin::PinError;
 use duka_node::product::ProductError;
+use duka_node::prove::ProveError;
 use duka_node::publish::PublishError;
 use duka_node::rebuild::RebuildError;
 use duka_node::restore::RestoreError;
@@ -293,6 +294,16 @@ impl Explain for SettingError {
                 Code::Usage,
                 Some("nothing was changed; `duka shop show` shows what is set"),
             ),
+            Self::Manifest(error) => error.explain(),
+            _ => (Code::Other, None),
+        }
+    }
+}
+
+impl Explain for ProveError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::Store(error) => error.explain(),
             Self::Manifest(error) => error.explain(),
             _ => (Code::Other, None),
         }

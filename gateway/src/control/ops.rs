@@ -17,6 +17,7 @@ mod name;
 mod network;
 mod pin;
 mod product;
+mod prove;
 mod publish;
 mod rebuild;
 mod shop;

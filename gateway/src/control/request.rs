@@ -340,6 +340,20 @@ pub struct Publish {
     pub if_changed: bool,
     /// Compute everything, store nothing.
     pub dry_run: bool,
+    /// Who must have it before the operation is done.
+    pub wait: Vec<Wait>,
+    /// Seconds that this may take, the publish included.
+    pub wait_seconds: u64,
+}
+
+/// Who must have a release.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wait {
+    /// So many of the gateways and mirrors that the head names.
+    Mirrors(usize),
+    /// The gateway with this URL.
+    Gateway(String),
 }
 
 /// Arguments of [`Request::Add`].

@@ -29,6 +29,7 @@ mod roots;
 mod routing;
 mod storefront;
 mod up;
+mod wait;
 
 use std::time::Duration;
 

@@ -1,9 +1,12 @@
 //! A publish.
 
+use std::time::Instant;
+
 use duka_node::node::Node;
 use duka_node::publish::{self, PublishOptions};
 
 use super::import::{self, ImportProgress};
+use super::prove;
 use crate::control::Input;
 use crate::control::event::Outcome;
 use crate::control::failure::Failure;
@@ -16,6 +19,8 @@ pub(super) async fn publish(
     input: Option<Input>,
     sink: &EventSink,
 ) -> Result<Outcome, Failure> {
+    let started = Instant::now();
+    let waiting = prove::Waiting::new(node, &args)?;
     let import = import::options(&args.import)?;
     let options = PublishOptions {
         version: args.version,
@@ -46,6 +51,10 @@ pub(super) async fn publish(
     };
     let progress = ImportProgress::new(sink);
     let work = publish::publish(node, source, options, progress.callback());
-    let published = progress.run(&args.source, &import, work).await?;
+    let mut published = progress.run(&args.source, &import, work).await?;
+    if let Some(waiting) = waiting {
+        published.proved_by = waiting.until_proved(node, &published, started).await?;
+        published.signed = true;
+    }
     Ok(Outcome::Publish(published))
 }

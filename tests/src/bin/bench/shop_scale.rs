@@ -142,6 +142,8 @@ impl Shop {
             import: Import::default(),
             if_changed: false,
             dry_run: false,
+            wait: Vec::new(),
+            wait_seconds: 0,
         });
         self.ask(request).await?;
         std::fs::remove_file(file)?;

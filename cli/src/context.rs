@@ -364,6 +364,7 @@ fn needs(request: &Request) -> Needs {
         }
         // Gateways need no peers.
         Request::Verify { .. } => (Place::Any, false),
+        Request::MirrorCensus { .. } => (Place::Shop, true),
         Request::MirrorEstimate { .. }
         | Request::MirrorAdd { .. }
         | Request::PinAdd { .. }

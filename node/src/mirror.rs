@@ -5,6 +5,7 @@
 //! the creator's key. What was checked is remembered before anything is fetched, so that nobody can lead
 //! a mirror back; what is served is the newest head that is whole here.
 
+mod census;
 pub(crate) mod kept;
 mod places;
 mod plan;
@@ -40,6 +41,7 @@ use crate::shop::read::{self, ReadError, read_small};
 use crate::source::BlockSource;
 use crate::store::StoreError;
 
+pub use census::{Census, Proved, census};
 use plan::Plan;
 use records::Offered;
 

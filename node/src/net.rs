@@ -6,6 +6,7 @@ mod address;
 mod behaviour;
 pub mod bitswap;
 mod bootstrap;
+pub(crate) mod census;
 mod dht;
 mod dial_error;
 mod dial_filter;
@@ -49,6 +50,7 @@ pub use reachability::Reachability;
 use self::address::Scope;
 use self::behaviour::{Behaviour, QUERY_TIMEOUT};
 use self::bitswap::Bitswap;
+use self::census::Question;
 use self::dht::Query;
 use self::dial_error::DialFailure;
 use self::event_loop::gossip::GossipCommand;
@@ -202,12 +204,19 @@ impl Network {
 
         let tasks = TaskTracker::new();
         let (bitswap_behaviour, bitswap) =
-            bitswap::new(&config.limits, served, tasks.clone(), stop.clone());
+            bitswap::new(&config.limits, served.clone(), tasks.clone(), stop.clone());
         let peer = peer_key.public().to_peer_id();
         let files = RecordFiles::new(records_dir, tasks.clone());
         let (wan, lan) = (files.load(Scope::Wan, peer), files.load(Scope::Lan, peer));
-        let mut swarm = swarm(config, peer_key, bitswap_behaviour, wan.await, lan.await)
-            .map_err(|error| NetError::Setup(Arc::new(error)))?;
+        let mut swarm = swarm(
+            config,
+            peer_key,
+            bitswap_behaviour,
+            served,
+            wan.await,
+            lan.await,
+        )
+        .map_err(|error| NetError::Setup(Arc::new(error)))?;
         for address in &announce {
             swarm.add_external_address(address::without_peer(address));
         }
@@ -466,6 +475,22 @@ impl Network {
         Ok(answer.await.unwrap_or_default())
     }
 
+    /// Asks a peer to prove that it has a block: what it says, if anything; `None` when it does not answer.
+    pub(crate) async fn challenge(
+        &self,
+        peer: PeerId,
+        question: Question,
+    ) -> Option<Option<Vec<u8>>> {
+        let (done, answer) = oneshot::channel();
+        let command = Command::Challenge {
+            peer,
+            question,
+            done,
+        };
+        self.send(command).await.ok()?;
+        answer.await.ok()
+    }
+
     /// Newer records of names that are followed, as they come.
     pub(crate) fn heard(&self) -> &Inbox {
         &self.heard
@@ -558,11 +583,12 @@ fn swarm(
     config: &NetworkConfig,
     key: &Keypair,
     bitswap: bitswap::Behaviour,
+    served: Served,
     wan: Records,
     lan: Records,
 ) -> std::io::Result<Swarm<Behaviour>> {
     let (transports, relay) = transport::build(key)?;
-    let behaviour = behaviour::build(config, key, relay, bitswap, wan, lan)?;
+    let behaviour = behaviour::build(config, key, relay, bitswap, served, wan, lan)?;
     let settings = swarm::Config::with_tokio_executor()
         .with_idle_connection_timeout(IDLE_TIMEOUT)
         // Data follows the name of a stream's only protocol without waiting for the answer.

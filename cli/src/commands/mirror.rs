@@ -46,6 +46,26 @@ pub(crate) enum Mirror {
         shop: Option<String>,
     },
 
+    /// Find out who really has the blocks of a shop, by challenges and not by claims
+    ///
+    ///     duka mirror census
+    ///     duka mirror census k51… --challenges 200
+    ///     duka --json mirror census
+    ///
+    /// Asks each peer that follows, provides or is named by the shop for proofs of random blocks, one at
+    /// a time, within the time that a read takes. Fifty challenges catch who lacks a tenth with 99 % and
+    /// more. A proof says that the peer had the block at hand: in its store, or in one as near to it. It
+    /// does not say that two peers have two copies. Peers that are not duka prove nothing here.
+    #[command(verbatim_doc_comment)]
+    Census {
+        /// The shop; without it this node's own
+        shop: Option<String>,
+
+        /// Blocks that each peer is asked for
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        challenges: u32,
+    },
+
     /// Fetch nothing more for now; what is here is served
     ///
     ///     duka mirror pause k51…
@@ -128,6 +148,18 @@ pub(crate) async fn run(args: Mirror, cx: &Context, ui: &mut Ui) -> Result<(), C
             let request = Request::MirrorList { shop };
             let outcome = cx.run(ui, request, None, status).await?;
             return ui.outcome(&outcome, |_| Ok(()));
+        }
+        Mirror::Census { shop, challenges } => {
+            let request = Request::MirrorCensus { shop, challenges };
+            let outcome = cx.run(ui, request, None, proved).await?;
+            return ui.outcome(&outcome, |ui| match &outcome {
+                Outcome::MirrorCensus { blocks, peers, .. } => ui.note(format!(
+                    "asked {} for some of {}",
+                    count(*peers, "peer"),
+                    count(*blocks, "block")
+                )),
+                _ => Ok(()),
+            });
         }
         Mirror::Pause { shop } => Request::MirrorPause { shop, paused: true },
         Mirror::Resume { shop } => Request::MirrorPause {
@@ -228,6 +260,38 @@ fn in_words(outcome: &Outcome) -> String {
         size(*traffic_bytes),
         size(*free_bytes)
     )
+}
+
+/// What somebody proved.
+fn proved(item: &Item) -> String {
+    match item {
+        Item::Proved {
+            peer_id,
+            asked,
+            proved,
+            late,
+            wrong,
+            absent,
+            share_low,
+            share_high,
+            round_trip_seconds,
+        } => {
+            let trip = round_trip_seconds
+                .map_or_else(|| "-".to_owned(), |s| format!("{:.1} ms", s * 1000.0));
+            format!(
+                "{peer_id}\t{proved} of {asked} proved\t{late} late\t{wrong} wrong\t{absent} absent\t\
+                 has {:.0} to {:.0} %\t{trip}",
+                share_low * 100.0,
+                share_high * 100.0
+            )
+        }
+        Item::ProvedProduct {
+            product,
+            asked,
+            proved,
+        } => format!("{product}\t{proved} of {asked} blocks proved by somebody"),
+        item => super::row(item),
+    }
 }
 
 /// A mirror on a few lines.

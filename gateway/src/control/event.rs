@@ -117,6 +117,36 @@ pub enum Item {
     },
     /// A mirror.
     Mirror(Box<Mirror>),
+    /// What a peer proved to have of a shop.
+    Proved {
+        /// Who.
+        peer_id: String,
+        /// Blocks it was asked for.
+        asked: u64,
+        /// Right answers in time.
+        proved: u64,
+        /// Right answers that came too late.
+        late: u64,
+        /// Wrong answers.
+        wrong: u64,
+        /// Blocks it does not have, or did not answer for.
+        absent: u64,
+        /// Least share of all blocks that it has, 99 of 100 times.
+        share_low: f64,
+        /// Largest.
+        share_high: f64,
+        /// Seconds to it and back.
+        round_trip_seconds: Option<f64>,
+    },
+    /// What was proved of a product's blocks.
+    ProvedProduct {
+        /// The product.
+        product: String,
+        /// Blocks that somebody was asked for.
+        asked: u64,
+        /// Blocks of these that somebody proved.
+        proved: u64,
+    },
     /// A connected peer.
     Peer {
         /// Who.
@@ -656,6 +686,15 @@ pub enum Outcome {
         left_out_releases: u64,
         /// Free bytes of the disk, above the reserve.
         free_bytes: u64,
+    },
+    /// A census.
+    MirrorCensus {
+        /// The shop.
+        shop: String,
+        /// Blocks of it that are here.
+        blocks: u64,
+        /// Peers that were asked.
+        peers: u64,
     },
     /// A mirror was paused, resumed or removed.
     MirrorChanged {

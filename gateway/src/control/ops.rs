@@ -115,6 +115,9 @@ pub(super) async fn execute(
         Request::MirrorEstimate { shop, policy } => mirror::estimate(node, &shop, policy).await,
         Request::MirrorAdd { shop, policy } => mirror::add(node, &shop, policy).await,
         Request::MirrorList { shop } => mirror::list(node, shop.as_deref(), sink).await,
+        Request::MirrorCensus { shop, challenges } => {
+            mirror::census(node, shop.as_deref(), challenges, sink).await
+        }
         Request::MirrorPause { shop, paused } => mirror::pause(node, &shop, paused).await,
         Request::MirrorRemove { shop } => mirror::remove(node, &shop).await,
         Request::SwarmPeers => network::peers(node, sink).await,

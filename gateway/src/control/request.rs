@@ -218,6 +218,13 @@ pub enum Request {
         /// Only this one.
         shop: Option<String>,
     },
+    /// Who really has the blocks of a shop.
+    MirrorCensus {
+        /// The shop; the own one if there is none.
+        shop: Option<String>,
+        /// Blocks that each peer is asked for.
+        challenges: u32,
+    },
     /// Stops fetching, or goes on.
     MirrorPause {
         /// The shop.

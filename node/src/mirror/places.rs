@@ -10,7 +10,8 @@ use crate::fetch::FetchOptions;
 use crate::keys::Name;
 use crate::net::is_public_ip;
 use crate::node::Node;
-use crate::shop::json::ShopJson;
+use crate::shop::json::{self, MAX_SHOP_LEN, ShopJson};
+use crate::shop::read::read_small;
 use crate::source::delegated;
 use crate::source::trustless::gateway_url;
 
@@ -69,6 +70,15 @@ async fn peers(node: &Node, names: &[&Name]) -> Vec<PeerId> {
     peers.sort();
     peers.dedup();
     peers
+}
+
+/// The head at `root`, if it is here.
+pub(super) async fn head_of(node: &Node, root: Cid) -> Option<ShopJson> {
+    let here = node.fetcher(FetchOptions::offline());
+    let links = super::root_links(&here, root).await.ok()?;
+    let file = links.iter().find(|link| link.name == b"shop.json")?;
+    let bytes = read_small(&here, file.cid, MAX_SHOP_LEN).await.ok()?;
+    json::parse_shop(&bytes).ok()
 }
 
 /// Connects to the mirrors that the head names.

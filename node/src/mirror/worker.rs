@@ -12,7 +12,7 @@ use url::Url;
 
 use super::records::{self, Shown};
 use super::{MirrorError, Progress, Shop, in_words, kept, places, plan, within_quota};
-use crate::fetch::{FetchOptions, Fetcher, fetch_dag};
+use crate::fetch::{Fetcher, fetch_dag};
 use crate::keys::Name;
 use crate::manifest::ManifestError;
 use crate::manifest::change::Op;
@@ -21,8 +21,7 @@ use crate::net::gossip::rendezvous;
 use crate::node::Node;
 use crate::roots::Root;
 use crate::shop::follow::{FollowError, Followed, Step};
-use crate::shop::json::{self, MAX_SHOP_LEN, ShopJson};
-use crate::shop::read::read_small;
+use crate::shop::json::ShopJson;
 use crate::temp_pins::TempPin;
 
 /// How often everybody is asked, besides what is heard.
@@ -288,18 +287,12 @@ impl Work {
 
     /// The newest head that is here.
     async fn head_json(&self, mirror: &Mirror) -> Option<ShopJson> {
-        let here = self.node.fetcher(FetchOptions::offline());
-        for head in [
-            mirror.known.as_ref(),
-            mirror.held.as_ref().map(|held| &held.head),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            if let Ok(bytes) = read_small(&here, head.shop_json, MAX_SHOP_LEN).await
-                && let Ok(head) = json::parse_shop(&bytes)
-            {
-                return Some(head);
+        let known = mirror.known.as_ref();
+        let held = mirror.held.as_ref().map(|held| &held.head);
+        for head in known.into_iter().chain(held) {
+            let found = places::head_of(&self.node, head.root).await;
+            if found.is_some() {
+                return found;
             }
         }
         None

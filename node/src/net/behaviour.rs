@@ -15,10 +15,12 @@ use libp2p::{
 
 use super::address::{Scope, is_testable};
 use super::bitswap;
+use super::census::{self, Census};
 use super::gossip::fetch::{self, Fetch};
 use super::gossip::{self, Gossip};
 use super::records::Records;
 use super::scoped::Scoped;
+use crate::served::Served;
 
 /// Longest a DHT query may take.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,6 +46,7 @@ pub(super) struct Behaviour {
     pub(super) bitswap: bitswap::Behaviour,
     pub(super) gossip: Toggle<Gossip>,
     pub(super) record_fetch: Toggle<Fetch>,
+    pub(super) census: Census,
     pub(super) relay: relay::client::Behaviour,
     pub(super) hole_punching: Toggle<dcutr::Behaviour>,
     pub(super) reachability: Scoped<autonat::v2::client::Behaviour>,
@@ -61,6 +64,7 @@ pub(super) fn build(
     key: &Keypair,
     relay: relay::client::Behaviour,
     bitswap: bitswap::Behaviour,
+    served: Served,
     wan: Records,
     lan: Records,
 ) -> std::io::Result<Behaviour> {
@@ -85,6 +89,7 @@ pub(super) fn build(
         bitswap,
         gossip: config.gossip.then(|| gossip::build(key)).into(),
         record_fetch: config.gossip.then(fetch::build).into(),
+        census: census::build(served),
         relay,
         hole_punching: config.relay.then(|| dcutr::Behaviour::new(peer)).into(),
         reachability: Scoped::new(is_testable, autonat::v2::client::Behaviour::default()),

@@ -1,5 +1,6 @@
 //! The task that owns the swarm: waits for a command, an event or a timer, and applies it.
 
+mod census;
 pub(super) mod gossip;
 mod queries;
 mod trimming;
@@ -12,6 +13,7 @@ use duka_config::NetworkConfig;
 use futures::{FutureExt, StreamExt};
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
+use libp2p::request_response::OutboundRequestId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, FromSwarm, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, autonat, identify, mdns, ping, upnp};
@@ -23,6 +25,7 @@ use super::PeerInfo;
 use super::address::{self, Scope};
 use super::behaviour::{Behaviour, BehaviourEvent};
 use super::bootstrap::Backoff;
+use super::census::{Asked, Question};
 use super::dht::{Queries, Query};
 use super::dial_error::DialFailure;
 use super::gossip::{Inbox, Outgoing, Topics};
@@ -57,6 +60,12 @@ pub(super) enum Command {
     Addresses(oneshot::Sender<Vec<Multiaddr>>),
     Query(Scope, Query),
     Gossip(GossipCommand),
+    /// Ask a peer to prove that it has a block.
+    Challenge {
+        peer: PeerId,
+        question: Question,
+        done: oneshot::Sender<Option<Vec<u8>>>,
+    },
 }
 
 /// What to do next.
@@ -102,6 +111,8 @@ pub(super) struct EventLoop {
     relays: HashMap<ListenerId, PeerId>,
     topics: Topics,
     outgoing: Outgoing,
+    challenges: HashMap<OutboundRequestId, oneshot::Sender<Option<Vec<u8>>>>,
+    asked: Asked,
 }
 
 impl EventLoop {
@@ -133,6 +144,8 @@ impl EventLoop {
             relays: HashMap::new(),
             topics: Topics::new(Arc::default()),
             outgoing: Outgoing::new(),
+            challenges: HashMap::new(),
+            asked: Asked::new(),
         }
     }
 
@@ -275,6 +288,11 @@ impl EventLoop {
             }
             Command::Query(scope, query) => self.query(scope, query),
             Command::Gossip(command) => self.gossip(command),
+            Command::Challenge {
+                peer,
+                question,
+                done,
+            } => self.challenge(peer, question, done),
         }
     }
 
@@ -384,6 +402,7 @@ impl EventLoop {
             BehaviourEvent::Lan(event) => self.dht_event(Scope::Lan, event),
             BehaviourEvent::Gossip(event) => self.gossip_event(event),
             BehaviourEvent::RecordFetch(event) => self.fetch_event(event),
+            BehaviourEvent::Census(event) => self.census_event(event),
             BehaviourEvent::Reachability(autonat::v2::client::Event {
                 tested_addr,
                 result,

@@ -315,3 +315,43 @@ fn answer(stream: TcpStream, body: &[u8]) -> std::io::Result<()> {
     (&stream).write_all(head.as_bytes())?;
     (&stream).write_all(body)
 }
+
+#[test]
+fn a_census_tells_who_has_the_blocks() {
+    let creator = Node::start();
+    creator.publish("album", "1", 40 << 20);
+    let shop = creator.shop();
+    let mirrors = [Node::start(), Node::start()];
+    for mirror in &mirrors {
+        mirror.mirror(&creator.url(&shop), &[]);
+        mirror.has(creator.seq());
+    }
+    // One keeps nothing of the product any more.
+    let options = ["--products", "nothing"];
+    mirrors[1].mirror(&creator.url(&shop), &options);
+    mirrors[1].until("the catalogue alone is kept", |mirror| {
+        (mirror["state"] == "whole" && mirror["products"] == serde_json::json!([])).then_some(())
+    });
+    mirrors[1].duka.ok(&["gc"]).unwrap();
+
+    let census = creator
+        .duka
+        .cmd(&["mirror", "census", "--challenges", "30"])
+        .unwrap();
+    let events = census.events().unwrap();
+    let share = |node: &Node, bound: &str| {
+        let id = node.duka.ok(&["id"]).unwrap();
+        let peer = field(&id, "peer_id").unwrap();
+        let found = events.iter().find(|event| event["peer_id"] == peer);
+        found.unwrap_or_else(|| panic!("{events:?}"))[bound]
+            .as_f64()
+            .unwrap()
+    };
+    assert!(share(&mirrors[0], "share_low") > 0.75, "{events:?}");
+    assert!(share(&mirrors[1], "share_high") < 0.75, "{events:?}");
+    let product = events
+        .iter()
+        .find(|event| event["product"] == "album")
+        .unwrap();
+    assert_eq!(product["asked"], product["proved"], "{product}");
+}

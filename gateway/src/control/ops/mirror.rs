@@ -68,6 +68,50 @@ pub(super) async fn list(
     }
 }
 
+/// Who really has the blocks of a shop.
+pub(super) async fn census(
+    node: &Node,
+    shop: Option<&str>,
+    challenges: u32,
+    sink: &EventSink,
+) -> Result<Outcome, Failure> {
+    let shop = match shop {
+        Some(shop) => request(shop, MirrorPolicy::default())?.shop,
+        None => node.shop_name(),
+    };
+    let challenges = usize::try_from(challenges).unwrap_or(usize::MAX);
+    let census = mirror::census(node, &shop, challenges).await?;
+    let peers = census.peers.len() as u64;
+    for proved in census.peers {
+        sink.item(Item::Proved {
+            peer_id: proved.peer,
+            asked: proved.asked,
+            proved: proved.proved,
+            late: proved.late,
+            wrong: proved.wrong,
+            absent: proved.absent,
+            share_low: proved.share.0,
+            share_high: proved.share.1,
+            round_trip_seconds: proved.round_trip.map(|time| time.as_secs_f64()),
+        })
+        .await;
+    }
+    for (product, (asked, proved)) in census.products {
+        let product = product.to_string();
+        sink.item(Item::ProvedProduct {
+            product,
+            asked,
+            proved,
+        })
+        .await;
+    }
+    Ok(Outcome::MirrorCensus {
+        shop: shop.to_string(),
+        blocks: census.blocks,
+        peers,
+    })
+}
+
 /// A name, or the URL of a shop at a gateway.
 fn request(shop: &str, policy: MirrorPolicy) -> Result<MirrorRequest, Failure> {
     let unknown = || {

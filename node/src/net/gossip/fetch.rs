@@ -108,7 +108,8 @@ impl Codec for Framed {
     }
 }
 
-async fn read<M: Message + Default>(
+/// Reads a message with its length before it.
+pub(in crate::net) async fn read<M: Message + Default>(
     io: &mut (impl AsyncRead + Unpin + Send),
     limit: usize,
 ) -> io::Result<M> {

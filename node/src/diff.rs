@@ -248,10 +248,13 @@ fn list_error(
     }
 }
 
+/// A file of the older release and of the newer one, with the same path.
+type Pair = (Option<FileEntry>, Option<FileEntry>);
+
 /// The files with the next path: of the older release, of the newer one, or of both.
 fn next_pair<I: Iterator<Item = Result<FileEntry, DiffError>>>(
     [from, to]: &mut [Peekable<I>; 2],
-) -> Result<Option<(Option<FileEntry>, Option<FileEntry>)>, DiffError> {
+) -> Result<Option<Pair>, DiffError> {
     let order = match (from.peek(), to.peek()) {
         (None, None) => return Ok(None),
         (Some(Ok(before)), Some(Ok(after))) => before.path.cmp(&after.path),

@@ -305,9 +305,10 @@ impl Node {
         let network = if config.network.offline {
             None
         } else {
+            let peer_key = parts.keys.read().peer.clone();
             let (network, run) = Network::start(
                 &config.network,
-                parts.keys.read().peer.clone(),
+                peer_key,
                 served.clone(),
                 &data_dir.join("dht"),
                 stop.clone(),

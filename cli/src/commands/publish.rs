@@ -120,7 +120,7 @@ pub(crate) async fn run(args: Publish, cx: &Context, ui: &mut Ui) -> Result<(), 
     let (source, input) = source(&args.path, args.name)?;
     let waits = !args.wait.is_empty();
     let file = |path: Option<PathBuf>| path.as_deref().map(extra).transpose();
-    let request = Request::Publish(request::Publish {
+    let request = Request::Publish(Box::new(request::Publish {
         source,
         product: args.product,
         version: args.version,
@@ -135,7 +135,7 @@ pub(crate) async fn run(args: Publish, cx: &Context, ui: &mut Ui) -> Result<(), 
         dry_run: args.dry_run,
         wait_seconds: cx.timeout().unwrap_or(WAIT_LIMIT).as_secs(),
         wait: args.wait,
-    });
+    }));
     let outcome = match waits {
         true => cx.run_longer(WAIT_GRACE, ui, request, input).await?,
         false => cx.run(ui, request, input, super::row).await?,

@@ -104,7 +104,7 @@ async fn publish(
     product: ProductId,
     chunker: Option<String>,
 ) -> Result<Published, CliError> {
-    let request = Request::Publish(request::Publish {
+    let request = Request::Publish(Box::new(request::Publish {
         source: Source::Path(folder),
         product,
         version: None,
@@ -122,7 +122,7 @@ async fn publish(
         dry_run: false,
         wait: Vec::new(),
         wait_seconds: 0,
-    });
+    }));
     let events = control::run(serving.node.clone(), request, None);
     let outcome = cx.consume(ui, events, super::row).await?;
     let Outcome::Publish(mut published) = outcome else {

@@ -50,7 +50,7 @@ pub(super) async fn execute(
 ) -> Result<Outcome, Failure> {
     match request {
         Request::Id => network::id(node).await,
-        Request::Publish(args) => publish::publish(node, args, input, sink).await,
+        Request::Publish(args) => publish::publish(node, *args, input, sink).await,
         Request::ProductList => product::list(node, sink).await,
         Request::Search { terms, limit } => product::search(node, terms, limit, sink).await,
         Request::ProductShow { product } => product::show(node, &product).await,

@@ -20,7 +20,7 @@ pub enum Request {
     /// Who this node is.
     Id,
     /// Publishes a release.
-    Publish(Publish),
+    Publish(Box<Publish>),
     /// All products.
     ProductList,
     /// Products that match, best first.

@@ -129,7 +129,7 @@ impl Shop {
 
     async fn publish(&self, product: u64, release: u64) -> Result<()> {
         let file = self.write(product, release)?;
-        let request = Request::Publish(Publish {
+        let request = Request::Publish(Box::new(Publish {
             source: Source::Path(file.clone()),
             product: id(product).parse()?,
             version: None,
@@ -144,7 +144,7 @@ impl Shop {
             dry_run: false,
             wait: Vec::new(),
             wait_seconds: 0,
-        });
+        }));
         self.ask(request).await?;
         std::fs::remove_file(file)?;
         Ok(())

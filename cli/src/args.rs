@@ -125,7 +125,7 @@ impl From<LogFormatArg> for LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Up(commands::up::Up),
-    Publish(commands::publish::Publish),
+    Publish(Box<commands::publish::Publish>),
     Get(commands::get::Get),
     Serve(commands::serve::Serve),
     Init(commands::init::Init),

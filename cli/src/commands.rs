@@ -48,7 +48,7 @@ use crate::ui::{Ui, count};
 pub(crate) async fn run(command: Command, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
     match command {
         Command::Up(args) => up::run(args, cx, ui).await,
-        Command::Publish(args) => publish::run(args, cx, ui).await,
+        Command::Publish(args) => publish::run(*args, cx, ui).await,
         Command::Get(args) => get::run(args, cx, ui).await,
         Command::Serve(args) => serve::run(args, cx, ui).await,
         Command::Init(args) => init::run(&args, cx, ui),

@@ -25,7 +25,7 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state as u8
+        state.to_le_bytes()[0]
     };
     std::iter::repeat_with(next).take(len).collect()
 }

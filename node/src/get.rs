@@ -6,6 +6,7 @@
 
 pub(crate) mod leaf;
 mod lock;
+mod old;
 mod part;
 mod rate;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use cid::Cid;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
+use self::old::Cut;
 use self::part::Part;
 use self::rate::Rate;
 use crate::block::RAW;
@@ -47,6 +49,8 @@ pub struct GetOptions {
     pub update: bool,
     /// Start over instead of using what an interrupted `get` left.
     pub restart: bool,
+    /// Files and folders that may have parts of it, such as what another program began to download.
+    pub from: Vec<PathBuf>,
     /// Blocks in flight.
     pub window: usize,
     /// Paths (segments joined by `/`) that get execute permission: from the release record.
@@ -143,8 +147,8 @@ pub async fn get<S: BlockSource + Clone>(
     progress: OnProgress,
 ) -> Result<Got, GetError> {
     let part = {
-        let (out, update, restart) = (out.to_owned(), options.update, options.restart);
-        Arc::new(blocking(move || Part::open(&out, update, restart)).await?)
+        let (out, options) = (out.to_owned(), options.clone());
+        Arc::new(blocking(move || Part::open(&out, &options)).await?)
     };
     let mut run = Run {
         out: out.to_owned(),
@@ -294,6 +298,8 @@ enum Item {
         offset: u64,
         len: u64,
         level: usize,
+        /// How the file was cut, as far as its nodes tell.
+        cut: Option<Cut>,
     },
 }
 
@@ -323,10 +329,10 @@ async fn arrive<S: BlockSource>(
     rate: Option<&Rate>,
 ) -> Result<(Item, Arrived), GetError> {
     if part.has_old()
-        && let Some((cid, path, range)) = item.reusable()
+        && let Some((cid, path, range, cut)) = item.reusable()
         && let Some(len) = blocking({
             let part = Arc::clone(&part);
-            move || part.reuse(&cid, &path, range)
+            move || part.reuse(&cid, &path, range, cut)
         })
         .await?
     {
@@ -348,14 +354,21 @@ async fn arrive<S: BlockSource>(
     }
     match (&item, &node) {
         (Item::Node { path, .. }, UnixFs::File(file)) => {
+            part.check_begun(file.size)?;
             let (path, size, data) = (path.clone(), file.size, file.data.clone());
-            blocking(move || part.begin_file(&path, size, &data)).await?;
+            blocking(move || {
+                part.check_beginning(&data)?;
+                part.begin_file(&path, size, &data)
+            })
+            .await?;
         }
         (Item::Node { path, .. }, UnixFs::Directory(_) | UnixFs::Shard(_)) => {
+            part.check_not_begun()?;
             let path = path.clone();
             blocking(move || part.begin_dir(&path)).await?;
         }
-        (Item::Node { .. }, UnixFs::Symlink { .. }) | (Item::Shard { .. }, UnixFs::Shard(_)) => {}
+        (Item::Node { .. }, UnixFs::Symlink { .. }) => part.check_not_begun()?,
+        (Item::Shard { .. }, UnixFs::Shard(_)) => {}
         (
             Item::Piece {
                 file, offset, len, ..
@@ -363,7 +376,13 @@ async fn arrive<S: BlockSource>(
             UnixFs::File(node),
         ) if node.size == *len => {
             let (file, offset, data) = (file.clone(), *offset, node.data.clone());
-            blocking(move || part.write(&file, offset, &data)).await?;
+            blocking(move || {
+                if offset == 0 {
+                    part.check_beginning(&data)?;
+                }
+                part.write(&file, offset, &data)
+            })
+            .await?;
         }
         _ => {
             return Err(GetError::Dag(DagError::Malformed {
@@ -400,8 +419,8 @@ fn places(item: &Item, node: &UnixFs) -> Result<Vec<(PathBuf, bool)>, GetError> 
     Ok(places)
 }
 
-/// CID, file, and which bytes of it (offset and length), `None` for all.
-type Reusable = (Cid, PathBuf, Option<(u64, u64)>);
+/// CID, file, which bytes of it (offset and length), `None` for all, and how it was cut.
+type Reusable = (Cid, PathBuf, Option<(u64, u64)>, Option<Cut>);
 
 impl Item {
     fn cid(&self) -> &Cid {
@@ -422,15 +441,16 @@ impl Item {
     /// What to look for on this disk.
     fn reusable(&self) -> Option<Reusable> {
         match self {
-            Self::Node { cid, path, .. } => Some((*cid, path.clone(), None)),
+            Self::Node { cid, path, .. } => Some((*cid, path.clone(), None, Cut::of_whole(cid))),
             Self::Shard { .. } => None,
             Self::Piece {
                 cid,
                 file,
                 offset,
                 len,
+                cut,
                 ..
-            } => Some((*cid, file.clone(), Some((*offset, *len)))),
+            } => Some((*cid, file.clone(), Some((*offset, *len)), *cut)),
         }
     }
 }
@@ -473,7 +493,7 @@ impl Run {
         match (item, node) {
             (Item::Node { cid, path, .. }, UnixFs::File(node)) => {
                 self.file(&path, node.size, node.metadata)?;
-                self.pieces(cid, &path, 0, 0, node)
+                self.pieces(cid, &path, 0, 0, None, node)
             }
             (
                 Item::Piece {
@@ -481,10 +501,11 @@ impl Run {
                     file,
                     offset,
                     level,
+                    cut,
                     ..
                 },
                 UnixFs::File(node),
-            ) => self.pieces(cid, &file, offset, level, node),
+            ) => self.pieces(cid, &file, offset, level, cut, node),
             (Item::Node { cid, path, depth }, UnixFs::Directory(dir)) => {
                 self.dir_node(cid)?;
                 self.total.get_or_insert_with(|| claimed(&dir.links));
@@ -538,12 +559,14 @@ impl Run {
         file: &Path,
         offset: u64,
         level: usize,
+        cut: Option<Cut>,
         node: FileNode,
     ) -> Result<Vec<Item>, GetError> {
         check_depth(cid, level)?;
         let own = node.data.len() as u64;
         self.verified(own);
         let mut at = offset.saturating_add(own);
+        let cut = Cut::of(&node.children).or(cut);
         let mut pieces = Vec::with_capacity(node.children.len());
         for (child, len) in node.children {
             // An empty child adds nothing, whatever is under its CID.
@@ -554,6 +577,7 @@ impl Run {
                     offset: at,
                     len,
                     level: level + 1,
+                    cut,
                 });
             }
             at = at.saturating_add(len);

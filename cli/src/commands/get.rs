@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use duka_gateway::control::event::{Outcome, Progress, Source};
 use duka_gateway::control::executables::executables;
-use duka_gateway::control::failure::Failure;
+use duka_gateway::control::failure::{Code, Failure};
 use duka_gateway::control::file::file_size;
 use duka_gateway::control::request::{self, Request};
 use duka_node::dag::path::{self, ContentPath};
@@ -38,7 +38,8 @@ use crate::ui::{Ui, count, size};
 ///
 /// Peers are asked, and the gateways, all at once; with gateways and without a running node they
 /// alone. One that is slow or blocked is routed around, one that sends wrong bytes is asked no more.
-/// Run again after an interruption, it goes on where it stopped. The output appears when it is
+/// Run again after an interruption, it goes on where it stopped, also where curl or a browser did:
+/// with `-o` on their file, or `--from` it. With --update only what changed comes. The output appears when it is
 /// whole, or not at all.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -74,6 +75,11 @@ pub(crate) struct Get {
     /// Begin anew
     #[arg(long)]
     restart: bool,
+
+    /// File or folder that has parts of it, such as what a browser began to download
+    /// (`.part`, `.crdownload`); may be given several times
+    #[arg(long, value_name = "FILE")]
+    from: Vec<PathBuf>,
 
     /// Write into an existing folder: files that differ are replaced, others stay
     #[arg(long)]
@@ -111,11 +117,22 @@ pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliE
         Some(out) => absolute(out)?,
         None => absolute(Path::new(&name))?,
     };
+    let from: Vec<PathBuf> = args
+        .from
+        .iter()
+        .map(|file| absolute(file))
+        .collect::<Result<_, _>>()?;
+    let missing = from.iter().find(|file| !file.exists());
+    if let Some(missing) = missing {
+        let message = format!("{} is not there", missing.display());
+        return Err(CliError::new(Code::NotFound, message).hint("check what --from names"));
+    }
     let outcome = if let Some(source) = gateways::alone(cx, &gateways, tries).await? {
         let options = GetOptions {
             update: args.update,
             restart: args.restart,
             window: cx.config().network.limits.window,
+            from: from.clone(),
             executables: Vec::new(),
             rate: args.bwlimit,
         };
@@ -127,6 +144,7 @@ pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliE
             gateways: gateways.iter().map(Url::to_string).collect(),
             update: args.update,
             restart: args.restart,
+            from,
             retries: tries.retries,
             max_sources: tries.max_sources,
             rate: args.bwlimit,

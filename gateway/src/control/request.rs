@@ -402,6 +402,8 @@ pub struct Get {
     pub update: bool,
     /// Forget what an interrupted run left.
     pub restart: bool,
+    /// Files and folders that may have parts of it.
+    pub from: Vec<PathBuf>,
     /// How often a gateway that failed is asked again for the same block; `None` is as usual.
     pub retries: Option<u32>,
     /// How many gateways are asked at a time; `None` is without limit.

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, BufRead};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ use rustix::io::Errno;
 
 use super::leaf::matching;
 use super::lock::TargetLock;
-use super::{Finish, GetError};
+use super::old::{Cut, Old};
+use super::{Finish, GetError, GetOptions};
 use crate::dag::unixfs::Metadata;
 
 #[derive(Debug)]
@@ -31,13 +32,16 @@ pub(super) struct Part {
     resumed: bool,
     /// The target exists and is brought up to date.
     update: bool,
+    /// Length of the target, a file that may be the beginning of the right one.
+    begun: Option<u64>,
+    old: Old,
     /// Read by whoever writes below the part; `None` once that is over.
     lock: RwLock<Option<TargetLock>>,
 }
 
 impl Part {
     /// Prepares the place beside `out`.
-    pub(super) fn open(out: &Path, update: bool, restart: bool) -> Result<Self, GetError> {
+    pub(super) fn open(out: &Path, options: &GetOptions) -> Result<Self, GetError> {
         let Some(name) = out.file_name() else {
             return Err(GetError::Exists {
                 path: out.to_owned(),
@@ -50,15 +54,24 @@ impl Part {
         let lock = TargetLock::take(&parent, name, out)?;
         let existing = kind_of(out)?;
         let usable = matches!(existing, None | Some(Kind::File | Kind::Dir));
-        if existing.is_some() && !update || !usable {
+        let is_refused = existing == Some(Kind::Dir) && !options.update;
+        if is_refused || !usable {
             return Err(GetError::Exists {
                 path: out.to_owned(),
             });
         }
+        let begun = match existing {
+            Some(Kind::File) if !options.update => {
+                Some(fs::metadata(out).map_err(|e| failed(out, e))?.len())
+            }
+            _ => None,
+        };
+        let mut old = options.from.clone();
+        old.extend(existing.map(|_| out.to_owned()));
         let mut part_name = name.to_owned();
         part_name.push(".duka-part");
         let part = parent.join(part_name);
-        if restart || matches!(kind_of(&part)?, Some(Kind::Symlink | Kind::Other)) {
+        if options.restart || matches!(kind_of(&part)?, Some(Kind::Symlink | Kind::Other)) {
             remove(&part)?;
         }
         let resumed = kind_of(&part)?;
@@ -70,7 +83,9 @@ impl Part {
             part,
             parent,
             resumed: resumed.is_some(),
-            update: existing.is_some(),
+            update: existing.is_some() && begun.is_none(),
+            begun,
+            old: Old::new(old),
             lock: RwLock::new(Some(lock)),
         })
     }
@@ -88,6 +103,64 @@ impl Part {
         check_place(is_dir, &below(&self.out, path))
     }
 
+    /// Fails when the target is a file and cannot be the beginning of one of this size.
+    pub(super) fn check_begun(&self, size: u64) -> Result<(), GetError> {
+        match self.begun {
+            Some(len) if len > size => Err(self.exists()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails when the target is a file, since it becomes something else.
+    pub(super) fn check_not_begun(&self) -> Result<(), GetError> {
+        match self.begun {
+            Some(_) => Err(self.exists()),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails when the target is a file that does not begin with the same bytes as `data`.
+    pub(super) fn check_beginning(&self, data: &[u8]) -> Result<(), GetError> {
+        let Some(begun) = self.begun else {
+            return Ok(());
+        };
+        let len = usize::try_from(begun).map_or(data.len(), |begun| begun.min(data.len()));
+        let mut there = vec![0; len];
+        File::open(&self.out)
+            .and_then(|file| file.read_exact_at(&mut there, 0))
+            .map_err(|source| failed(&self.out, source))?;
+        if there == data[..len] {
+            Ok(())
+        } else {
+            Err(self.exists())
+        }
+    }
+
+    fn exists(&self) -> GetError {
+        GetError::Exists {
+            path: self.out.clone(),
+        }
+    }
+
+    /// Whether the target is the beginning of the part.
+    fn is_beginning(&self) -> io::Result<bool> {
+        let mut old = io::BufReader::new(File::open(&self.out)?);
+        let mut new = io::BufReader::new(File::open(&self.part)?);
+        loop {
+            let begun = old.fill_buf()?;
+            if begun.is_empty() {
+                return Ok(true);
+            }
+            let whole = new.fill_buf()?;
+            let len = begun.len().min(whole.len());
+            if len == 0 || begun[..len] != whole[..len] {
+                return Ok(false);
+            }
+            old.consume(len);
+            new.consume(len);
+        }
+    }
+
     /// Removes what this run wrote, when no run before it left anything. Writes that are under way end
     /// first, later ones do nothing.
     pub(super) fn discard(&self) -> Result<(), GetError> {
@@ -101,7 +174,7 @@ impl Part {
 
     /// Whether there is anything that could be reused.
     pub(super) fn has_old(&self) -> bool {
-        self.resumed || self.update
+        self.resumed || !self.old.is_empty()
     }
 
     /// Bytes that can be written beside the target, what an interrupted run left included.
@@ -112,12 +185,13 @@ impl Part {
     }
 
     /// Looks for the block's bytes in what is on this disk: in `range` (offset and length) of the
-    /// file at `path`, or as the whole file. Puts them into their place and returns how many they are.
+    /// file at `path`, or as the whole file, or anywhere in old files. Puts them into their place and returns how many they are.
     pub(super) fn reuse(
         &self,
         cid: &Cid,
         path: &Path,
         range: Option<(u64, u64)>,
+        cut: Option<Cut>,
     ) -> Result<Option<u64>, GetError> {
         let in_place = below(&self.part, path);
         if self.resumed && matching(&in_place, cid, range).is_some_and(|data| !data.is_empty()) {
@@ -128,10 +202,12 @@ impl Part {
                     .len(),
             }));
         }
-        if !self.update {
-            return Ok(None);
-        }
-        let Some(data) = matching(&below(&self.out, path), cid, range) else {
+        let in_target = (self.update || self.begun.is_some())
+            .then(|| matching(&below(&self.out, path), cid, range))
+            .flatten();
+        let found = in_target.or_else(|| self.old.find(cid, cut?));
+        let Some(data) = found.filter(|data| range.is_none_or(|(_, len)| len == data.len() as u64))
+        else {
             return Ok(None);
         };
         let len = data.len() as u64;
@@ -220,7 +296,13 @@ impl Part {
             set_mode(&at, mode | (mode & 0o444) >> 2)?;
         }
         self.sync()?;
-        if self.update {
+        if self.begun.is_some() {
+            match self.is_beginning() {
+                Ok(true) => fs::rename(&self.part, &self.out).map_err(|e| failed(&self.out, e))?,
+                Ok(false) => return Err(self.exists()),
+                Err(error) => return Err(failed(&self.out, error)),
+            }
+        } else if self.update {
             find_conflict(&self.part, &self.out)?;
             merge(&self.part, &self.out)?;
         } else {

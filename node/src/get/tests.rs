@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::block::{Block, DAG_PB, cid_of};
-use crate::dag::import::{ImportOptions, Profile, Sink, import_path};
+use crate::dag::import::{Chunker, ImportOptions, Profile, Sink, import_path};
 use crate::dag::unixfs::{encode_directory, encode_file, encode_symlink};
 use crate::source::FetchError;
 use crate::store::{PackKind, Store, StoreOptions};
@@ -73,10 +73,15 @@ fn folder(profile: Profile, fill: impl FnOnce(&Path)) -> Folder {
 }
 
 fn import(store: &Store, path: &Path, profile: Profile) -> Cid {
+    import_cut(store, path, profile, None)
+}
+
+fn import_cut(store: &Store, path: &Path, profile: Profile, chunker: Option<Chunker>) -> Cid {
     let options = ImportOptions {
         profile,
         hidden: true,
         preserve_mode: false,
+        chunker,
         ..ImportOptions::default()
     };
     let sink = Sink::Store(store.clone(), PackKind::Kept);
@@ -469,4 +474,95 @@ async fn a_tree_larger_than_the_disk_is_refused_before_it_is_fetched() {
     let refused = run(&folder, &options(8)).await;
     assert!(matches!(refused, Err(GetError::Full { .. })));
     assert_eq!(folder.source.given.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn an_update_fetches_no_chunk_that_is_anywhere_in_the_old_files() {
+    let old = bytes(3, 8 << 20);
+    let mut folder = folder(Profile::UnixfsV1_2025, |dir| {
+        // Bytes put in near the beginning move all others; another file has a new name.
+        let new = [&old[..100_000], b"put in", &old[100_000..]].concat();
+        fs::write(dir.join("moved"), new).unwrap();
+        fs::write(dir.join("renamed"), bytes(4, 700_000)).unwrap();
+    });
+    let store = folder.source.store.clone().unwrap();
+    let chunker = Some(Chunker::Buzhash);
+    folder.root = import_cut(&store, &folder.origin, Profile::UnixfsV1_2025, chunker);
+    fs::create_dir(&folder.out).unwrap();
+    fs::write(folder.out.join("moved"), &old).unwrap();
+    fs::write(folder.out.join("called otherwise"), bytes(4, 700_000)).unwrap();
+    let options = GetOptions {
+        update: true,
+        ..options(16)
+    };
+    let got = run(&folder, &options).await.unwrap();
+    for name in ["moved", "renamed"] {
+        let read = |dir: &Path| fs::read(dir.join(name)).unwrap();
+        assert_eq!(read(&folder.out), read(&folder.origin), "{name}");
+    }
+    assert!(got.fetched < 1_100_000, "{got:?}");
+    assert!(got.reused > 7 << 20, "{got:?}");
+}
+
+/// A folder with one file as the root, which has a wrong beginning at the target or none.
+fn one_file(begun: &[u8]) -> Folder {
+    let mut folder = folder(Profile::UnixfsV1_2025, |dir| {
+        fs::write(dir.join("file"), bytes(5, 5_300_000)).unwrap();
+    });
+    let store = folder.source.store.clone().unwrap();
+    folder.root = import(&store, &folder.origin.join("file"), Profile::UnixfsV1_2025);
+    fs::write(&folder.out, begun).unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn a_download_that_another_program_began_is_finished() {
+    let whole = bytes(5, 5_300_000);
+    for begun in [0, 700_000, 3_500_000, 5_300_000] {
+        let folder = one_file(&whole[..begun]);
+        let got = run(&folder, &options(8)).await.unwrap();
+        assert_eq!(fs::read(&folder.out).unwrap(), whole, "{begun}");
+        let chunks = match begun {
+            5_300_000 => begun,
+            _ => begun >> 20 << 20,
+        };
+        assert_eq!(got.reused, chunks as u64);
+    }
+    // Under another name.
+    let folder = one_file(b"");
+    let part = folder.origin.join("file.crdownload");
+    fs::write(&part, &whole[..3_500_000]).unwrap();
+    let options = GetOptions {
+        from: vec![part],
+        ..options(8)
+    };
+    let got = run(&folder, &options).await.unwrap();
+    assert_eq!(fs::read(&folder.out).unwrap(), whole);
+    assert_eq!(got.reused, 3 << 20);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_its_beginning_is_left_alone() {
+    let whole = bytes(5, 5_300_000);
+    let mut other_end = whole.clone();
+    other_end[5_200_000] ^= 1;
+    let longer = [&whole[..], b"more"].concat();
+    for there in [&b"mine"[..], &bytes(6, 2 << 20), &other_end, &longer] {
+        let folder = one_file(there);
+        let refused = run(&folder, &options(8)).await;
+        assert!(
+            matches!(refused, Err(GetError::Exists { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(fs::read(&folder.out).unwrap(), there);
+    }
+    // A folder takes the place of no file.
+    let mut folder = one_file(b"");
+    let store = folder.source.store.clone().unwrap();
+    folder.root = import(&store, &folder.origin, Profile::UnixfsV1_2025);
+    let refused = run(&folder, &options(8)).await;
+    assert!(
+        matches!(refused, Err(GetError::Exists { .. })),
+        "{refused:?}"
+    );
 }

@@ -34,6 +34,7 @@ pub(super) async fn get(node: &Node, args: Get, sink: &EventSink) -> Result<Outc
         restart: args.restart,
         window: node.config().network.limits.window,
         rate: args.rate,
+        from: args.from,
         executables: executables(&fetcher, located.root, &located.segments).await?,
     };
     let progress = sink.clone();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Requests that one source has at a time at most; with HTTP/1.1 as many connections.
-pub(super) const MAX_PARALLEL: usize = 64;
+pub(super) const MAX_PARALLEL: usize = 32;
 const FIRST_PARALLEL: usize = 4;
 /// Requests that wait at a source for others before them: fewer than this and it gets more at a time,
 const FEW_QUEUED: f64 = 3.0;
@@ -206,7 +206,7 @@ impl Health {
         let least = &mut self.least[class(len)];
         let known = least.map_or(took, |least| least.min(took));
         *least = Some(known);
-        #[expect(clippy::cast_precision_loss, reason = "at most 64")]
+        #[expect(clippy::cast_precision_loss, reason = "at most 32")]
         let queued = with as f64 * (1.0 - known.as_secs_f64() / took.as_secs_f64().max(1e-9));
         self.adapt(queued, with);
     }
@@ -332,7 +332,7 @@ impl Health {
         let known = self.recent.len().max(1);
         let sum = self.recent.iter().sum::<Duration>();
         let usual = sum.as_secs_f64() / u32::try_from(known).map_or(1.0, f64::from);
-        #[expect(clippy::cast_precision_loss, reason = "at most 64")]
+        #[expect(clippy::cast_precision_loss, reason = "at most 32")]
         let share = (self.in_flight + 1) as f64 / self.limit as f64;
         Load {
             lacks: self.misses >= MANY_MISSES,

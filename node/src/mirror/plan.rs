@@ -30,6 +30,8 @@ pub(super) struct Wanted {
     /// Bytes, as the shop says.
     pub(super) size: u64,
     pub(super) issued: Timestamp,
+    /// Releases of the product that are newer; times are in whole seconds.
+    pub(super) rank: usize,
 }
 
 /// What is kept of a head.
@@ -90,20 +92,27 @@ pub(super) async fn plan<S: BlockSource + Clone>(
             let Ok(version) = name.parse::<Version>() else {
                 continue;
             };
-            match chosen.iter().find(|(chosen, _)| *chosen == version) {
-                Some((_, issued)) => plan.releases.push(Wanted {
+            let ranked = chosen.iter().zip(0..);
+            match ranked
+                .into_iter()
+                .find(|((chosen, _), _)| *chosen == version)
+            {
+                Some(((_, issued), rank)) => plan.releases.push(Wanted {
                     product: id.clone(),
                     version,
                     root: link.cid,
                     size: link.tsize,
                     issued: *issued,
+                    rank,
                 }),
                 None => plan.is_whole = false,
             }
         }
     }
-    let newest_first = |a: &Wanted, b: &Wanted| (b.issued, &a.product).cmp(&(a.issued, &b.product));
-    plan.releases.sort_by(newest_first);
+    plan.releases.sort_by(|a, b| {
+        let newest_first = b.issued.cmp(&a.issued);
+        newest_first.then_with(|| (&a.product, a.rank).cmp(&(&b.product, b.rank)))
+    });
     Ok(plan)
 }
 

@@ -48,6 +48,11 @@ impl Node {
         self.duka
             .ok(&["publish", path, "--product", product, "--version", version])
             .unwrap();
+        let path = format!("/ipns/{}/p/{product}/{version}", self.shop());
+        wait_until("the head has the release", PATIENCE, || {
+            self.holds(&path).then_some(())
+        })
+        .unwrap();
     }
 
     /// The shop's URL at this node.

@@ -60,6 +60,8 @@ fn publish_waits_until_a_gateway_and_a_mirror_have_the_release() {
 
     // A peer that the head names has it once it fetched the head.
     let address = other_node.address("/tcp/").unwrap();
+    let creator = node.address("/tcp/").unwrap();
+    other.ok(&["swarm", "connect", &creator]).unwrap();
     shop.ok(&["shop", "set", "mirrors", &address]).unwrap();
     let before = head(&shop).0;
     fs::write(shop.home().join("song"), files::random_bytes(31, 3 << 20)).unwrap();

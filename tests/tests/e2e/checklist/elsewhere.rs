@@ -17,7 +17,7 @@ const DAGS: &str = "gateway/src/tests/harmful_dags.rs";
 const HOSTS: &str = "gateway/src/tests/harmful_hosts.rs";
 const TARS: &str = "gateway/src/tests/tar.rs";
 const RECORDS: &str = "node/src/ipns/tests.rs";
-const UPSTREAMS: &str = "node/src/source/trustless.rs";
+const UPSTREAMS: &str = "node/src/source/trustless/tests.rs";
 
 /// Line and clause, file, test.
 pub(super) const TESTS: &[(&str, &str, &str)] = &[

@@ -43,7 +43,7 @@ pub struct Link {
 pub struct Carried {
     /// Bytes that arrived, without headers, each time that they did.
     pub bytes: u64,
-    /// Packets with something in them, or that begin a connection, by [`Piece`], that found the way
+    /// Packets with something in them, or that begin a connection, by port and place in the stream, that found the way
     /// open: of a client, its requests.
     pub sent: HashSet<Piece>,
     /// Those that found it blocked.
@@ -51,7 +51,7 @@ pub struct Carried {
 }
 
 /// Port of the sender and place in its stream: the same when a packet is sent again.
-type Piece = (u16, u32);
+pub type Piece = (u16, u32);
 
 /// Machines that reach each other over links that can be changed. It ends when it is dropped.
 #[derive(Debug)]

@@ -37,6 +37,7 @@ pub(crate) mod verify;
 pub(crate) mod yank;
 
 use duka_gateway::control::event::{Item, PinSize};
+use duka_node::human::printable;
 use serde_json::json;
 
 use crate::args::Command;
@@ -123,14 +124,19 @@ pub(crate) fn row(item: &Item) -> String {
             cid,
             entry_type,
             size,
-        } => format!("{cid}\t{}\t{size}\t{name}", or_dash(entry_type)),
+        } => format!(
+            "{cid}\t{}\t{size}\t{}",
+            or_dash(entry_type),
+            printable(name)
+        ),
         Item::Pin {
             cid,
             recursive,
             name,
             size: kept,
         } => {
-            let row = format!("{cid}\t{}\t{}", pin_type(*recursive), or_dash(name));
+            let name = or_dash(name);
+            let row = format!("{cid}\t{}\t{}", pin_type(*recursive), printable(&name));
             match kept {
                 Some(PinSize {
                     blocks,
@@ -141,19 +147,20 @@ pub(crate) fn row(item: &Item) -> String {
             }
         }
         Item::Mirror(mirror) => format!(
-            "{}\t{}\t{}\t{}",
+            "{}\t{}\t{}\t{}\t{}",
             mirror.shop,
             mirror.state,
             mirror
                 .head
                 .as_ref()
                 .map_or_else(|| "-".to_owned(), |head| head.seq.to_string()),
-            crate::ui::size(mirror.kept_bytes)
+            crate::ui::size(mirror.kept_bytes),
+            self::mirror::chosen(&mirror.keeps)
         ),
         Item::Product(product) => format!(
             "{}\t{}\t{}\t{}",
             product.product,
-            product.title,
+            printable(&product.title),
             product.price.as_deref().unwrap_or("free"),
             count(product.releases, "release")
         ),
@@ -178,7 +185,11 @@ pub(crate) fn row(item: &Item) -> String {
             ..
         } => format!(
             "{key}\t{name}\t{}\t{}\t{}",
-            if *here { "here" } else { "offline" },
+            match (*here, key.as_str()) {
+                (true, _) => "here",
+                (false, "shop") => "offline",
+                (false, _) => "lost",
+            },
             or_dash(leads_to),
             or_dash(valid_until)
         ),
@@ -189,7 +200,8 @@ pub(crate) fn row(item: &Item) -> String {
             new_bytes,
             ..
         } => format!(
-            "{change}\t{path}\t{}\t{} new",
+            "{change}\t{}\t{}\t{} new",
+            printable(path),
             crate::ui::size(*bytes),
             crate::ui::size(*new_bytes)
         ),
@@ -208,14 +220,14 @@ pub(crate) fn row(item: &Item) -> String {
             let ping = round_trip_seconds.map(|s| format!("{:.1} ms", s * 1000.0));
             format!(
                 "{peer_id}\t{address}\t{}\t{}",
-                or_dash(agent),
+                printable(&or_dash(agent)),
                 or_dash(&ping)
             )
         }
         Item::Root { cid, pinned } => {
             format!("{cid}\t{}", if *pinned { "pinned" } else { "not pinned" })
         }
-        Item::Difference { difference, path } => format!("{difference}\t{path}"),
+        Item::Difference { difference, path } => format!("{difference}\t{}", printable(path)),
         Item::Problem { problem, cid, root } => match root {
             Some(root) => format!("{problem}\t{cid}\tneeded by {root}"),
             None => format!("{problem}\t{cid}"),

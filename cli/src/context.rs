@@ -9,7 +9,6 @@ use duka_gateway::control::event::{Event, Item, Outcome};
 use duka_gateway::control::failure::{Code, Failure};
 use duka_gateway::control::request::Request;
 use duka_gateway::control::{self, Events, Input};
-use duka_node::announce;
 use duka_node::dag::DagLimits;
 use duka_node::keys::Origin;
 use duka_node::node::{self, Node};
@@ -329,12 +328,9 @@ pub(crate) async fn wait_for_head(node: &Node, published: &mut Published) -> Res
     if published.signed {
         return Ok(());
     }
-    let Published {
-        product, version, ..
-    } = &*published;
     let mut signals = Signals::new()?;
     published.signed = tokio::select! {
-        signed = announce::wait_for_head(node, product, version, HEAD_LIMIT) => {
+        signed = published.wait_until_signed(node, HEAD_LIMIT) => {
             signed.map_err(Failure::from)?
         }
         error = signals.next() => return Err(error),
@@ -359,6 +355,8 @@ fn needs(request: &Request) -> Needs {
     let (place, network) = match request {
         Request::Publish(publish) if publish.dry_run => (Place::Any, false),
         Request::Add(add) if add.only_hash => (Place::Any, false),
+        // Others fetch it from a node that runs: without one there is nothing to make a shop for.
+        Request::Publish(publish) if !publish.wait.is_empty() => (Place::Shop, false),
         Request::Publish(_) | Request::Add(_) | Request::CarImport { .. } => {
             (Place::NewShop, false)
         }

@@ -6,7 +6,7 @@ use duka_gateway::control::failure::{Code, Failure};
 use duka_node::dag::path::{ContentPath, Root};
 use duka_node::ipns::{self, Record};
 use duka_node::keys::Name;
-use duka_node::source::trustless::{Effort, TrustlessSource, gateway_url};
+use duka_node::source::trustless::{Effort, Listen, TrustlessSource, gateway_url};
 use jiff::Timestamp;
 use url::Url;
 
@@ -69,11 +69,19 @@ pub(crate) async fn alone(
         return Ok(None);
     }
     let timeout = cx.config().network.limits.block_timeout;
-    Ok(Some(TrustlessSource::with(
-        gateways,
-        timeout,
-        tries.effort(),
-    )))
+    let memory = cx.state()?.gateways();
+    let source = TrustlessSource::with(gateways, timeout, tries.effort(), memory);
+    Ok(Some(source))
+}
+
+/// Remembers how the gateways did, for the next download. That it cannot is no reason to fail.
+pub(crate) fn remember(cx: &Context, source: &TrustlessSource) {
+    let remembered = cx
+        .state()
+        .and_then(|state| state.remember_gateways(source.remember()));
+    if let Err(error) = remembered {
+        tracing::debug!(?error, "how gateways did is not remembered");
+    }
 }
 
 /// Where a domain leads to.
@@ -125,7 +133,7 @@ pub(crate) async fn locate(
 /// The newest valid record that the gateways have.
 async fn newest_record(source: &TrustlessSource, name: &Name) -> Result<Record, CliError> {
     let (mut newest, mut refused) = (None::<Record>, None);
-    let records = source.ipns_record(name).await;
+    let records = source.ipns_record(name, Listen::ToAll).await;
     for bytes in &records.found {
         match ipns::verify(name, bytes, Timestamp::now()) {
             Ok(record) => {

@@ -18,10 +18,11 @@ const TWO_DIGITS: &str = "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BN
 
 /// Parses an amount followed by an ISO 4217 code.
 pub(crate) fn parse(text: &str) -> Result<Price, String> {
-    let split = text
-        .find(|c: char| c.is_ascii_alphabetic())
-        .ok_or("write an amount and a currency, such as 9.50USD")?;
-    let (amount, currency) = text.split_at(split);
+    let amount = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let currency = &text[amount.len()..];
+    if amount.trim().is_empty() || currency.is_empty() {
+        return Err("write an amount and a currency, such as 9.50USD".to_owned());
+    }
     let currency = currency.to_ascii_uppercase();
     let digits = digits(&currency)
         .ok_or_else(|| format!("{currency} is not a currency code of ISO 4217"))?;
@@ -39,7 +40,7 @@ pub(crate) fn parse(text: &str) -> Result<Price, String> {
     let minor = format!("{whole}{part:0<width$}", width = usize::from(digits));
     let minor = minor.parse().map_err(|_| format!("{amount} is too much"))?;
     if minor == 0 {
-        return Err("a price is more than nothing; without --price the product is free".to_owned());
+        return Err("a price is more than nothing; a product without a price is free".to_owned());
     }
     Ok(Price {
         minor,
@@ -94,5 +95,6 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
+        assert_eq!(parse("1e5USD").unwrap_err(), "\"1e5\" is not an amount");
     }
 }

@@ -3,12 +3,12 @@
 
 use duka_gateway::control::event::{Outcome, ShopHead};
 use duka_gateway::control::failure::{Code, Failure};
-use duka_gateway::control::following;
+use duka_gateway::control::following::{self, Answers};
 use duka_gateway::control::release::Wanted;
 use duka_gateway::control::request::{self, Request};
 use duka_node::dag::path::{ContentPath, Root};
 use duka_node::keys::Name;
-use duka_node::source::trustless::{TrustlessSource, gateway_url, is_public};
+use duka_node::source::trustless::{Listen, TrustlessSource, gateway_url, is_public};
 use futures::FutureExt;
 use url::Url;
 
@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::gateways::{self, Tries};
 use crate::reference::Reference;
-use crate::state::{KnownShop, State};
+use crate::state::KnownShop;
 use crate::ui::Ui;
 
 /// What is in the directory of a shop besides products.
@@ -67,7 +67,7 @@ pub(crate) async fn locate(
     };
     let (wanted, inside) = wanted(&path.segments)?;
     let known = state.shop(&shop)?;
-    let places = places(&given, known.as_ref());
+    let places = places(cx, &given, known.as_ref());
     let args = request::ShopHead {
         name: shop.to_string(),
         gateways: places.iter().map(Url::to_string).collect(),
@@ -80,7 +80,13 @@ pub(crate) async fn locate(
     for warning in &head.warnings {
         ui.warn(warning.clone())?;
     }
-    let known = remember(&state, &shop, &head, known, &given)?;
+    let known = following_now(&head, known, &given);
+    if let Err(error) = state.remember(&shop, known.clone()) {
+        let (_, message, _) = error.describe().unwrap_or_default();
+        ui.warn(format!(
+            "what is known of {shop} is not remembered, so that an older head is not told from it: {message}"
+        ))?;
+    }
     let segments = match &head.chosen {
         Some(chosen) => {
             let release = [
@@ -102,7 +108,7 @@ pub(crate) async fn locate(
             root: Root::Cid(head.followed.root),
             segments,
         },
-        gateways: self::places(&given, Some(&known)),
+        gateways: self::places(cx, &given, Some(&known)),
     })
 }
 
@@ -139,8 +145,11 @@ fn wanted(segments: &[String]) -> Result<(Option<Wanted>, &[String]), CliError> 
 }
 
 /// Gateways to ask: those given now, those given before, those that the shop names. What a shop names
-/// never leads into the network that this machine is in.
-fn places(given: &[Url], known: Option<&KnownShop>) -> Vec<Url> {
+/// never leads into the network that this machine is in. Offline, there are none.
+fn places(cx: &Context, given: &[Url], known: Option<&KnownShop>) -> Vec<Url> {
+    if cx.config().network.offline {
+        return Vec::new();
+    }
     let mut places = given.to_vec();
     let before = known.iter().flat_map(|known| &known.given);
     let named = known.iter().flat_map(|known| &known.gateways);
@@ -172,46 +181,56 @@ async fn newest_head(
             _ => Err(CliError::new(Code::Other, "the operation has no result")),
         };
     };
+    let listen = following::listen(args.known.as_ref());
     let ask = |name: Name| {
         let source = source.clone();
-        async move { records(&source, &name).await }.boxed()
+        async move { records(&source, &name, listen).await }.boxed()
     };
     let (known, wanted) = (args.known.as_ref(), args.wanted.as_ref());
-    Ok(following::head(&source, shop, known, wanted, &ask).await?)
+    let asked = source.count();
+    Ok(following::head(&source, shop, known, wanted, asked, &ask).await?)
 }
 
 /// The records that gateways have of a name.
-async fn records(source: &TrustlessSource, name: &Name) -> Result<Vec<Vec<u8>>, Failure> {
-    let records = source.ipns_record(name).await;
+async fn records(
+    source: &TrustlessSource,
+    name: &Name,
+    listen: Listen,
+) -> Result<Answers, Failure> {
+    let records = source.ipns_record(name, listen).await;
     match records.silent.first() {
         Some((gateway, silence)) if records.found.is_empty() => {
             let message = format!("{gateway} was asked for the record of {name}, but {silence}");
             Err(Failure::new(Code::Temporary, message)
                 .hint("try again, or ask another gateway with --mirror URL"))
         }
-        _ => Ok(records.found),
+        _ => Ok(Answers {
+            records: records.found,
+            silent: records.silent.into_iter().map(|(url, _)| url).collect(),
+        }),
     }
 }
 
-fn remember(
-    state: &State,
-    shop: &Name,
-    head: &ShopHead,
-    known: Option<KnownShop>,
-    given: &[Url],
-) -> Result<KnownShop, CliError> {
+/// What is known of a shop now. Passwords in URLs are not kept.
+fn following_now(head: &ShopHead, known: Option<KnownShop>, given: &[Url]) -> KnownShop {
     let (title, gateways, before) = known
         .map(|known| (known.title, known.gateways, known.given))
         .unwrap_or_default();
-    let given = given.iter().map(Url::to_string);
-    let known = KnownShop {
+    let given = given.iter().map(without_password);
+    KnownShop {
         followed: head.followed.clone(),
         title: head.title.clone().unwrap_or(title),
         gateways: head.gateways.clone().unwrap_or(gateways),
         given: recent(given.collect(), before),
-    };
-    state.remember(shop, known.clone())?;
-    Ok(known)
+    }
+}
+
+fn without_password(gateway: &Url) -> String {
+    let mut gateway = gateway.clone();
+    // Fails for URLs that can have none.
+    gateway.set_username("").ok();
+    gateway.set_password(None).ok();
+    gateway.to_string()
 }
 
 /// Gateways that are remembered as given, the last ones.

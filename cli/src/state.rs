@@ -1,5 +1,5 @@
-//! What a buyer remembers: names for shops, and of each shop the newest head and where it was had.
-//! In the state directory; needs no data directory.
+//! What a buyer remembers: names for shops, of each shop the newest head and where it was had, and how
+//! gateways did. In the state directory; needs no data directory.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use duka_gateway::control::failure::Code;
 use duka_node::keys::Name;
 use duka_node::shop::follow::Followed;
+use duka_node::source::trustless::{Memory, Seen};
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +50,11 @@ struct Stored<T> {
 #[derive(Default, Serialize, Deserialize)]
 struct Aliases {
     aliases: BTreeMap<String, String>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Gateways {
+    gateways: BTreeMap<String, Seen>,
 }
 
 impl State {
@@ -115,6 +122,58 @@ impl State {
         }
     }
 
+    /// The names that a shop has here.
+    pub(crate) fn aliases_of(&self, shop: &Name) -> Result<Vec<String>, CliError> {
+        let shop = shop.to_string();
+        let aliases = self.aliases()?.into_iter();
+        let aliases = aliases.filter(|(_, named)| *named == shop);
+        Ok(aliases.map(|(alias, _)| alias).collect())
+    }
+
+    /// Forgets a shop and its names.
+    pub(crate) fn forget_shop(&self, shop: &Name) -> Result<(), CliError> {
+        let _lock = self.lock()?;
+        let mut aliases = self.aliases()?;
+        let before = aliases.len();
+        aliases.retain(|_, named| *named != shop.to_string());
+        if aliases.len() != before {
+            write(&self.aliases_file(), Aliases { aliases })?;
+        }
+        let file = self.shop_file(shop);
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&file, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// How gateways did lately. It decides whom to ask first and nothing else, so a file that cannot be
+    /// read is like none.
+    pub(crate) fn gateways(&self) -> Memory {
+        let stored: Option<Gateways> = read(&self.gateways_file()).unwrap_or_else(|error| {
+            tracing::debug!(?error, "how gateways did is not known");
+            None
+        });
+        Memory::new(stored.unwrap_or_default().gateways, Timestamp::now())
+    }
+
+    /// Remembers how gateways did, and what other processes stored of others since.
+    pub(crate) fn remember_gateways(&self, memory: &Memory) -> Result<(), CliError> {
+        let mut gateways = memory.seen();
+        let _lock = self.lock()?;
+        for (origin, other) in self.gateways().seen() {
+            match gateways.get(&origin) {
+                Some(own) if own.at >= other.at => {}
+                _ => drop(gateways.insert(origin, other)),
+            }
+        }
+        let gateways = Memory::new(gateways, Timestamp::now()).seen();
+        write(&self.gateways_file(), Gateways { gateways })
+    }
+
+    fn gateways_file(&self) -> PathBuf {
+        self.dir.join("gateways.json")
+    }
+
     fn aliases_file(&self) -> PathBuf {
         self.dir.join("aliases.json")
     }
@@ -141,9 +200,10 @@ impl State {
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CliError> {
+    let is_absent = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
     let len = match fs::metadata(path) {
         Ok(found) => found.len(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_absent(error.kind()) => return Ok(None),
         Err(error) => return Err(failed(path, &error)),
     };
     if len > MAX_LEN {
@@ -191,6 +251,8 @@ fn damaged(path: &Path) -> CliError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn name() -> Name {
@@ -231,6 +293,42 @@ mod tests {
             state.remember(&name(), known(seq)).unwrap();
             assert_eq!(state.shop(&name()).unwrap(), Some(known(kept)));
         }
+    }
+
+    #[test]
+    fn how_gateways_did_is_kept_of_all_processes_and_never_in_the_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::new(dir.path().to_owned());
+        let now = Timestamp::now();
+        let seen = |failures, seconds| Seen {
+            at: now - Duration::from_secs(seconds),
+            usual_ms: None,
+            failures,
+        };
+        let memory = |seen: &[(&str, Seen)]| {
+            let seen = seen
+                .iter()
+                .map(|(of, seen)| ((*of).to_owned(), seen.clone()));
+            Memory::new(seen.collect(), now)
+        };
+        state
+            .remember_gateways(&memory(&[("a", seen(1, 9)), ("b", seen(1, 5))]))
+            .unwrap();
+        state
+            .remember_gateways(&memory(&[("b", seen(2, 7)), ("c", seen(2, 7))]))
+            .unwrap();
+        let kept = state.gateways().seen();
+        let kept: Vec<_> = kept
+            .iter()
+            .map(|(of, seen)| (of.as_str(), seen.failures))
+            .collect();
+        assert_eq!(kept, [("a", 1), ("b", 1), ("c", 2)]);
+        fs::write(state.gateways_file(), "{").unwrap();
+        assert!(state.gateways().seen().is_empty());
+        state
+            .remember_gateways(&memory(&[("a", seen(3, 1))]))
+            .unwrap();
+        assert_eq!(state.gateways().seen().len(), 1);
     }
 
     #[test]

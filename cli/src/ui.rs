@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
-use duka_gateway::control::event::{Event, Item, Outcome, Progress};
+use duka_gateway::control::event::{Event, Givers, Item, Outcome, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -236,8 +236,11 @@ impl Ui {
                 {
                     bar.set_length(total);
                     bar.set_style(style(
-                        "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  ETA {eta}",
+                        "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}{msg}  ETA {eta}",
                     ));
+                }
+                if let Some(givers) = progress.givers {
+                    bar.set_message(from(givers));
                 }
                 bar.set_position(progress.bytes);
             }
@@ -249,7 +252,8 @@ impl Ui {
                         || done.clone(),
                         |total| format!("{done} of {}", size(total)),
                     );
-                    writeln!(anstream::stderr(), "{text}")?;
+                    let from = progress.givers.map(from).unwrap_or_default();
+                    writeln!(anstream::stderr(), "{text}{from}")?;
                 }
             }
         }
@@ -261,6 +265,19 @@ impl Ui {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
+    }
+}
+
+/// ` from 3 gateways, 1 peer`; nothing while nobody gave anything.
+fn from(givers: Givers) -> String {
+    let counts = [(givers.gateways, "gateway"), (givers.peers, "peer")];
+    let counts = counts.into_iter().filter(|(number, _)| *number > 0);
+    let counts: Vec<_> = counts
+        .map(|(number, what)| count(u64::from(number), what))
+        .collect();
+    match counts.is_empty() {
+        true => String::new(),
+        false => format!(" from {}", counts.join(", ")),
     }
 }
 

@@ -85,6 +85,8 @@ pub struct NetworkConfig {
     /// How long a record that others put here is kept after they last did.
     #[serde(with = "humantime_serde")]
     pub record_lifetime: Duration,
+    /// Most bytes a second that are given to others, by HTTP and to peers together.
+    pub serve_rate: ByteSize,
     /// Limits.
     pub limits: LimitsConfig,
 }

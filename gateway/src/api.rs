@@ -12,6 +12,8 @@ use crate::ipfs::Backend;
 
 pub use search::{Hit, SearchPage};
 
+/// Seconds after which who is refused for now may ask again.
+const RETRY: HeaderValue = HeaderValue::from_static("2");
 /// What is known changes with the next head.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=10");
 
@@ -73,6 +75,9 @@ impl Problem {
         };
         let mut response = with_body("application/problem+json", json(&details));
         *response.status_mut() = self.status;
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY);
+        }
         response
     }
 }

@@ -7,10 +7,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use duka_node::dag::DagError;
-use futures::stream::{BoxStream, Stream, StreamExt};
+use duka_node::rate::Rate;
+use futures::stream::{self, BoxStream, Stream, StreamExt};
 use http_body::{Frame, SizeHint};
 
 use crate::server::OpenRequest;
+
+/// What one client gets at a time when the rate is limited.
+const PACED: usize = 16 << 10;
 
 /// Why a body broke off. The connection is cut: the response never ends cleanly.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +105,37 @@ impl Body {
         }
     }
 
+    /// The same body, no faster than the rate.
+    pub(crate) fn paced(self, rate: &Rate) -> Self {
+        let (stream, remaining) = match self.kind {
+            Kind::Empty | Kind::Failed(_) => return self,
+            Kind::Bytes(bytes) => {
+                let len = bytes.len() as u64;
+                (stream::once(async { Ok(bytes) }).boxed(), Some(len))
+            }
+            Kind::Stream { stream, remaining } => (stream, remaining),
+        };
+        let rate = rate.clone();
+        let paced = stream
+            .flat_map(|chunk| stream::iter(slices(chunk)))
+            .then(move |slice| {
+                let rate = rate.clone();
+                async move {
+                    if let Ok(slice) = &slice {
+                        rate.take(slice.len() as u64).await;
+                    }
+                    slice
+                }
+            });
+        Self {
+            kind: Kind::Stream {
+                stream: paced.boxed(),
+                remaining,
+            },
+            open: self.open,
+        }
+    }
+
     /// The same body, keeping `open` until it ends.
     pub(crate) fn guarded(self, open: OpenRequest) -> Self {
         Self {
@@ -181,6 +216,19 @@ impl http_body::Body for Body {
     }
 }
 
+/// A chunk in pieces that are short enough for clients to take turns.
+fn slices(chunk: Result<Bytes, BodyError>) -> Vec<Result<Bytes, BodyError>> {
+    let mut rest = match chunk {
+        Ok(chunk) => chunk,
+        Err(error) => return vec![Err(error)],
+    };
+    let mut slices = Vec::new();
+    while !rest.is_empty() {
+        slices.push(Ok(rest.split_to(rest.len().min(PACED))));
+    }
+    slices
+}
+
 fn poll_stream(
     stream: &mut BoxStream<'static, Result<Bytes, BodyError>>,
     remaining: &mut Option<u64>,
@@ -210,7 +258,6 @@ fn poll_stream(
 
 #[cfg(test)]
 mod tests {
-    use futures::stream;
     use http_body_util::BodyExt;
 
     use super::*;
@@ -221,6 +268,25 @@ mod tests {
                 .iter()
                 .map(|part| Ok(Bytes::from_static(part.as_bytes()))),
         )
+    }
+
+    #[tokio::test]
+    async fn a_paced_body_is_the_same_and_slower() {
+        let whole: Vec<u8> = (0..100_000_u32).map(|n| n.to_be_bytes()[3]).collect();
+        let streamed = stream::iter([Ok::<_, DagError>(Bytes::from(whole.clone()))]);
+        let bodies = [
+            Body::bytes(whole.clone()),
+            Body::stream(streamed, Some(whole.len() as u64)),
+        ];
+        for body in bodies {
+            let started = tokio::time::Instant::now();
+            let body = body.paced(&Rate::new(200_000));
+            assert_eq!(http_body::Body::size_hint(&body).exact(), Some(100_000));
+            let read = body.collect().await.unwrap().to_bytes();
+            assert_eq!(read, whole);
+            let took = started.elapsed();
+            assert!(took >= std::time::Duration::from_millis(400), "{took:?}");
+        }
     }
 
     #[tokio::test]

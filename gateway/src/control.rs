@@ -14,7 +14,6 @@
 pub mod client;
 mod dnslink;
 pub mod event;
-pub mod executables;
 mod explain;
 pub mod failure;
 pub mod file;
@@ -22,6 +21,7 @@ pub mod following;
 mod frame;
 pub mod handover;
 pub mod ops;
+pub mod recorded;
 pub mod release;
 pub mod request;
 pub mod server;

@@ -37,9 +37,10 @@ use duka_node::keys::Name;
 use duka_node::manifest::ManifestError;
 use duka_node::name::{NameError, ResolvedName};
 use duka_node::node::Node;
+use duka_node::rate::Rate;
 use duka_node::search::SearchError;
 use duka_node::served::Served;
-use duka_node::source::trustless::gateway_url;
+use duka_node::source::trustless::told_gateway_url;
 use duka_node::source::{BlockSource, FetchError};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -79,6 +80,9 @@ pub trait Backend: Clone + fmt::Debug + Send + Sync + 'static {
         root: Cid,
         segments: &[String],
     ) -> impl Future<Output = Result<ResolvedPath, DagError>> + Send;
+
+    /// How fast what is served may leave, all of it together.
+    fn rate(&self) -> Option<Rate>;
 
     /// What is served to nobody.
     fn denylists(&self) -> &Denylists;
@@ -144,6 +148,10 @@ impl Backend for NodeBackend {
 
     fn local(&self) -> Served {
         self.served.clone()
+    }
+
+    fn rate(&self) -> Option<Rate> {
+        self.served.rate().cloned()
     }
 
     async fn resolve_path(&self, root: Cid, segments: &[String]) -> Result<ResolvedPath, DagError> {
@@ -340,8 +348,12 @@ impl<B: Backend> Gateway<B> {
 }
 
 fn mirrors(configured: &[String]) -> Result<Vec<Url>, ServerError> {
-    let parse =
-        |text: &String| gateway_url(text).ok_or_else(|| ServerError::Mirror { url: text.clone() });
+    let parse = |text: &String| {
+        told_gateway_url(text).map_err(|reason| ServerError::Mirror {
+            url: text.clone(),
+            reason,
+        })
+    };
     configured.iter().map(parse).collect()
 }
 

@@ -1,5 +1,6 @@
 //! The one route table.
 
+use duka_node::rate::Rate;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, Version, header};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -18,6 +19,8 @@ pub(crate) struct Routes<B: Backend> {
     gateway: Option<Gateway<B>>,
     admin: Option<Admin>,
     metrics: GatewayMetrics,
+    /// How fast answers leave, all together.
+    rate: Option<Rate>,
 }
 
 /// What `/healthz`, `/readyz` and `/metrics` show.
@@ -30,10 +33,12 @@ pub(crate) struct Admin {
 impl<B: Backend> Routes<B> {
     /// Those of the gateway, and the others where they have no listener of their own.
     pub(crate) fn public(gateway: Gateway<B>, admin: Option<Admin>) -> Self {
+        let rate = gateway.backend().rate();
         Self {
             gateway: Some(gateway),
             admin,
             metrics: GatewayMetrics::new(),
+            rate,
         }
     }
 
@@ -43,6 +48,7 @@ impl<B: Backend> Routes<B> {
             gateway: None,
             admin: Some(admin),
             metrics: GatewayMetrics::new(),
+            rate: None,
         }
     }
 
@@ -50,7 +56,11 @@ impl<B: Backend> Routes<B> {
     pub(crate) async fn answer<T>(&self, request: Request<T>, peer: Peer) -> Response<Body> {
         let in_progress = self.metrics.request();
         let (parts, _) = request.into_parts();
-        finish(self.route(parts, peer).await, in_progress)
+        let answer = finish(self.route(parts, peer).await, in_progress);
+        match &self.rate {
+            Some(rate) => answer.map(|body| body.paced(rate)),
+            None => answer,
+        }
     }
 
     /// Refuses a request whose header is over the limit.

@@ -71,11 +71,13 @@ pub enum ServerError {
         #[source]
         source: PathError,
     },
-    /// A mirror is no URL of a gateway.
-    #[error("gateway.mirrors has {url:?}, which is no http:// or https:// URL")]
+    /// A mirror is no URL of a gateway, or none to tell everybody.
+    #[error("gateway.mirrors has {url:?}: {reason}")]
     Mirror {
         /// What it is.
         url: String,
+        /// Why not.
+        reason: &'static str,
     },
 }
 

@@ -5,6 +5,7 @@
 mod before;
 mod checksum;
 mod failed;
+mod stranger;
 
 use std::time::{Duration, Instant};
 
@@ -12,20 +13,24 @@ use cid::Cid;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+use crate::dag::{DagError, path};
 use crate::fetch::FetchOptions;
 use crate::ids::{ProductId, Version};
 use crate::ipns::{self, Record};
-use crate::keys::{Name, name_of};
+use crate::keys::{LostKey, Name, name_of};
 use crate::manifest::ManifestError;
 use crate::manifest::change::{Change, Expect, Op};
 use crate::manifest::record::{Head, Job, JobId, NameRecord};
 use crate::node::Node;
+use crate::shop::json::MAX_SEQ;
 use crate::shop::settings::{self, Settings};
 use crate::shop::{self, HeadInput, Past, ShopError};
 use crate::store::StoreError;
 
 pub(crate) use before::{is_restored, leads_to};
 use failed::FailedJobs;
+pub use stranger::{Stranger, stranger};
+pub(crate) use stranger::{forget, is_publishing, may_keep};
 
 /// How long a resolved shop name may be cached.
 pub(crate) const RECORD_TTL: Duration = Duration::from_secs(60);
@@ -61,6 +66,18 @@ pub enum AnnounceError {
         "the shop was restored: its head waits until the network can be asked for the newest one"
     )]
     NotAsked,
+    /// The publishing key must be replaced.
+    #[error("{0}; `duka key rotate` makes a new one")]
+    Lost(#[from] LostKey),
+    /// All sequence numbers are used up.
+    #[error("head {seq} has the highest number that a head can have, so there is no next one")]
+    Numbers {
+        /// The newest head.
+        seq: u64,
+    },
+    /// All sequence numbers of the shop key are used up.
+    #[error("the shop's record has the highest number that there is: no other can replace it")]
+    ShopNumbers,
 }
 
 /// Does the jobs as they come, and signs the same head again each `refresh`, until `stop`.
@@ -70,8 +87,8 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
         loop {
             let pause = match work(&node, &mut failed).await {
                 Ok(refresh) => refresh,
-                // Without a network that stays so for as long as the node runs.
-                Err(error @ AnnounceError::NotAsked) => {
+                // That stays so until somebody does something.
+                Err(error @ (AnnounceError::NotAsked | AnnounceError::Lost(_))) => {
                     tracing::warn!("{error}");
                     node.config().shop.refresh
                 }
@@ -97,13 +114,13 @@ pub async fn wait_for_head(
     version: &Version,
     limit: Duration,
 ) -> Result<bool, ManifestError> {
-    wait(node, limit, || is_announced(node, product, version)).await
+    wait(node, limit, Awaited::Release(product, version)).await
 }
 
 /// Waits until a head is signed that shows what was committed with this job. Returns whether it was
 /// within `limit`.
 pub async fn wait_for_job(node: &Node, job: JobId, limit: Duration) -> Result<bool, ManifestError> {
-    wait(node, limit, || Ok(!node.manifest().has_job(job)?)).await
+    wait(node, limit, Awaited::Job(job)).await
 }
 
 /// Commits a change of what the shop shows together with the job for the head that shows it.
@@ -115,12 +132,25 @@ pub(crate) async fn commit(node: &Node, mut change: Change) -> Result<JobId, Man
     Ok(job)
 }
 
+/// What a head is waited for.
+enum Awaited<'a> {
+    /// It has this release.
+    Release(&'a ProductId, &'a Version),
+    /// It does this job.
+    Job(JobId),
+}
+
+impl Awaited<'_> {
+    async fn is_so(&self, node: &Node) -> Result<bool, ManifestError> {
+        match self {
+            Self::Release(product, version) => is_announced(node, product, version).await,
+            Self::Job(job) => Ok(!node.manifest().has_job(*job)?),
+        }
+    }
+}
+
 /// Asks after every head until it is so.
-async fn wait(
-    node: &Node,
-    limit: Duration,
-    is_so: impl Fn() -> Result<bool, ManifestError>,
-) -> Result<bool, ManifestError> {
+async fn wait(node: &Node, limit: Duration, awaited: Awaited<'_>) -> Result<bool, ManifestError> {
     if node.network().is_none() && before::is_restored(node)? {
         return Ok(false);
     }
@@ -128,7 +158,7 @@ async fn wait(
     let signed = async {
         loop {
             heads.borrow_and_update();
-            if is_so()? {
+            if awaited.is_so(node).await? {
                 return Ok(true);
             }
             if heads.changed().await.is_err() {
@@ -141,24 +171,30 @@ async fn wait(
         .unwrap_or(Ok(false))
 }
 
-/// Whether a signed head has the release.
-pub fn is_announced(
+/// Whether the signed head has the release, with what was published along with it. Others that wait for their
+/// head do not count.
+pub async fn is_announced(
     node: &Node,
     product: &ProductId,
     version: &Version,
 ) -> Result<bool, ManifestError> {
-    // The record of a release and the job for a head that has it come in one commit; a head's job
-    // goes in the commit of the head.
-    let release = node.manifest().release(product, version)?;
-    if release.is_none_or(|release| release.record.is_none()) {
+    let Some(release) = node.manifest().release(product, version)? else {
         return Ok(false);
-    }
-    for job in node.manifest().jobs() {
-        if let (_, Job::Announce) = job? {
-            return Ok(false);
+    };
+    let Some(head) = node.manifest().head()? else {
+        return Ok(false);
+    };
+    let segments = ["p".to_owned(), product.to_string(), version.to_string()];
+    let here = node.fetcher(FetchOptions::offline());
+    Ok(match path::resolve(&here, head.root, &segments).await {
+        Ok(found) => found.cid == release.root,
+        Err(DagError::NoLink { .. }) => false,
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, root = %head.root, "the head cannot be read");
+            false
         }
-    }
-    Ok(true)
+    })
 }
 
 /// Checksums first, so that one head covers the releases published so far, but not for longer than
@@ -227,13 +263,14 @@ async fn next_head(
 ) -> Result<(), AnnounceError> {
     let before = before::newest(node).await?;
     let own = node.manifest().head()?.map_or(0, |head| head.seq);
+    let seq = next_number(before.map_or(0, |head| head.seq))?;
     let past = past(node, before.and_then(|head| head.root)).await;
     let now = Timestamp::now();
     let input = HeadInput {
         name: node.shop_name().to_string(),
         title: settings.title.clone(),
         description: settings.description.clone(),
-        seq: before.map_or(0, |head| head.seq).saturating_add(1),
+        seq,
         prev: before.and_then(|head| head.root),
         past,
         issued: now,
@@ -265,7 +302,7 @@ async fn next_head(
         ops: built.cache,
     };
     change.ops.push(Op::PutHead(head.clone()));
-    put_names(&mut change, &records, now);
+    put_names(&mut change, &node.shop_name(), &records, now);
     change.ops.extend(done.into_iter().map(Op::DeleteJob));
     node.manifest().commit(change).await?;
     drop(signing_turn);
@@ -276,6 +313,13 @@ async fn next_head(
     node.head_changed(head);
     tell(node, &records).await;
     Ok(())
+}
+
+fn next_number(seq: u64) -> Result<u64, AnnounceError> {
+    match seq < MAX_SEQ {
+        true => Ok(seq + 1),
+        false => Err(AnnounceError::Numbers { seq }),
+    }
 }
 
 /// What the next head says of those before it: nothing, when the last one cannot be had any more.
@@ -302,7 +346,7 @@ async fn refresh(node: &Node, settings: &Settings) -> Result<(), AnnounceError> 
     let Some(head) = node.manifest().head()? else {
         return Ok(());
     };
-    let publishing = name_of(&node.keys().publishing);
+    let publishing = name_of(node.keys().publishing.key()?);
     let signed = node
         .manifest()
         .name(&publishing.to_bytes())?
@@ -312,25 +356,21 @@ async fn refresh(node: &Node, settings: &Settings) -> Result<(), AnnounceError> 
     if age.is_some_and(|age| age < settings.refresh) {
         return Ok(());
     }
-    let known = before::kept(node, &publishing)?;
-    if known.is_some_and(|known| known.sequence > head.seq) {
-        return next_head(node, settings, Vec::new()).await;
-    }
     let signing_turn = node.signing_turn().await;
     let records = sign(node, settings, &head, now)?;
     let mut change = Change {
         expect: vec![Expect::HeadSeq(head.seq)],
         ops: Vec::new(),
     };
-    put_names(&mut change, &records, now);
+    put_names(&mut change, &node.shop_name(), &records, now);
     node.manifest().commit(change).await?;
     drop(signing_turn);
     tell(node, &records).await;
     Ok(())
 }
 
-/// The records of a shop: its name leads to the publishing key's name, and that to the head. Without the
-/// shop key the first one stays as it is.
+/// The records of a shop, the head's first: the shop's name leads to the publishing key's name, and that
+/// to the head. Without the shop key its record stays as it is, and is told with the head's.
 fn sign(
     node: &Node,
     settings: &Settings,
@@ -338,12 +378,13 @@ fn sign(
     now: Timestamp,
 ) -> Result<Vec<(Name, Record)>, AnnounceError> {
     let keys = node.keys();
-    let (shop, publishing) = (keys.shop.name(), name_of(&keys.publishing));
+    let publishing_key = keys.publishing.key()?;
+    let (shop, publishing) = (keys.shop.name(), name_of(publishing_key));
     let validity = now
         .saturating_add(settings.lifetime)
         .unwrap_or(Timestamp::MAX);
     let value = format!("/ipfs/{}", head.root);
-    let head_record = ipns::sign(&keys.publishing, &value, head.seq, validity, RECORD_TTL);
+    let head_record = ipns::sign(publishing_key, &value, head.seq, validity, RECORD_TTL);
     let head_record = newest_of(node, &publishing, head_record)?;
 
     let value = format!("/ipns/{publishing}");
@@ -352,7 +393,9 @@ fn sign(
             Some(known) if known.value != value => Err(AnnounceError::OtherPublisher),
             known => {
                 warn_of_expiry(known.as_ref(), now);
-                Ok(vec![(publishing, head_record)])
+                let shop_record = known.map(|known| (shop, known));
+                let records = [(publishing, head_record)].into_iter().chain(shop_record);
+                Ok(records.collect())
             }
         };
     };
@@ -379,16 +422,17 @@ fn warn_of_expiry(record: Option<&Record>, now: Timestamp) {
 }
 
 /// The sequence number of the next record of the shop key: it grows when the record leads elsewhere.
-pub(crate) fn shop_sequence(node: &Node, shop: &Name, value: &str) -> Result<u64, ManifestError> {
-    Ok(match before::kept(node, shop)? {
-        Some(known) if known.value == value => known.sequence,
+pub(crate) fn shop_sequence(node: &Node, shop: &Name, value: &str) -> Result<u64, AnnounceError> {
+    let before = match before::kept(node, shop)? {
+        Some(known) if known.value == value => return Ok(known.sequence),
         // It leads to another publishing key.
-        Some(known) => known.sequence.saturating_add(1),
+        Some(known) => known.sequence,
         None => {
             let expired = node.manifest().name(&shop.to_bytes())?;
-            expired.map_or(1, |record| record.sequence.saturating_add(1))
+            expired.map_or(0, |record| record.sequence)
         }
-    })
+    };
+    before.checked_add(1).ok_or(AnnounceError::ShopNumbers)
 }
 
 /// The new record, or the kept one where that says the same for longer: the clock was set back.
@@ -400,16 +444,23 @@ pub(crate) fn newest_of(node: &Node, name: &Name, record: Record) -> Result<Reco
     })
 }
 
-/// Keeps the records, unless newer ones are known.
-pub(crate) fn put_names(change: &mut Change, records: &[(Name, Record)], now: Timestamp) {
+/// Keeps the records: that of the shop's key unless a newer one is known, which it may have signed elsewhere.
+pub(crate) fn put_names(
+    change: &mut Change,
+    shop: &Name,
+    records: &[(Name, Record)],
+    now: Timestamp,
+) {
     for (name, record) in records {
-        let newest = Expect::NoNewerRecord(name.clone(), record.clone());
+        if name == shop {
+            let newest = Expect::NoNewerRecord(name.clone(), record.clone());
+            change.expect.push(newest);
+        }
         let kept = NameRecord {
             bytes: record.bytes.clone(),
             sequence: record.sequence,
             seen: now,
         };
-        change.expect.push(newest);
         change.ops.push(Op::PutName(name.to_bytes(), kept));
     }
 }

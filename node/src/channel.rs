@@ -1,12 +1,14 @@
 //! CHANNELS: names for the version that a product offers now, such as `stable`. Moving one makes the
 //! next head; the release that it named stays where it is.
 
+pub(crate) mod history;
+
 use serde::{Deserialize, Serialize};
 
 use crate::announce;
 use crate::ids::{Channel, ProductId, Version};
 use crate::manifest::ManifestError;
-use crate::manifest::change::{Change, Conflict, Expect, Op};
+use crate::manifest::change::{Change, Expect, Op};
 use crate::manifest::record::{JobId, Product, Release};
 use crate::node::Node;
 
@@ -32,12 +34,6 @@ pub struct Moved {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
-    /// There is no such product.
-    #[error("there is no product {product}")]
-    NoProduct {
-        /// Its id.
-        product: ProductId,
-    },
     /// The product has no such channel.
     #[error("{product} has no channel {channel}")]
     NoChannel {
@@ -55,14 +51,16 @@ pub enum ChannelError {
         version: Version,
     },
     /// There is nothing to go back to.
-    #[error("{product} has no version before {version} that is still offered")]
+    #[error("{channel} of {product} named no version before {version} that is still offered")]
     NothingBefore {
         /// The product.
         product: ProductId,
+        /// The channel.
+        channel: Channel,
         /// The version that the channel names.
         version: Version,
     },
-    /// The version was published after the one that the channel names, or is that one.
+    /// The version was published after the one that the channel names, and never named by it, or is that one.
     #[error("{product} {version} is not older than {current}, which {channel} names")]
     NotBefore {
         /// The product.
@@ -90,13 +88,14 @@ pub async fn set(
     version: &Version,
 ) -> Result<(Moved, Option<JobId>), ChannelError> {
     let _turn = node.publish_turn().await;
-    let product = product(node, id)?;
-    offered(id, version, &release(node, id, version)?)?;
-    move_to(node, id, product, channel, Some(version)).await
+    let product = node.manifest().known_product(id)?;
+    let release = node.manifest().known_release(id, version)?;
+    offered(id, version, &release)?;
+    move_to(node, id, product, channel, Some((version, release.number))).await
 }
 
-/// Points a channel back to an older version: to this one, or to the newest before the one that it
-/// names now that is still offered.
+/// Points a channel back: to this version, which it named before or which is older, or to the newest that it
+/// named before the present one and that is still offered.
 pub async fn roll_back(
     node: &Node,
     id: &ProductId,
@@ -104,14 +103,17 @@ pub async fn roll_back(
     version: Option<&Version>,
 ) -> Result<(Moved, Option<JobId>), ChannelError> {
     let _turn = node.publish_turn().await;
-    let product = product(node, id)?;
+    let product = node.manifest().known_product(id)?;
     let current = named(id, &product, channel)?;
-    let now = release(node, id, &current)?;
-    let back_to = match version {
+    let manifest = node.manifest();
+    let (back_to, number) = match version {
         Some(version) => {
-            let release = release(node, id, version)?;
-            offered(id, version, &release)?;
-            if release.number >= now.number {
+            let back_to = manifest.known_release(id, version)?;
+            let now = manifest.known_release(id, &current)?;
+            offered(id, version, &back_to)?;
+            let named = history::until_now(manifest, id, &product, channel)?;
+            let is_before = back_to.number < now.number || named.contains(&back_to.number);
+            if !is_before || *version == current {
                 return Err(ChannelError::NotBefore {
                     product: id.clone(),
                     channel: channel.clone(),
@@ -119,14 +121,19 @@ pub async fn roll_back(
                     current,
                 });
             }
-            version.clone()
+            (version.clone(), back_to.number)
         }
-        None => newest_before(node, id, &now)?.ok_or_else(|| ChannelError::NothingBefore {
-            product: id.clone(),
-            version: current,
-        })?,
+        None => {
+            let before = history::before(manifest, id, &product, channel)?;
+            let (version, release) = before.ok_or_else(|| ChannelError::NothingBefore {
+                product: id.clone(),
+                channel: channel.clone(),
+                version: current,
+            })?;
+            (version, release.number)
+        }
     };
-    move_to(node, id, product, channel, Some(&back_to)).await
+    move_to(node, id, product, channel, Some((&back_to, number))).await
 }
 
 /// Removes a channel. Its links end with the next head.
@@ -136,7 +143,7 @@ pub async fn remove(
     channel: &Channel,
 ) -> Result<(Moved, Option<JobId>), ChannelError> {
     let _turn = node.publish_turn().await;
-    let product = product(node, id)?;
+    let product = node.manifest().known_product(id)?;
     named(id, &product, channel)?;
     move_to(node, id, product, channel, None).await
 }
@@ -147,11 +154,15 @@ async fn move_to(
     id: &ProductId,
     mut product: Product,
     channel: &Channel,
-    version: Option<&Version>,
+    release: Option<(&Version, u64)>,
 ) -> Result<(Moved, Option<JobId>), ChannelError> {
-    let before = match version {
-        Some(version) => product.channels.insert(channel.clone(), version.clone()),
-        None => product.channels.remove(channel),
+    let version = release.map(|(version, _)| version);
+    let before = match release {
+        Some(release) => history::point(node.manifest(), id, &mut product, channel, release)?,
+        None => {
+            product.history.remove(channel);
+            product.channels.remove(channel)
+        }
     };
     let moved = Moved {
         product: id.clone(),
@@ -170,28 +181,11 @@ async fn move_to(
     Ok((moved, Some(announce::commit(node, change).await?)))
 }
 
-fn product(node: &Node, id: &ProductId) -> Result<Product, ChannelError> {
-    let product = node.manifest().product(id)?;
-    product.ok_or_else(|| ChannelError::NoProduct {
-        product: id.clone(),
-    })
-}
-
 fn named(id: &ProductId, product: &Product, channel: &Channel) -> Result<Version, ChannelError> {
     let version = product.channels.get(channel);
     version.cloned().ok_or_else(|| ChannelError::NoChannel {
         product: id.clone(),
         channel: channel.clone(),
-    })
-}
-
-fn release(node: &Node, id: &ProductId, version: &Version) -> Result<Release, ManifestError> {
-    let release = node.manifest().release(id, version)?;
-    release.ok_or_else(|| {
-        ManifestError::Conflict(Conflict::NoRelease {
-            product: id.clone(),
-            version: version.clone(),
-        })
     })
 }
 
@@ -203,18 +197,4 @@ fn offered(id: &ProductId, version: &Version, release: &Release) -> Result<(), C
             version: version.clone(),
         }),
     }
-}
-
-fn newest_before(
-    node: &Node,
-    id: &ProductId,
-    current: &Release,
-) -> Result<Option<Version>, ManifestError> {
-    for row in node.manifest().releases(id).rev() {
-        let (version, release) = row?;
-        if release.number < current.number && release.yanked.is_none() {
-            return Ok(Some(version));
-        }
-    }
-    Ok(None)
 }

@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use crate::dag::stored::StoredFile;
 use crate::ids::{ProductId, Version};
 use crate::manifest::ManifestError;
-use crate::manifest::change::Conflict;
 use crate::manifest::record::Release;
 use crate::node::Node;
 use crate::pin::{Kept, PinError, count_new};
@@ -121,13 +120,7 @@ pub async fn diff(
     let stop = node.stop_token().child_token();
     let _ends_with_this_future = stop.clone().drop_guard();
     let read = |version: &Version| -> Result<Side, DiffError> {
-        let release = node.manifest().release(product, version)?;
-        let release = release.ok_or_else(|| {
-            ManifestError::Conflict(Conflict::NoRelease {
-                product: product.clone(),
-                version: version.clone(),
-            })
-        })?;
+        let release = node.manifest().known_release(product, version)?;
         let (product, version) = (product.clone(), version.clone());
         Ok(Side {
             product,

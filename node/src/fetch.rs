@@ -1,8 +1,9 @@
 //! FETCH: local → peers → trustless gateways; yields verified blocks only.
 //!
-//! A [`Fetcher`] serves one request. What is not in the local store is asked of one bitswap session
-//! at once; when no peer of it has the block the DHT is asked for providers, and then, or when its
-//! peers send nothing for a moment, the trustless gateways for the bytes. The first good answer wins. No
+//! A [`Fetcher`] serves one request. What is not in the local store is asked of one bitswap session and
+//! of the trustless gateways: the peers are one source among the gateways, the first to be tried, and
+//! each block goes to the one that will probably give it first. When no peer has a block, the DHT is asked for
+//! providers meanwhile. The first good answer wins. No
 //! deadline while bytes arrive: a block is given up when nothing has arrived for the configured time,
 //! and at once when there is nobody to ask. Requests that wait for the same block share its fetch.
 
@@ -18,10 +19,12 @@ use libp2p::PeerId;
 
 use crate::block::Block;
 use crate::blocking::blocking;
+use crate::rate::Rate;
 use crate::source::trustless::{Effort, Given};
-use crate::source::{BlockSource, FetchError};
+use crate::source::{BlockSource, FetchError, Obtained};
 use crate::store::{PackKind, Store, StoreError};
 
+pub(crate) use dag::fetch_dag_up_to;
 pub use dag::{Progress, fetch_dag};
 pub(crate) use flights::Flights;
 pub(crate) use outside::Outside;
@@ -81,6 +84,7 @@ pub struct Fetcher {
     kind: PackKind,
     session: Option<Arc<Session>>,
     flights: Option<Flights>,
+    rate: Option<Rate>,
 }
 
 impl Fetcher {
@@ -90,7 +94,14 @@ impl Fetcher {
             kind,
             session: outside.map(|outside| Arc::new(Session::new(outside))),
             flights: None,
+            rate: None,
         }
+    }
+
+    /// Takes no more from outside than the rate lets through.
+    #[must_use]
+    pub fn limited(self, rate: Option<Rate>) -> Self {
+        Self { rate, ..self }
     }
 
     /// Shares fetches of single blocks with all others of these `flights`.
@@ -108,7 +119,7 @@ impl Fetcher {
     }
 
     /// The block, not stored yet when it comes from outside.
-    async fn obtain(&self, cid: &Cid) -> Result<Obtained, FetchError> {
+    async fn look_for(&self, cid: &Cid) -> Result<Obtained, FetchError> {
         if let Some(block) = Block::inlined(cid)? {
             return Ok(Obtained {
                 block,
@@ -137,8 +148,12 @@ impl Fetcher {
                 tried: "not in the local store, and the network was not asked".to_owned(),
             });
         };
+        let block = session.fetch(cid).await?;
+        if let Some(rate) = &self.rate {
+            rate.take(block.data().len() as u64).await;
+        }
         Ok(Obtained {
-            block: session.fetch(cid).await?,
+            block,
             from_outside: true,
         })
     }
@@ -167,12 +182,6 @@ impl Fetcher {
     }
 }
 
-/// A block, and whether it came from outside.
-pub(crate) struct Obtained {
-    block: Block,
-    from_outside: bool,
-}
-
 impl BlockSource for Fetcher {
     /// What comes from outside is stored before it is yielded (not durable before the next commit), unless
     /// there is no room for the cache, or another process has the store by now.
@@ -184,13 +193,21 @@ impl BlockSource for Fetcher {
         let fetch = async move { fetcher.fetch_alone(&wanted).await };
         flights.join(cid, fetch).await
     }
+
+    async fn obtain(&self, cid: &Cid) -> Result<Obtained, FetchError> {
+        self.obtain_alone(cid).await
+    }
 }
 
 impl Fetcher {
     async fn fetch_alone(&self, cid: &Cid) -> Result<Block, FetchError> {
-        let Obtained { block, .. } = self.obtain(cid).await?;
+        Ok(self.obtain_alone(cid).await?.block)
+    }
+
+    async fn obtain_alone(&self, cid: &Cid) -> Result<Obtained, FetchError> {
+        let obtained = self.look_for(cid).await?;
         if !self.holds(cid)? {
-            match self.put(vec![block.clone()]).await {
+            match self.put(vec![obtained.block.clone()]).await {
                 // That it cannot be kept is no reason to hold back what somebody asked for.
                 Err(FetchError::Store(
                     StoreError::Full { .. } | StoreError::Quota { .. } | StoreError::HandedOver,
@@ -198,7 +215,7 @@ impl Fetcher {
                 stored => stored?,
             }
         }
-        Ok(block)
+        Ok(obtained)
     }
 }
 

@@ -1,14 +1,14 @@
 //! GET: a reference → verified blocks from gateways and peers → whole files on disk, or nothing.
 //!
-//! The tree is taken apart node by node, depth first, with at most `window` blocks under way. Each
-//! piece of a file is written to its place in `<out>.duka-part` as it arrives; symbolic links come
+//! The tree is taken apart node by node, depth first, with at most `window` blocks and 16 MiB under
+//! way: a run that is killed loses no more, whatever it had. Each piece of a file is written to its place in `<out>.duka-part` as it arrives; symbolic links come
 //! last, so that nothing is ever written through one. At the end everything is synced and renamed.
 
 pub(crate) mod leaf;
 mod lock;
 mod old;
 mod part;
-mod rate;
+mod record;
 #[cfg(test)]
 mod tests;
 
@@ -25,13 +25,14 @@ use futures::stream::FuturesUnordered;
 
 use self::old::Cut;
 use self::part::Part;
-use self::rate::Rate;
-use crate::block::RAW;
+use self::record::Record;
+use crate::block::{MAX_BLOCK_LEN, RAW};
 use crate::blocking::blocking;
 use crate::dag::DagError;
 use crate::dag::hamt::prefix_len;
 use crate::dag::unixfs::{self, FileNode, Link, Metadata, ShardNode, UnixFs};
-use crate::source::BlockSource;
+use crate::rate::Rate;
+use crate::source::{BlockSource, Obtained};
 
 /// Entries of a whole tree, shards of directories included.
 const MAX_ENTRIES: usize = 1 << 20;
@@ -39,6 +40,10 @@ const MAX_ENTRIES: usize = 1 << 20;
 const MAX_DEPTH: usize = 256;
 /// Length of most blocks of a file.
 const USUAL_BLOCK_LEN: u64 = 1 << 20;
+/// Length of a block that only links to others, about.
+const LINKING_BLOCK_LEN: u64 = 64 << 10;
+/// Bytes under way at a time, about: what a run that is killed loses.
+const MAX_UNDER_WAY: u64 = 16 << 20;
 /// Longest file name on common file systems, in bytes.
 const MAX_NAME_LEN: usize = 255;
 
@@ -53,10 +58,23 @@ pub struct GetOptions {
     pub from: Vec<PathBuf>,
     /// Blocks in flight.
     pub window: usize,
-    /// Paths (segments joined by `/`) that get execute permission: from the release record.
-    pub executables: Vec<String>,
+    /// What the record of a release says of its files; all of them, or nothing is written.
+    pub record: Option<Vec<RecordedFile>>,
     /// Bytes a second that may come over the network; `None` is without limit.
     pub rate: Option<u64>,
+}
+
+/// What the record of a release says of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedFile {
+    /// Path below the target, segments joined by `/`; empty for the target itself.
+    pub path: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: [u8; 32],
+    /// Whether it gets execute permission.
+    pub executable: bool,
 }
 
 /// What was written.
@@ -98,10 +116,27 @@ pub enum GetError {
         /// What the tree has there.
         wanted: &'static str,
     },
+    /// The record of the release and its files differ.
+    #[error(
+        "the record of the release and its files differ: {what} {}",
+        named(path)
+    )]
+    Record {
+        /// The file, below the target.
+        path: PathBuf,
+        /// How they differ.
+        what: &'static str,
+    },
     /// Another download has the target.
     #[error("another download writes to {}", path.display())]
     Locked {
         /// The target.
+        path: PathBuf,
+    },
+    /// A folder of the DAG has two entries of one name.
+    #[error("the folder has two entries named {}", named(path))]
+    Twice {
+        /// The place of both, below the target.
         path: PathBuf,
     },
     /// A name in the DAG would leave the target folder, or cannot be a file name here.
@@ -153,7 +188,7 @@ pub async fn get<S: BlockSource + Clone>(
     let mut run = Run {
         out: out.to_owned(),
         free: part.free_bytes()?,
-        executables: options.executables.iter().map(PathBuf::from).collect(),
+        record: options.record.as_ref().map(|files| Record::new(files)),
         progress,
         entries: HashSet::new(),
         dir_nodes: 0,
@@ -162,14 +197,27 @@ pub async fn get<S: BlockSource + Clone>(
         finish: Finish::default(),
         got: Got::default(),
     };
+    run.expect_record()?;
     let rate = options.rate.map(Rate::new);
     let window = window(options);
     let fetched = fetch(source, root, &part, &mut run, window, rate.as_ref()).await;
-    if let Err(error @ GetError::Conflict { .. }) = fetched {
+    let checked = match (fetched, run.record.take()) {
+        (Ok(()), Some(record)) => {
+            let part = Arc::clone(&part);
+            blocking(move || record.check(|path| part.sha256(path))).await
+        }
+        (fetched, _) => fetched,
+    };
+    let is_in_vain = match &checked {
+        Err(GetError::Conflict { .. } | GetError::Record { .. }) => true,
+        Err(GetError::Full { .. }) => run.got.bytes == 0,
+        _ => false,
+    };
+    if is_in_vain {
+        let part = Arc::clone(&part);
         blocking(move || part.discard()).await?;
-        return Err(error);
     }
-    fetched?;
+    checked?;
 
     let Run {
         got,
@@ -210,19 +258,24 @@ async fn fetch<S: BlockSource + Clone>(
     waiting.push(vec![Item::Node {
         cid: root,
         path: PathBuf::new(),
+        claimed: LINKING_BLOCK_LEN,
         depth: 0,
     }]);
     let mut under_way = FuturesUnordered::new();
+    let mut bytes_under_way = 0;
     loop {
         while under_way.len() < window
+            && bytes_under_way < MAX_UNDER_WAY
             && let Some(item) = waiting.pop()
         {
+            bytes_under_way += item.block_len();
             under_way.push(arrive(source.clone(), Arc::clone(part), item, rate));
         }
         let Some(arrived) = under_way.next().await else {
             return Ok(());
         };
         let (item, arrived) = arrived?;
+        bytes_under_way -= item.block_len();
         waiting.arrived(&item);
         waiting.push(run.take(item, arrived)?);
     }
@@ -281,6 +334,8 @@ enum Item {
     Node {
         cid: Cid,
         path: PathBuf,
+        /// Bytes of it and all below, as its parent claims.
+        claimed: u64,
         depth: usize,
     },
     /// A part of a HAMT directory.
@@ -309,7 +364,12 @@ enum Arrived {
     /// All its bytes were on this disk and hash to its CID.
     Reused(u64),
     /// From the source, in a block of so many bytes.
-    Fetched(UnixFs, u64),
+    Read {
+        node: UnixFs,
+        /// Bytes of its block.
+        len: u64,
+        from_outside: bool,
+    },
 }
 
 /// What is left to do when all bytes are there, by path below the target.
@@ -338,8 +398,11 @@ async fn arrive<S: BlockSource>(
     {
         return Ok((item, Arrived::Reused(len)));
     }
-    let block = source.fetch(item.cid()).await.map_err(DagError::from)?;
-    if let Some(rate) = rate {
+    let Obtained {
+        block,
+        from_outside,
+    } = source.obtain(item.cid()).await.map_err(DagError::from)?;
+    if let Some(rate) = rate.filter(|_| from_outside) {
         rate.take(block.data().len() as u64).await;
     }
     let node = unixfs::decode(&block)?;
@@ -393,7 +456,14 @@ async fn arrive<S: BlockSource>(
         }
     }
     let len = block.data().len() as u64;
-    Ok((item, Arrived::Fetched(node, len)))
+    Ok((
+        item,
+        Arrived::Read {
+            node,
+            len,
+            from_outside,
+        },
+    ))
 }
 
 /// What a node says of places in the tree, and whether a folder is there: its own, and those of
@@ -429,6 +499,20 @@ impl Item {
         }
     }
 
+    /// Length of its block, as far as can be told before it is there.
+    fn block_len(&self) -> u64 {
+        let all = match self {
+            Self::Node { claimed, .. } => *claimed,
+            Self::Shard { .. } => LINKING_BLOCK_LEN,
+            Self::Piece { len, .. } => *len,
+        };
+        if all > MAX_BLOCK_LEN as u64 {
+            LINKING_BLOCK_LEN
+        } else {
+            all
+        }
+    }
+
     /// Whether it is bytes of a file, and has nothing to say about what is where.
     fn is_content(&self) -> bool {
         match self {
@@ -459,7 +543,7 @@ impl Item {
 struct Run {
     out: PathBuf,
     free: u64,
-    executables: HashSet<PathBuf>,
+    record: Option<Record>,
     progress: OnProgress,
     /// Every path below the target: none may come twice.
     entries: HashSet<PathBuf>,
@@ -474,25 +558,38 @@ struct Run {
 }
 
 impl Run {
+    /// The record says how much comes, before anything does.
+    fn expect_record(&mut self) -> Result<(), GetError> {
+        self.total = self.record.as_ref().map(Record::bytes);
+        self.check_room()
+    }
+
     /// Takes note of what arrived, and returns what is below it.
     fn take(&mut self, item: Item, arrived: Arrived) -> Result<Vec<Item>, GetError> {
         let node = match arrived {
             Arrived::Reused(len) => {
-                if let Item::Node { path, .. } = &item {
-                    self.file(path, len, Metadata::default())?;
+                if let Item::Node { cid, path, .. } = &item {
+                    self.file(cid, path, len, Metadata::default())?;
                 }
                 self.got.reused += len;
                 self.verified(len);
                 return Ok(Vec::new());
             }
-            Arrived::Fetched(node, len) => {
-                self.got.fetched += len;
+            Arrived::Read {
+                node,
+                len,
+                from_outside,
+            } => {
+                match from_outside {
+                    true => self.got.fetched += len,
+                    false => self.got.reused += len,
+                }
                 node
             }
         };
         match (item, node) {
             (Item::Node { cid, path, .. }, UnixFs::File(node)) => {
-                self.file(&path, node.size, node.metadata)?;
+                self.file(&cid, &path, node.size, node.metadata)?;
                 self.pieces(cid, &path, 0, 0, None, node)
             }
             (
@@ -506,7 +603,12 @@ impl Run {
                 },
                 UnixFs::File(node),
             ) => self.pieces(cid, &file, offset, level, cut, node),
-            (Item::Node { cid, path, depth }, UnixFs::Directory(dir)) => {
+            (
+                Item::Node {
+                    cid, path, depth, ..
+                },
+                UnixFs::Directory(dir),
+            ) => {
                 self.dir_node(cid)?;
                 self.total.get_or_insert_with(|| claimed(&dir.links));
                 self.check_room()?;
@@ -514,7 +616,12 @@ impl Run {
                 self.finish.metadata.push((path, dir.metadata));
                 Ok(children)
             }
-            (Item::Node { cid, path, depth }, UnixFs::Shard(shard)) => {
+            (
+                Item::Node {
+                    cid, path, depth, ..
+                },
+                UnixFs::Shard(shard),
+            ) => {
                 self.total.get_or_insert_with(|| claimed(&shard.links));
                 self.check_room()?;
                 let metadata = shard.metadata;
@@ -540,13 +647,21 @@ impl Run {
         }
     }
 
-    fn file(&mut self, path: &Path, size: u64, metadata: Metadata) -> Result<(), GetError> {
+    fn file(
+        &mut self,
+        cid: &Cid,
+        path: &Path,
+        size: u64,
+        metadata: Metadata,
+    ) -> Result<(), GetError> {
         self.got.files += 1;
         self.planned = self.planned.saturating_add(size);
         self.total.get_or_insert(size);
         self.check_room()?;
         self.finish.metadata.push((path.to_owned(), metadata));
-        if self.executables.contains(path) {
+        if let Some(record) = &mut self.record
+            && record.file(cid, path, size)?
+        {
             self.finish.executables.push(path.to_owned());
         }
         Ok(())
@@ -632,11 +747,13 @@ impl Run {
             let name = link.name.get(prefix..).unwrap_or_default();
             let path = dir.join(file_name(name)?);
             if !self.entries.insert(path.clone()) {
-                return Err(bad_name(name));
+                let path = path.clone();
+                return Err(GetError::Twice { path });
             }
             items.push(Item::Node {
                 cid: link.cid,
                 path,
+                claimed: link.tsize,
                 depth: depth + 1,
             });
         }
@@ -668,6 +785,13 @@ impl Run {
     fn verified(&mut self, bytes: u64) {
         self.got.bytes += bytes;
         (self.progress)(self.got.bytes, self.total);
+    }
+}
+
+fn named(path: &Path) -> String {
+    match path.to_str() {
+        Some("") => "the file".to_owned(),
+        _ => path.display().to_string(),
     }
 }
 

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::announce::{self, RECORD_TTL};
+use crate::announce::{self, AnnounceError, RECORD_TTL};
 use crate::backup::{Lock, Opener, SecretError, lock_keys, open_keys};
 use crate::ipns::{self, Record};
-use crate::keys::{self, KeyError, KeyFiles, Kind, Name, name_of};
-use crate::manifest::change::{Change, Expect};
+use crate::keys::{self, KeyError, KeyFiles, Kind, LostKey, Name, name_of};
+use crate::manifest::change::{Change, Expect, Op};
 use crate::manifest::{Manifest, ManifestError};
 use crate::node::{Node, OpenError, keys_dir};
+use crate::shop::settings::{self, SettingError};
 
 /// How long the shop's record is valid by default when its key is taken off the machine: nobody can
 /// renew it there.
@@ -35,6 +36,15 @@ pub enum KeyringError {
     /// The exported keys could not be encrypted or decrypted.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// No record can be signed.
+    #[error(transparent)]
+    Announce(#[from] AnnounceError),
+    /// The publishing key must be replaced first.
+    #[error(transparent)]
+    Lost(#[from] LostKey),
+    /// The shop's record cannot be valid for so long.
+    #[error(transparent)]
+    Expiry(#[from] SettingError),
     /// The manifest failed.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -42,8 +52,18 @@ pub enum KeyringError {
 
 /// A key in a file of its own, encrypted; text.
 pub fn export(data_dir: &Path, kind: Kind, lock: &Lock) -> Result<String, KeyringError> {
-    let files = keys::read_one(&keys_dir(data_dir), kind)?;
-    Ok(lock_keys(&files, lock)?)
+    Ok(lock_keys(&read(data_dir, kind)?, lock)?)
+}
+
+/// A key file that must be here.
+fn read(data_dir: &Path, kind: Kind) -> Result<KeyFiles, KeyringError> {
+    let dir = keys_dir(data_dir);
+    match keys::read_one(&dir, kind) {
+        Err(KeyError::Missing { .. }) if kind == Kind::Shop && keys::exist(&dir) => {
+            Err(KeyringError::Offline)
+        }
+        found => Ok(found?),
+    }
 }
 
 /// What an exported file holds.
@@ -63,8 +83,7 @@ impl Exported {
 
     /// Whether it is what the key file of `data_dir` holds.
     pub fn is_of(&self, data_dir: &Path, kind: Kind) -> Result<bool, KeyringError> {
-        let files = keys::read_one(&keys_dir(data_dir), kind)?;
-        Ok(files == self.0)
+        Ok(read(data_dir, kind)? == self.0)
     }
 
     /// Puts the keys into a data directory where they are missing: [`reload`] lets a running node have
@@ -91,6 +110,7 @@ pub async fn reload(node: &Node) -> Result<(), KeyringError> {
 /// Signs the shop's record for the time without its key, and removes the key. Have it exported, and read
 /// back, before. Returns until when the record is valid.
 pub async fn take_offline(node: &Node, expiry: Duration) -> Result<Timestamp, KeyringError> {
+    settings::check_lifetime(expiry)?;
     let _turn = node.signing_turn().await;
     let keys = node.keys();
     let key = keys.shop.key().ok_or(KeyringError::Offline)?;
@@ -99,12 +119,13 @@ pub async fn take_offline(node: &Node, expiry: Duration) -> Result<Timestamp, Ke
     }
     let now = Timestamp::now();
     let validity = now.saturating_add(expiry).unwrap_or(Timestamp::MAX);
-    let value = format!("/ipns/{}", name_of(&keys.publishing));
+    let value = format!("/ipns/{}", name_of(keys.publishing.key()?));
     let sequence = announce::shop_sequence(node, &keys.shop.name(), &value)?;
     let record = ipns::sign(key, &value, sequence, validity, RECORD_TTL);
     let record = announce::newest_of(node, &keys.shop.name(), record)?;
     let validity = record.validity;
-    commit(node, &[(keys.shop.name(), record)], None).await?;
+    let records = [(keys.shop.name(), record)];
+    commit(node, &records, Vec::new(), Vec::new()).await?;
 
     let dir = keys_dir(node.data_dir());
     let keys = node.blocking(move || {
@@ -112,6 +133,7 @@ pub async fn take_offline(node: &Node, expiry: Duration) -> Result<Timestamp, Ke
         keys::load_all(&dir)
     });
     node.set_keys(keys.await?);
+    announce::tell(node, &records).await;
     Ok(validity)
 }
 
@@ -130,7 +152,7 @@ pub async fn rotate(node: &Node) -> Result<Name, KeyringError> {
         node.blocking(move || keys::make_next(&dir)).await?
     };
     let (shop, publishing) = (keys.shop.name(), name_of(&next));
-    let settings = crate::shop::settings::read(node)?;
+    let settings = settings::read(node)?;
     let now = Timestamp::now();
     let validity = now.saturating_add(settings.lifetime);
     let validity = validity.unwrap_or(Timestamp::MAX);
@@ -145,7 +167,9 @@ pub async fn rotate(node: &Node) -> Result<Name, KeyringError> {
         records.insert(0, (publishing.clone(), record));
     }
     // From here on the new key is the publishing key: a crash finishes with the next start.
-    commit(node, &records, head.map(|head| head.seq)).await?;
+    let expect = head.map(|head| Expect::HeadSeq(head.seq));
+    let expect = expect.into_iter().collect();
+    commit(node, &records, expect, vec![announce::forget()]).await?;
 
     let published = publishing.clone();
     let keys = node.blocking(move || {
@@ -159,6 +183,8 @@ pub async fn rotate(node: &Node) -> Result<Name, KeyringError> {
         // A network that has stopped needs no more names.
         let _stopped = network.follow(&publishing, record).await;
     }
+    // Heads may have waited for a key.
+    node.jobs_changed();
     announce::tell(node, &records).await;
     Ok(publishing)
 }
@@ -166,13 +192,11 @@ pub async fn rotate(node: &Node) -> Result<Name, KeyringError> {
 async fn commit(
     node: &Node,
     records: &[(Name, Record)],
-    head: Option<u64>,
+    expect: Vec<Expect>,
+    ops: Vec<Op>,
 ) -> Result<(), ManifestError> {
-    let mut change = Change {
-        expect: head.map(Expect::HeadSeq).into_iter().collect(),
-        ops: Vec::new(),
-    };
-    announce::put_names(&mut change, records, Timestamp::now());
+    let mut change = Change { expect, ops };
+    announce::put_names(&mut change, &node.shop_name(), records, Timestamp::now());
     node.manifest().commit(change).await?;
     Ok(())
 }

@@ -4,29 +4,29 @@
 //! Each is a file of mode 0600 with the libp2p protobuf encoding of an Ed25519 private key, the
 //! format that `ipfs key import --format=libp2p-protobuf-cleartext` reads.
 
+mod changes;
+mod name;
+
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use cid::Cid;
-use libp2p::PeerId;
 use libp2p::identity::{KeyType, Keypair};
-use multibase::Base;
 use rustix::fs::{CWD, RenameFlags};
 use zeroize::Zeroizing;
 
-use crate::block::{LIBP2P_KEY, Multihash};
 use crate::disk;
+
+pub(crate) use changes::{
+    make_next, put, read_files, read_one, remove_rest, remove_shop_key, settle_next, write_files,
+};
+pub use name::{Name, name_of};
 
 const SHOP: &str = "shop.key";
 /// The name of a shop whose key is not here, as text.
 const SHOP_NAME: &str = "shop.name";
-/// A shop key that is being removed.
-const REMOVED: &str = "shop.key.removed";
-/// The publishing key that comes next.
-const NEXT: &str = "publishing.key.next";
 const PUBLISHING: &str = "publishing.key";
 const PEER: &str = "peer.key";
 /// More than any Ed25519 key file has, in bytes.
@@ -41,17 +41,70 @@ pub struct Keys {
     /// Names the shop; signs the long-lived record that points to the publishing key.
     pub shop: ShopKey,
     /// Signs heads.
-    pub publishing: Keypair,
+    pub publishing: PublishingKey,
     /// This node among its peers.
     pub peer: Keypair,
 }
 
 impl Keys {
-    /// The names of all three.
-    pub(crate) fn names(&self) -> [Name; 3] {
-        let own = [&self.publishing, &self.peer].map(name_of);
-        let [publishing, peer] = own;
-        [self.shop.name(), publishing, peer]
+    /// The names of those that are known.
+    pub(crate) fn names(&self) -> Vec<Name> {
+        let publishing = self.publishing.name();
+        let others = [self.shop.name(), name_of(&self.peer)];
+        publishing.into_iter().chain(others).collect()
+    }
+}
+
+/// The publishing key.
+#[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "a node has one")]
+pub enum PublishingKey {
+    /// It is here.
+    Here(Keypair),
+    /// It is not, and the shop key is, which can replace it.
+    Lost(LostKey),
+}
+
+/// A publishing key that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the publishing key {} is {}: nothing can be signed for the shop", path.display(), match is_damaged {
+    true => "damaged",
+    false => "missing",
+})]
+pub struct LostKey {
+    /// The file.
+    path: PathBuf,
+    /// There is a file, and it is no key.
+    is_damaged: bool,
+}
+
+impl PublishingKey {
+    /// The key, to sign with.
+    ///
+    /// # Errors
+    /// [`LostKey`] when it must be replaced first.
+    pub fn key(&self) -> Result<&Keypair, LostKey> {
+        match self {
+            Self::Here(key) => Ok(key),
+            Self::Lost(lost) => Err(lost.clone()),
+        }
+    }
+
+    /// Its name, where it is here.
+    pub fn name(&self) -> Option<Name> {
+        self.key().ok().map(name_of)
+    }
+}
+
+impl std::fmt::Debug for PublishingKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Here(key) => f
+                .debug_tuple("Here")
+                .field(&name_of(key).to_string())
+                .finish(),
+            Self::Lost(lost) => lost.fmt(f),
+        }
     }
 }
 
@@ -127,6 +180,9 @@ pub enum KeyError {
         /// The file.
         path: PathBuf,
     },
+    /// The publishing key must be replaced.
+    #[error(transparent)]
+    Lost(#[from] LostKey),
     /// Reading or writing failed.
     #[error("{action} the key file {} failed", path.display())]
     Io {
@@ -168,25 +224,39 @@ pub enum KeyError {
     },
 }
 
-/// Loads the keys of a shop that has a manifest: all must be there. Another key in place of a lost
-/// one would be another identity.
+/// Loads the keys of a shop that has a manifest: all must be there, but for the publishing key, which the
+/// shop key can replace. Another key in place of a lost one would be another identity.
 ///
 /// # Errors
 /// [`KeyError::ShopMissing`] and [`KeyError::Missing`]; [`KeyError::Readable`] when anybody but the
 /// owner may read or write a key file.
 pub fn load_all(dir: &Path) -> Result<Keys, KeyError> {
-    let load_one = |name: &str| {
-        let path = dir.join(name);
-        match path.try_exists() {
-            Ok(false) => Err(KeyError::Missing { path }),
-            _ => load(&path),
-        }
-    };
+    let shop = load_shop(dir)?;
+    let publishing = load_publishing(dir, &shop)?;
     Ok(Keys {
-        shop: load_shop(dir)?,
-        publishing: load_one(PUBLISHING)?,
-        peer: load_one(PEER)?,
+        shop,
+        publishing,
+        peer: load_one(&dir.join(PEER))?,
     })
+}
+
+fn load_publishing(dir: &Path, shop: &ShopKey) -> Result<PublishingKey, KeyError> {
+    let path = dir.join(PUBLISHING);
+    let is_damaged = match (load_one(&path), shop) {
+        (Err(KeyError::Missing { .. }), ShopKey::Here(_)) => false,
+        (Err(KeyError::Invalid { .. }), ShopKey::Here(_)) => true,
+        (loaded, _) => return loaded.map(PublishingKey::Here),
+    };
+    Ok(PublishingKey::Lost(LostKey { path, is_damaged }))
+}
+
+fn load_one(path: &Path) -> Result<Keypair, KeyError> {
+    match path.try_exists() {
+        Ok(false) => Err(KeyError::Missing {
+            path: path.to_owned(),
+        }),
+        _ => load(path),
+    }
 }
 
 fn load_shop(dir: &Path) -> Result<ShopKey, KeyError> {
@@ -234,7 +304,7 @@ pub fn load_or_make(dir: &Path) -> Result<(Keys, Origin), KeyError> {
         }
     };
     let peer = load_or_make_one(PEER)?;
-    let publishing = load_or_make_one(PUBLISHING)?;
+    let publishing = PublishingKey::Here(load_or_make_one(PUBLISHING)?);
     let shop = match exist(dir) {
         true => load_shop(dir)?,
         false => ShopKey::Here(make(&dir.join(SHOP))?),
@@ -265,69 +335,6 @@ pub fn shop_key_file(dir: &Path) -> PathBuf {
     dir.join(SHOP)
 }
 
-/// The IPNS name of a key: a CIDv1 of codec libp2p-key, shown in base36 (`k51…`).
-pub fn name_of(key: &Keypair) -> Name {
-    Name::of_peer(&key.public().to_peer_id())
-}
-
-/// An IPNS name: the multihash of a public key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name(Cid);
-
-impl Name {
-    /// The name of a peer's key.
-    pub fn of_peer(peer: &PeerId) -> Self {
-        let hash = Multihash::from_bytes(&peer.to_bytes())
-            .expect("a peer id is a multihash of at most 42 bytes");
-        Self(Cid::new_v1(LIBP2P_KEY, hash))
-    }
-
-    /// The name with this binary multihash, as [`Name::to_bytes`] gives it.
-    ///
-    /// # Errors
-    /// When it is no multihash of a public key.
-    pub fn from_bytes(multihash: &[u8]) -> Result<Self, cid::Error> {
-        let peer = PeerId::from_bytes(multihash).map_err(|_| cid::Error::ParsingError)?;
-        Ok(Self::of_peer(&peer))
-    }
-
-    /// The name as a CIDv1 of codec libp2p-key.
-    pub fn cid(&self) -> &Cid {
-        &self.0
-    }
-
-    /// The binary multihash: the DHT key without its `/ipns/` prefix.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        self.0.hash().to_bytes()
-    }
-}
-
-impl std::str::FromStr for Name {
-    type Err = cid::Error;
-
-    /// Accepts any CID of a libp2p key in any base, and the older base58 peer ids.
-    fn from_str(s: &str) -> Result<Self, cid::Error> {
-        if s.starts_with("Qm") || s.starts_with('1') {
-            let multihash = Base::Base58Btc
-                .decode(s)
-                .map_err(|_| cid::Error::ParsingError)?;
-            return Self::from_bytes(&multihash);
-        }
-        let cid: Cid = s.parse()?;
-        if cid.codec() != LIBP2P_KEY {
-            return Err(cid::Error::UnknownCodec);
-        }
-        Self::from_bytes(&cid.hash().to_bytes())
-    }
-}
-
-impl std::fmt::Display for Name {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = self.0.to_string_of_base(Base::Base36Lower);
-        f.write_str(&name.map_err(|_| std::fmt::Error)?)
-    }
-}
-
 fn make_dir(dir: &Path) -> Result<(), KeyError> {
     DirBuilder::new()
         .recursive(true)
@@ -336,46 +343,6 @@ fn make_dir(dir: &Path) -> Result<(), KeyError> {
         .and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o700)))
         .map_err(|e| io_error("making the folder of", dir, e))?;
     dir.parent().map_or(Ok(()), sync_dir)
-}
-
-/// Reads the bytes of all key files of a shop, by the name of the file.
-pub(crate) fn read_files(dir: &Path) -> Result<KeyFiles, KeyError> {
-    let shop = match load_all(dir)?.shop {
-        ShopKey::Here(_) => SHOP,
-        ShopKey::Offline(_) => SHOP_NAME,
-    };
-    let read_one = |name: &str| Ok((name.to_owned(), read(&dir.join(name))?));
-    [shop, PUBLISHING, PEER].into_iter().map(read_one).collect()
-}
-
-/// Makes the key files of a shop in `dir`, which has none, durably.
-///
-/// # Errors
-/// [`KeyError::Missing`] and [`KeyError::Invalid`] when `files` is no set of keys.
-pub(crate) fn write_files(dir: &Path, files: &KeyFiles) -> Result<(), KeyError> {
-    make_dir(dir)?;
-    let shop = match files.contains_key(SHOP_NAME) {
-        true => SHOP_NAME,
-        false => SHOP,
-    };
-    for name in [PEER, PUBLISHING, shop] {
-        let path = dir.join(name);
-        let Some(bytes) = files.get(name) else {
-            return Err(KeyError::Missing { path });
-        };
-        check(bytes, &path)?;
-        write(&path, bytes)?;
-    }
-    Ok(())
-}
-
-/// Refuses what is neither a key nor, in its file, a name.
-fn check(bytes: &[u8], path: &Path) -> Result<(), KeyError> {
-    if path.ends_with(SHOP_NAME) {
-        parse_name(bytes, path).map(drop)
-    } else {
-        parse(bytes, path).map(drop)
-    }
 }
 
 /// One of the keys.
@@ -411,122 +378,6 @@ impl Kind {
 /// The file of a key in `dir`.
 pub fn file(dir: &Path, kind: Kind) -> PathBuf {
     dir.join(kind.file())
-}
-
-/// Reads one key file, with the name of the shop that the key belongs to.
-pub(crate) fn read_one(dir: &Path, kind: Kind) -> Result<KeyFiles, KeyError> {
-    let path = dir.join(kind.file());
-    if !path.exists() {
-        return Err(KeyError::Missing { path });
-    }
-    let mut files = KeyFiles::from([(kind.file().to_owned(), read(&path)?)]);
-    let name = load_shop(dir)?.name().to_string();
-    files.insert(SHOP_NAME.to_owned(), Zeroizing::new(name.into_bytes()));
-    Ok(files)
-}
-
-/// Puts key files where none are. Those that are there stay, and must be the same.
-///
-/// # Errors
-/// [`KeyError::OtherShop`] and [`KeyError::Other`]; nothing was written then.
-pub(crate) fn put(dir: &Path, files: &KeyFiles) -> Result<(), KeyError> {
-    for (name, bytes) in files {
-        let path = dir.join(name);
-        if ![SHOP, SHOP_NAME, PUBLISHING, PEER].contains(&name.as_str()) {
-            return Err(KeyError::Invalid { path });
-        }
-        check(bytes, &path)?;
-        if name != SHOP_NAME && path.exists() && read(&path)? != *bytes {
-            return Err(KeyError::Other { path });
-        }
-    }
-    let found = match (files.get(SHOP), files.get(SHOP_NAME)) {
-        (Some(key), _) => Some(name_of(&parse(key, &dir.join(SHOP))?)),
-        (None, Some(name)) => Some(parse_name(name, &dir.join(SHOP_NAME))?),
-        (None, None) => None,
-    };
-    if let Some(found) = found
-        && exist(dir)
-    {
-        let shop = load_shop(dir)?.name();
-        if found != shop {
-            return Err(KeyError::OtherShop { found, shop });
-        }
-    }
-    make_dir(dir)?;
-    for (name, bytes) in files {
-        let path = dir.join(name);
-        if name != SHOP_NAME && !path.exists() {
-            write(&path, bytes)?;
-        }
-    }
-    // Only a key that was taken away on purpose leaves its name: one that is lost is missed.
-    let path = dir.join(SHOP_NAME);
-    match files.get(SHOP_NAME) {
-        _ if dir.join(SHOP).exists() => {
-            disk::gone(fs::remove_file(&path)).map_err(|e| io_error("removing", &path, e))?;
-            sync_dir(dir)
-        }
-        Some(name) if !path.exists() => write(&path, name),
-        _ => Ok(()),
-    }
-}
-
-/// Takes the shop key away; its name stays. A crash leaves the key, or its name alone.
-pub(crate) fn remove_shop_key(dir: &Path) -> Result<(), KeyError> {
-    let (path, removed) = (dir.join(SHOP), dir.join(REMOVED));
-    let name = name_of(&load(&path)?).to_string();
-    if !dir.join(SHOP_NAME).exists() {
-        write(&dir.join(SHOP_NAME), name.as_bytes())?;
-    }
-    fs::rename(&path, &removed).map_err(|e| io_error("removing", &path, e))?;
-    sync_dir(dir)?;
-    remove_rest(dir)
-}
-
-/// Removes what a crash left of a shop key that was taken away. Its bytes are overwritten first, as far as the
-/// file system lets them be.
-pub(crate) fn remove_rest(dir: &Path) -> Result<(), KeyError> {
-    let removed = dir.join(REMOVED);
-    let failed = |e| io_error("removing", &removed, e);
-    let mut file = match OpenOptions::new().write(true).open(&removed) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
-    };
-    let len = file.metadata().map_err(failed)?.len().min(MAX_KEY_LEN);
-    io::copy(&mut io::repeat(0).take(len), &mut file).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    fs::remove_file(&removed).map_err(failed)?;
-    sync_dir(dir)
-}
-
-/// Makes the publishing key that comes next, beside the present one.
-pub(crate) fn make_next(dir: &Path) -> Result<Keypair, KeyError> {
-    let path = dir.join(NEXT);
-    disk::gone(fs::remove_file(&path)).map_err(|e| io_error("removing", &path, e))?;
-    make(&path)
-}
-
-/// Puts the next publishing key into the place of the present one, if the shop's record leads to it, as
-/// [`crate::keyring`] has it; else it goes.
-pub(crate) fn settle_next(dir: &Path, publishing: Option<&Name>) -> Result<(), KeyError> {
-    let (path, next) = (dir.join(PUBLISHING), dir.join(NEXT));
-    if !next.exists() {
-        return Ok(());
-    }
-    let is_published = match load(&next) {
-        Ok(key) => Some(&name_of(&key)) == publishing,
-        // A name was never signed for what is not whole.
-        Err(KeyError::Invalid { .. }) => false,
-        Err(error) => return Err(error),
-    };
-    let settled = match is_published {
-        true => fs::rename(&next, &path),
-        false => fs::remove_file(&next),
-    };
-    settled.map_err(|e| io_error("writing", &path, e))?;
-    sync_dir(dir)
 }
 
 fn load(path: &Path) -> Result<Keypair, KeyError> {
@@ -612,107 +463,4 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> KeyError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_made_once_and_loaded_after() {
-        let dir = tempfile::tempdir().unwrap();
-        let keys_dir = dir.path().join("keys");
-        assert!(!exist(&keys_dir));
-        let (made, origin) = load_or_make(&keys_dir).unwrap();
-        assert_eq!(origin, Origin::Made);
-        let (loaded, origin) = load_or_make(&keys_dir).unwrap();
-        assert_eq!(origin, Origin::Found);
-        assert_eq!(made.shop.name(), loaded.shop.name());
-        assert_ne!(made.shop.name(), name_of(&made.publishing));
-        assert_eq!(made.peer.public(), loaded.peer.public());
-        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&keys_dir), 0o700);
-        assert_eq!(mode(&shop_key_file(&keys_dir)), 0o600);
-    }
-
-    #[test]
-    fn key_that_others_can_read_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        load_or_make(dir.path()).unwrap();
-        let file = shop_key_file(dir.path());
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
-        let error = load_or_make(dir.path()).unwrap_err();
-        assert!(
-            matches!(error, KeyError::Readable { mode: 0o640, .. }),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn missing_key_of_a_shop_with_a_manifest_is_not_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        load_or_make(dir.path()).unwrap();
-        let lost = |name: &str| {
-            let file = dir.path().join(name);
-            let kept = fs::read(&file).unwrap();
-            fs::remove_file(&file).unwrap();
-            let error = load_all(dir.path()).unwrap_err();
-            assert!(!file.exists());
-            assert!(error.to_string().contains(name), "{error}");
-            fs::write(&file, kept).unwrap();
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-            error
-        };
-        assert!(matches!(lost(SHOP), KeyError::ShopMissing { .. }));
-        assert!(matches!(lost(PUBLISHING), KeyError::Missing { .. }));
-        assert!(matches!(lost(PEER), KeyError::Missing { .. }));
-        load_all(dir.path()).unwrap();
-    }
-
-    #[test]
-    fn shop_key_alone_gets_the_other_keys_and_keeps_its_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let (old, _) = load_or_make(dir.path()).unwrap();
-        fs::remove_file(dir.path().join(PUBLISHING)).unwrap();
-        fs::remove_file(dir.path().join(PEER)).unwrap();
-        let (restored, origin) = load_or_make(dir.path()).unwrap();
-        assert_eq!(origin, Origin::Restored);
-        assert_eq!(restored.shop.name(), old.shop.name());
-        assert_ne!(name_of(&restored.publishing), name_of(&old.publishing));
-        load_all(dir.path()).unwrap();
-    }
-
-    #[test]
-    fn damaged_key_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        load_or_make(dir.path()).unwrap();
-        fs::write(shop_key_file(dir.path()), b"not a key").unwrap();
-        assert!(matches!(
-            load_or_make(dir.path()),
-            Err(KeyError::Invalid { .. })
-        ));
-    }
-
-    #[test]
-    fn names_parse_in_every_form_kubo_prints() {
-        // The same key by `ipfs key list --ipns-base=base36|b58mh|base32` (Kubo 0.43).
-        let canonical = "k51qzi5uqu5dk3v4rmjber23h16xnr23bsggmqqil9z2gduiis5se8dht36dam";
-        let name: Name = canonical.parse().unwrap();
-        assert_eq!(name.to_string(), canonical);
-        let peer_id = "12D3KooWLQzUv2FHWGVPXTXSZpdHs7oHbXub2G5WC8Tx4NQhyd2d";
-        assert_eq!(peer_id.parse::<Name>().unwrap(), name);
-        let base32 = name.cid().to_string();
-        assert!(base32.starts_with("bafz"));
-        assert_eq!(base32.parse::<Name>().unwrap(), name);
-        let rsa: Name = "QmVujd5Vb7moysJj8itnGufN7MEtPRCNHkKpNuA4onsRa3"
-            .parse()
-            .unwrap();
-        let expected = "k2k4r8m7xvggw5pxxk3abrkwyer625hg01hfyggrai7lk1m63fuihi7w";
-        assert_eq!(rsa.to_string(), expected);
-    }
-
-    #[test]
-    fn cid_of_a_file_is_no_name() {
-        let file = "bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
-        assert!(file.parse::<Name>().is_err());
-        assert!("".parse::<Name>().is_err());
-        assert!("12".parse::<Name>().is_err());
-    }
-}
+mod tests;

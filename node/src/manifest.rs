@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::disk::{Disk, FileSystem};
 use crate::ids::{ProductId, Version};
 use crate::keys::Name;
-use change::Change;
+use change::{Change, Conflict};
 pub(crate) use files::checkpoint_name;
 use index::{Index, key};
 use record::{
@@ -380,6 +380,18 @@ impl Manifest {
         self.inner.index.record(&key::product(id))
     }
 
+    /// [`Manifest::product`] of one that must be there.
+    ///
+    /// # Errors
+    /// [`Conflict::NoProduct`].
+    pub fn known_product(&self, id: &ProductId) -> Result<Product, ManifestError> {
+        self.product(id)?.ok_or_else(|| {
+            ManifestError::Conflict(Conflict::NoProduct {
+                product: id.clone(),
+            })
+        })
+    }
+
     /// All products, by id.
     pub fn products(
         &self,
@@ -394,6 +406,25 @@ impl Manifest {
         version: &Version,
     ) -> Result<Option<Release>, ManifestError> {
         self.inner.index.record(&key::release(product, version))
+    }
+
+    /// [`Manifest::release`] of one that must be there.
+    ///
+    /// # Errors
+    /// [`Conflict::NoProduct`] and [`Conflict::NoRelease`].
+    pub fn known_release(
+        &self,
+        product: &ProductId,
+        version: &Version,
+    ) -> Result<Release, ManifestError> {
+        if let Some(release) = self.release(product, version)? {
+            return Ok(release);
+        }
+        self.known_product(product)?;
+        Err(ManifestError::Conflict(Conflict::NoRelease {
+            product: product.clone(),
+            version: version.clone(),
+        }))
     }
 
     /// The releases of a product, oldest first.
@@ -414,6 +445,19 @@ impl Manifest {
                 })?;
                 Ok((version, release))
             })
+    }
+
+    /// The release of a product that has this number.
+    pub fn release_by_number(
+        &self,
+        product: &ProductId,
+        number: u64,
+    ) -> Result<Option<(Version, Release)>, ManifestError> {
+        let Some(version) = self.inner.index.version_of(product, number)? else {
+            return Ok(None);
+        };
+        let release = self.release(product, &version)?;
+        Ok(release.map(|release| (version, release)))
     }
 
     /// The number that the next release of a product gets, from 1. Commit it under

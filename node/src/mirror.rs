@@ -5,14 +5,16 @@
 //! the creator's key. What was checked is remembered before anything is fetched, so that nobody can lead
 //! a mirror back; what is served is the newest head that is whole here.
 
-mod census;
+pub(crate) mod census;
+mod changed;
 pub(crate) mod kept;
 mod places;
 mod plan;
+mod rarest;
 mod records;
 mod worker;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -27,22 +29,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dag::DagError;
 use crate::dag::unixfs::Link;
-use crate::fetch::fetch_dag;
-use crate::ids::ProductId;
+use crate::fetch::{FetchOptions, Fetcher, fetch_dag_up_to};
+use crate::ids::{Channel, ProductId};
 use crate::ipns::Record;
 use crate::keys::Name;
 use crate::manifest::change::{Change, Op};
-use crate::manifest::record::{Mirror, MirrorPolicy};
+use crate::manifest::record::{Held, Mirror, MirrorPolicy};
 use crate::manifest::{Manifest, ManifestError};
 use crate::node::Node;
-use crate::shop::follow::{FollowError, Followed, Freshness, Step};
+use crate::rate::Rate;
+use crate::roots::Root;
+use crate::shop::follow::{FollowError, Followed, Freshness, Refused, Step};
 use crate::shop::json::{self, MAX_RELEASE_LEN};
 use crate::shop::read::{self, ReadError, read_small};
 use crate::source::BlockSource;
+use crate::source::trustless::Given;
 use crate::store::StoreError;
 
-pub use census::{Census, Proved, census};
-use plan::Plan;
+pub use census::{By, Census, Proved, Verdict, census};
+use places::Places;
+use plan::{Plan, Wanted};
 use records::Offered;
 
 /// Shops that one node mirrors.
@@ -97,6 +103,12 @@ pub enum MirrorError {
         /// Free bytes above the reserve.
         free: u64,
     },
+    /// There is more than the quota, whatever the shop says of its size.
+    #[error("the shop needs more than the quota of {quota} bytes")]
+    OverQuota {
+        /// The quota.
+        quota: u64,
+    },
     /// There are as many mirrors as there may be.
     #[error("{MAX_SHOPS} shops are mirrored here, which is the most")]
     TooMany,
@@ -118,8 +130,10 @@ pub struct MirrorRequest {
     pub shop: Name,
     /// Gateways that are known to have it.
     pub gateways: Vec<String>,
-    /// What is kept of it.
+    /// What is kept of it. What it leaves open stays as it was, if the shop is mirrored already.
     pub policy: MirrorPolicy,
+    /// Nothing stays as it was.
+    pub anew: bool,
 }
 
 /// What a mirror will take.
@@ -127,6 +141,16 @@ pub struct MirrorRequest {
 pub struct Estimate {
     /// Title of the shop.
     pub title: String,
+    /// What is kept, with what stays as it was.
+    pub policy: MirrorPolicy,
+    /// What was kept until now.
+    pub before: Option<MirrorPolicy>,
+    /// Products that the policy names and the shop does not have.
+    pub absent_products: Vec<ProductId>,
+    /// Channels that the policy names and no product has that is kept.
+    pub absent_channels: Vec<Channel>,
+    /// It is not in its hours: the catalogue was not read, and what is kept may be less.
+    pub is_most: bool,
     /// Sequence number of the head.
     pub seq: u64,
     /// Products of the shop.
@@ -156,6 +180,8 @@ pub struct Progress {
     pub fetched: u64,
     /// Bytes a second, lately.
     pub rate: u64,
+    /// What each source gave since the node started, those that gave most first.
+    pub sources: Vec<Given>,
     /// Products: bytes here and in all.
     pub products: BTreeMap<ProductId, (u64, u64)>,
     /// Releases that do not fit into the quota, and their bytes.
@@ -187,6 +213,8 @@ pub(crate) struct Mirrors {
     names: Mutex<HashMap<Name, Name>>,
     /// Held by the one who reads and then changes a stored mirror.
     turn: tokio::sync::Mutex<()>,
+    /// Held by the one census: two at once would ask peers more often than they answer.
+    census: tokio::sync::Mutex<()>,
 }
 
 /// One mirrored shop.
@@ -199,6 +227,8 @@ struct Shop {
     wake: Notify,
     /// An operator changed it: what is under way begins anew.
     changed: AtomicBool,
+    /// What may be fetched in a second.
+    rate: Mutex<Option<Rate>>,
     stop: CancellationToken,
 }
 
@@ -245,6 +275,15 @@ impl Mirrors {
 }
 
 impl Shop {
+    /// The one limit of all that fetch for it.
+    fn rate(&self, policy: &MirrorPolicy) -> Option<Rate> {
+        let mut rate = self.rate.lock();
+        if rate.as_ref().map(Rate::bytes_per_second) != policy.bytes_per_second {
+            *rate = policy.bytes_per_second.map(Rate::new);
+        }
+        rate.clone()
+    }
+
     /// An operator changed what is stored.
     fn change(&self) {
         self.changed.store(true, Relaxed);
@@ -281,6 +320,7 @@ fn start_one(node: &Node, name: &Name) {
         heard: Mutex::default(),
         wake: Notify::new(),
         changed: AtomicBool::new(false),
+        rate: Mutex::default(),
         stop: node.stop_token().child_token(),
     });
     let mirrors = node.mirrors();
@@ -300,9 +340,10 @@ fn start_one(node: &Node, name: &Name) {
 ///
 /// # Cancel safety
 /// Leaves blocks that GC may take.
-pub async fn estimate(node: &Node, request: &MirrorRequest) -> Result<Estimate, MirrorError> {
-    let head = first_head(node, request).await?;
-    let (estimate, _) = estimate_of(node, request, &head).await?;
+pub async fn estimate(node: &Node, request: MirrorRequest) -> Result<Estimate, MirrorError> {
+    let (request, before) = with_known(node, request)?;
+    let head = first_head(node, &request).await?;
+    let (estimate, _) = estimate_of(node, &request, before, &head).await?;
     Ok(estimate)
 }
 
@@ -311,13 +352,13 @@ pub async fn estimate(node: &Node, request: &MirrorRequest) -> Result<Estimate, 
 /// # Cancel safety
 /// A dropped future leaves the mirror either there or not.
 pub async fn add(node: &Node, request: MirrorRequest) -> Result<Estimate, MirrorError> {
-    let known = node.manifest().mirror(&request.shop)?;
-    if known.is_none() && node.mirrors().shops.lock().len() >= MAX_SHOPS {
+    let (request, before) = with_known(node, request)?;
+    if before.is_none() && node.mirrors().shops.lock().len() >= MAX_SHOPS {
         return Err(MirrorError::TooMany);
     }
     let head = first_head(node, &request).await?;
-    let (estimate, _held) = estimate_of(node, &request, &head).await?;
-    if estimate.traffic > estimate.free {
+    let (estimate, _held) = estimate_of(node, &request, before, &head).await?;
+    if estimate.traffic > estimate.free && !estimate.is_most {
         let (needed, free) = (estimate.traffic, estimate.free);
         return Err(MirrorError::NoRoom { needed, free });
     }
@@ -325,15 +366,12 @@ pub async fn add(node: &Node, request: MirrorRequest) -> Result<Estimate, Mirror
         shop,
         gateways,
         policy,
+        ..
     } = request;
     let _turn = node.mirrors().turn.lock().await;
     let known = node.manifest().mirror(&shop)?;
     let mut mirror = known.unwrap_or_else(|| Mirror::new(Timestamp::now()));
-    for gateway in gateways {
-        if !mirror.gateways.contains(&gateway) {
-            mirror.gateways.push(gateway);
-        }
-    }
+    mirror.gateways = gateways;
     mirror.policy = policy;
     mirror.paused = false;
     // The worker may have seen a later one meanwhile.
@@ -345,6 +383,34 @@ pub async fn add(node: &Node, request: MirrorRequest) -> Result<Estimate, Mirror
         None => start_one(node, &shop),
     }
     Ok(estimate)
+}
+
+/// The request with what stays of the mirror as it is, and what that keeps.
+fn with_known(
+    node: &Node,
+    request: MirrorRequest,
+) -> Result<(MirrorRequest, Option<MirrorPolicy>), MirrorError> {
+    let Some(known) = node.manifest().mirror(&request.shop)? else {
+        return Ok((request, None));
+    };
+    let policy = match request.anew {
+        true => request.policy,
+        false => request.policy.or(&known.policy),
+    };
+    let mut gateways = request.gateways;
+    for gateway in known.gateways {
+        if !gateways.contains(&gateway) {
+            gateways.push(gateway);
+        }
+    }
+    // Those that were named last are first.
+    gateways.truncate(places::MAX_GATEWAYS);
+    let request = MirrorRequest {
+        gateways,
+        policy,
+        ..request
+    };
+    Ok((request, Some(known.policy)))
 }
 
 /// Stops fetching, or goes on with it.
@@ -378,23 +444,85 @@ pub async fn remove(node: &Node, shop: &Name) -> Result<(), MirrorError> {
 }
 
 /// All mirrors, by name.
-pub fn list(node: &Node) -> Result<Vec<Status>, MirrorError> {
+pub async fn list(node: &Node) -> Result<Vec<Status>, MirrorError> {
     let now = Timestamp::now();
     let mut all = Vec::new();
-    for row in node.manifest().mirrors() {
-        let (shop, record) = row?;
+    let rows: Vec<_> = node.manifest().mirrors().collect::<Result<_, _>>()?;
+    for (shop, record) in rows {
         let running = node.mirrors().get(&shop);
-        let progress = running.map(|shop| shop.progress.lock().clone());
+        let running = running.map(|shop| shop.progress.lock().clone());
+        let mut progress = running.unwrap_or_default();
+        // After a restart, until the worker has come to it, and where no worker runs.
+        if let (0, false, Some(held)) = (progress.total, progress.is_busy, &record.held) {
+            progress = Progress {
+                stall: progress.stall,
+                ..progress_of(node, held).await?
+            };
+        }
         let known = record.known.as_ref();
         let freshness = known.map(|known| known.freshness(now));
         all.push(Status {
             shop,
-            progress: progress.unwrap_or_default(),
+            progress,
             freshness,
             record,
         });
     }
     Ok(all)
+}
+
+/// What is held, by what is stored alone.
+async fn progress_of(node: &Node, held: &Held) -> Result<Progress, MirrorError> {
+    let here = node.fetcher(FetchOptions::offline());
+    match plan::plan(&here, held.head.root, &held.policy, None).await {
+        Ok(plan) => held_progress(node, held, &plan).await,
+        // Something is missing or damaged, which fsck tells.
+        Err(_) => Ok(Progress {
+            bytes: held.bytes,
+            total: held.bytes,
+            ..Progress::default()
+        }),
+    }
+}
+
+async fn held_progress(node: &Node, held: &Held, plan: &Plan) -> Result<Progress, MirrorError> {
+    let here = held_releases(node, held, Some(plan)).await?;
+    let mut progress = Progress {
+        bytes: held.bytes,
+        total: held.bytes,
+        ..Progress::default()
+    };
+    for release in &plan.releases {
+        if here.contains(&release.root) {
+            let product = progress.products.entry(release.product.clone());
+            let (bytes, total) = product.or_default();
+            *bytes = bytes.saturating_add(release.size);
+            *total = *bytes;
+        } else {
+            progress.left_out.0 += 1;
+            progress.left_out.1 = release.size.saturating_add(progress.left_out.1);
+        }
+    }
+    Ok(progress)
+}
+
+/// Roots of the releases that are held, which need no look. Those of a head that is held whole follow from
+/// its plan.
+async fn held_releases(
+    node: &Node,
+    held: &Held,
+    plan: Option<&Plan>,
+) -> Result<HashSet<Cid>, MirrorError> {
+    let (store, list, root) = (node.store().clone(), held.kept, held.head.root);
+    let kept = node.blocking(move || kept::read(&store, list)).await?;
+    let is_whole = kept.contains(&Root::whole(root));
+    let planned = plan.filter(|_| is_whole).into_iter();
+    let planned = planned.flat_map(|plan| &plan.releases);
+    let kept = kept.iter().filter(|root| root.recursive);
+    Ok(kept
+        .map(|root| root.cid)
+        .chain(planned.map(|release| release.root))
+        .collect())
 }
 
 fn stored(node: &Node, shop: &Name) -> Result<Mirror, MirrorError> {
@@ -419,10 +547,10 @@ async fn first_head(node: &Node, request: &MirrorRequest) -> Result<Followed, Mi
     let mirror = node.manifest().mirror(shop)?;
     let mut known = mirror.and_then(|mirror| mirror.known);
     let until = Instant::now() + FIRST_HEAD;
-    let urls = places::urls(&request.gateways);
+    let places = Places::given(node, &request.gateways);
     loop {
-        let shown = records::ask(node, shop, known.as_ref(), &urls).await?;
-        let fetcher = node.fetcher(places::options(node, &urls, &[]).await);
+        let shown = records::ask(node, shop, known.as_ref(), &places.gateways).await?;
+        let fetcher = fetcher(node, request, &places).await;
         let mut failed = None;
         for offered in shown.heads() {
             match records::check(&fetcher, shop, known.as_ref(), &shown, offered).await {
@@ -445,16 +573,75 @@ async fn first_head(node: &Node, request: &MirrorRequest) -> Result<Followed, Mi
     }
 }
 
+/// A source for what is fetched before there is a worker.
+async fn fetcher(node: &Node, request: &MirrorRequest, places: &Places) -> Fetcher {
+    let rate = match node.mirrors().get(&request.shop) {
+        Some(running) => running.rate(&request.policy),
+        None => request.policy.bytes_per_second.map(Rate::new),
+    };
+    let options = places.options(node, &[]).await;
+    node.fetcher(options).limited(rate)
+}
+
+/// What is shown of the own shop.
+pub(crate) struct Found {
+    /// The newest record of the shop's key.
+    pub(crate) shop: Option<Record>,
+    /// The newest head that is not refused.
+    pub(crate) newest: Option<Followed>,
+    /// Why others are.
+    pub(crate) refused: Vec<Refused>,
+    /// The newest record whose head cannot be read.
+    pub(crate) unread: Option<Record>,
+}
+
+/// Asks once for the heads of the own shop, and checks what others show against the known one.
+pub(crate) async fn find(
+    node: &Node,
+    shop: &Name,
+    known: Option<&Followed>,
+) -> Result<Found, ManifestError> {
+    let configured = Places::given(node, &node.config().gateway.upstreams);
+    let shown = records::ask(node, shop, known, &configured.gateways).await?;
+    // The configured gateways are asked anyway.
+    let places = Places::given(node, &[]);
+    let fetcher = node.fetcher(places.options(node, &[shop]).await);
+    let mut found = Found {
+        shop: shown.shop_record().cloned(),
+        newest: None,
+        refused: Vec::new(),
+        unread: None,
+    };
+    for offered in shown.heads().filter(|offered| !offered.is_from_here()) {
+        match records::check(&fetcher, shop, known, &shown, offered).await {
+            Ok(step) => {
+                found.newest = match step {
+                    Step::New(head) => Some(head.followed),
+                    Step::Renewed(followed) => Some(*followed),
+                    Step::Known => known.cloned(),
+                };
+                return Ok(found);
+            }
+            Err(FollowError::Refused(refused)) => found.refused.push(refused),
+            Err(FollowError::Read(_)) => {
+                found.unread.get_or_insert_with(|| offered.record.clone());
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Fetches the catalogue of the head and adds up what is chosen of it. What was fetched stays for as long
-/// as the guard.
+/// as the guard. Outside of its hours only what the head says is added up.
 async fn estimate_of(
     node: &Node,
     request: &MirrorRequest,
+    before: Option<MirrorPolicy>,
     head: &Followed,
 ) -> Result<(Estimate, crate::temp_pins::TempPin), MirrorError> {
     let temp_pin = node.temp_pin();
-    let urls = places::urls(&request.gateways);
-    let fetcher = node.fetcher(places::options(node, &urls, &[]).await);
+    let places = Places::given(node, &request.gateways);
+    let fetcher = fetcher(node, request, &places).await;
     let head_json = read_small(&fetcher, head.shop_json, json::MAX_SHOP_LEN).await?;
     let shop = json::parse_shop(&head_json).map_err(|source| ReadError::Json {
         cid: head.shop_json,
@@ -464,65 +651,96 @@ async fn estimate_of(
         title: shop.title,
         seq: shop.seq,
         products: shop.counts.products,
+        policy: request.policy.clone(),
+        before,
+        free: free(node).await?,
         ..Estimate::default()
     };
+    let links = root_links(&fetcher, head.root).await?;
+    if request.policy.until_open().is_some() {
+        let sizes = links.iter().map(|link| link.tsize);
+        estimate.is_most = true;
+        estimate.releases = shop.counts.releases;
+        estimate.bytes = sizes.fold(0, u64::saturating_add);
+        estimate.traffic = estimate.bytes;
+        return Ok((estimate, temp_pin));
+    }
     let window = node.config().network.limits.window;
-    for link in root_links(&fetcher, head.root).await? {
-        if link.name != b"p" {
-            let mut fetched = std::pin::pin!(fetch_dag(fetcher.clone(), link.cid, window));
+    for link in links {
+        if link.name != plan::RELEASES {
+            let left = left_of_quota(&request.policy, estimate.bytes);
+            let fetched = fetch_dag_up_to(fetcher.clone(), link.cid, window, left);
+            let mut fetched = std::pin::pin!(fetched);
             let mut bytes = 0;
             while let Some(progress) = fetched.next().await {
                 bytes = progress?.bytes;
+                check_quota(&request.policy, estimate.bytes.saturating_add(bytes))?;
             }
-            estimate.bytes += bytes;
+            estimate.bytes = estimate.bytes.saturating_add(bytes);
         }
     }
-    let plan = plan::plan(&fetcher, head.root, &request.policy).await?;
+    let plan = plan::plan(&fetcher, head.root, &request.policy, None).await?;
     let (fits, left_out) = within_quota(&plan, &request.policy, estimate.bytes);
     estimate.left_out = left_out.0;
     estimate.releases = fits.len() as u64;
     for release in &fits {
-        estimate.bytes += release.size;
+        estimate.bytes = estimate.bytes.saturating_add(release.size);
         let (store, root) = (node.store().clone(), release.root);
         if !node.blocking(move || store.has(&root)).await? {
-            estimate.traffic += release.size;
+            estimate.traffic = estimate.traffic.saturating_add(release.size);
         }
     }
     estimate.files = count_files(&fetcher, head.root, &fits).await?;
-    let store = node.store().clone();
-    let stats = node.blocking(move || store.stats()).await?;
-    let reserve = node.config().store.reserve.as_u64();
-    estimate.free = stats.free_bytes.saturating_sub(reserve);
+    (estimate.absent_products, estimate.absent_channels) = plan.absent(&request.policy);
     Ok((estimate, temp_pin))
 }
 
+/// Bytes of the disk that are free above the reserve.
+async fn free(node: &Node) -> Result<u64, MirrorError> {
+    let store = node.store().clone();
+    let stats = node.blocking(move || store.stats()).await?;
+    let reserve = node.config().store.reserve.as_u64();
+    Ok(stats.free_bytes.saturating_sub(reserve))
+}
+
 /// The releases that fit, newest first, and the number and bytes of those that do not.
-fn within_quota<'a>(
-    plan: &'a Plan,
+fn within_quota(
+    plan: &Plan,
     policy: &MirrorPolicy,
     catalogue: u64,
-) -> (Vec<&'a plan::Wanted>, (u64, u64)) {
-    let mut left = match policy.quota {
-        Some(quota) => quota.saturating_sub(catalogue),
-        None => u64::MAX,
-    };
+) -> (Vec<Arc<Wanted>>, (u64, u64)) {
+    let mut left = left_of_quota(policy, catalogue);
     let (mut fits, mut left_out) = (Vec::new(), (0, 0));
     for release in &plan.releases {
         if release.size <= left {
             left -= release.size;
-            fits.push(release);
+            fits.push(Arc::clone(release));
         } else {
             left_out.0 += 1;
-            left_out.1 += release.size;
+            left_out.1 = release.size.saturating_add(left_out.1);
         }
     }
     (fits, left_out)
 }
 
+fn left_of_quota(policy: &MirrorPolicy, bytes: u64) -> u64 {
+    policy
+        .quota
+        .map_or(u64::MAX, |quota| quota.saturating_sub(bytes))
+}
+
+/// Sizes in links are what the shop says: these are the bytes that came.
+fn check_quota(policy: &MirrorPolicy, bytes: u64) -> Result<(), MirrorError> {
+    match policy.quota {
+        Some(quota) if bytes > quota => Err(MirrorError::OverQuota { quota }),
+        _ => Ok(()),
+    }
+}
+
 async fn count_files<S: BlockSource + Clone>(
     source: &S,
     root: Cid,
-    releases: &[&plan::Wanted],
+    releases: &[Arc<Wanted>],
 ) -> Result<Option<u64>, MirrorError> {
     if releases.len() > MAX_COUNTED {
         return Ok(None);
@@ -560,6 +778,13 @@ fn in_words(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+impl MirrorPolicy {
+    /// How long the hours in which may be fetched are away; `None` within them.
+    fn until_open(&self) -> Option<Duration> {
+        self.hours?.until_open(minute_of_day())
+    }
 }
 
 /// Minutes since midnight, by this machine's clock.

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use url::Url;
 
+use crate::announce;
 use crate::dag::path::{ContentPath, Root};
 use crate::ipns::{self, Record, RecordError};
 use crate::keys::{Name, name_of};
@@ -20,7 +21,7 @@ use crate::manifest::change::{Change, Conflict, Expect, Op};
 use crate::manifest::record::NameRecord;
 use crate::net::NetError;
 use crate::node::Node;
-use crate::source::trustless::{Silence, TrustlessSource};
+use crate::source::trustless::{Listen, Silence, TrustlessSource};
 
 use lookups::Ended;
 pub(crate) use lookups::Lookups;
@@ -62,6 +63,12 @@ pub enum NameError {
         known: u64,
         /// Given.
         given: u64,
+    },
+    /// This node signs the records of the name, and takes none from others.
+    #[error("{name} is this shop's publishing key, and this node alone signs for it")]
+    Own {
+        /// The name.
+        name: Name,
     },
     /// Names point to names without end.
     #[error("{name} goes through more than 32 names")]
@@ -106,13 +113,23 @@ pub(crate) async fn resolve(
     follow(node, name, Ask::Everyone(further)).await
 }
 
+/// A record, and who of the further gateways did not say whether there is a newer one.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// The newest valid record.
+    pub record: Record,
+    /// Those that did not answer.
+    pub silent: Vec<Url>,
+}
+
 /// The record of `name` alone, wherever it leads.
 pub(crate) async fn resolve_record(
     node: &Node,
     name: &Name,
     further: Option<&TrustlessSource>,
-) -> Result<Record, NameError> {
-    newest_record(node, name, further).await
+    listen: Listen,
+) -> Result<Heard, NameError> {
+    newest_record(node, name, further, listen).await
 }
 
 /// The same by kept records alone.
@@ -181,6 +198,9 @@ pub async fn publish(
 /// Verifies and keeps a record, then tells the network.
 pub(crate) async fn put(node: &Node, name: &Name, bytes: &[u8]) -> Result<Record, NameError> {
     let record = ipns::verify(name, bytes, Timestamp::now())?;
+    if announce::is_publishing(node, name)? {
+        return Err(NameError::Own { name: name.clone() });
+    }
     if node
         .mirrors()
         .hear(name, &record, "the operator".to_owned())
@@ -204,7 +224,10 @@ pub(crate) async fn put(node: &Node, name: &Name, bytes: &[u8]) -> Result<Record
 
 async fn record(node: &Node, name: &Name, ask: Ask<'_>) -> Result<Record, NameError> {
     match ask {
-        Ask::Everyone(further) => newest_record(node, name, further).await,
+        Ask::Everyone(further) => {
+            let heard = newest_record(node, name, further, Listen::Briefly).await?;
+            Ok(heard.record)
+        }
         Ask::Nobody => match known_record(node, name)? {
             Some(known) => Ok(known.record),
             None => Err(NameError::NotFound {
@@ -222,18 +245,23 @@ async fn newest_record(
     node: &Node,
     name: &Name,
     further: Option<&TrustlessSource>,
-) -> Result<Record, NameError> {
+    listen: Listen,
+) -> Result<Heard, NameError> {
+    let unasked = |record| Heard {
+        record,
+        silent: Vec::new(),
+    };
     if let Some(known) = known_record(node, name)? {
-        if is_own(node, name)
+        if is_own(node, name)?
             || node.mirrors().has(name)
             || node.network().is_none()
             || known.age < known.record.ttl
         {
-            return Ok(known.record);
+            return Ok(unasked(known.record));
         }
         if known.age < known.record.ttl.saturating_mul(2) {
             look_up(node, name);
-            return Ok(known.record);
+            return Ok(unasked(known.record));
         }
     }
     let mut lookup = look_up(node, name);
@@ -244,12 +272,17 @@ async fn newest_record(
             Err(_) => Ok(None),
         }
     };
-    let (usual, from_further) = tokio::join!(usual, ask_gateways(further, name));
+    let (usual, from_further) = tokio::join!(usual, ask_gateways(further, name, listen));
     keep_if_newer(node, name, from_further.best).await?;
-    let silent = usual?.flatten().or(from_further.silent);
+    let usual = usual?.flatten();
     if let Some(known) = known_record(node, name)? {
-        return Ok(known.record);
+        let silent = from_further.silent.into_iter();
+        return Ok(Heard {
+            record: known.record,
+            silent: silent.map(|(gateway, _)| gateway).collect(),
+        });
     }
+    let silent = usual.or(from_further.silent.into_iter().next());
     let name = name.clone();
     Err(match silent {
         Some((gateway, silence)) => NameError::Silent {
@@ -270,7 +303,7 @@ fn look_up(node: &Node, name: &Name) -> watch::Receiver<Option<Ended>> {
     if let Some(sender) = sender {
         let (node, name) = (node.clone(), name.clone());
         node.clone().spawn(async move {
-            let ended = refresh(&node, &name).await.map(|asked| asked.silent);
+            let ended = refresh(&node, &name).await;
             node.lookups().ended(&name);
             sender.send_replace(Some(ended));
         });
@@ -278,20 +311,11 @@ fn look_up(node: &Node, name: &Name) -> watch::Receiver<Option<Ended>> {
     found
 }
 
-/// What came of asking everyone.
-pub(crate) struct Asked {
-    /// Whether anybody has a valid record.
-    pub(crate) is_heard: bool,
-    /// One who did not answer.
-    silent: Option<(Url, Silence)>,
-}
-
-/// Asks everyone, and keeps what is newer than the known record.
-pub(crate) async fn refresh(node: &Node, name: &Name) -> Result<Asked, ManifestError> {
+/// Asks everyone, and keeps what is newer than the known record. Returns one who did not answer.
+async fn refresh(node: &Node, name: &Name) -> Ended {
     let Answers { best, silent } = ask(node, name).await;
-    let is_heard = best.is_some();
     keep_if_newer(node, name, best).await?;
-    Ok(Asked { is_heard, silent })
+    Ok(silent.into_iter().next())
 }
 
 /// What those who were asked say of a name.
@@ -299,15 +323,15 @@ pub(crate) async fn refresh(node: &Node, name: &Name) -> Result<Asked, ManifestE
 struct Answers {
     /// The best valid record.
     best: Option<Record>,
-    /// One who did not answer.
-    silent: Option<(Url, Silence)>,
+    /// Those who did not answer.
+    silent: Vec<(Url, Silence)>,
 }
 
 /// Asks the peers that follow the name, the DHT and the configured gateways.
 async fn ask(node: &Node, name: &Name) -> Answers {
     let from_peers = async { heard_by(name, node.network()?.ask_subscribers(name).await) };
     let from_dht = async { heard_by(name, node.network()?.get_record(name).await) };
-    let from_gateways = ask_gateways(node.gateways(), name);
+    let from_gateways = ask_gateways(node.gateways(), name, Listen::Briefly);
     let (from_peers, from_dht, mut answers) = tokio::join!(from_peers, from_dht, from_gateways);
     let all = answers.best.into_iter().chain(from_peers).chain(from_dht);
     answers.best = newest(all);
@@ -321,16 +345,16 @@ fn heard_by(name: &Name, answer: Result<Option<Record>, NetError>) -> Option<Rec
         .flatten()
 }
 
-async fn ask_gateways(gateways: Option<&TrustlessSource>, name: &Name) -> Answers {
+async fn ask_gateways(gateways: Option<&TrustlessSource>, name: &Name, listen: Listen) -> Answers {
     let Some(gateways) = gateways else {
         return Answers::default();
     };
-    let records = gateways.ipns_record(name).await;
+    let records = gateways.ipns_record(name, listen).await;
     let now = Timestamp::now();
     let verified = |bytes: &Vec<u8>| ipns::verify(name, bytes, now).ok();
     Answers {
         best: newest(records.found.iter().filter_map(verified)),
-        silent: records.silent.into_iter().next(),
+        silent: records.silent,
     }
 }
 
@@ -344,7 +368,7 @@ fn newest(records: impl Iterator<Item = Record>) -> Option<Record> {
     })
 }
 
-async fn keep_if_newer(
+pub(crate) async fn keep_if_newer(
     node: &Node,
     name: &Name,
     found: Option<Record>,
@@ -353,6 +377,9 @@ async fn keep_if_newer(
     let Some(found) = found.filter(|_| !node.mirrors().has(name)) else {
         return Ok(());
     };
+    if announce::is_publishing(node, name)? && !announce::may_keep(node, &found).await? {
+        return Ok(());
+    }
     let known = known_record(node, name)?;
     if known.is_some_and(|known| !ipns::newer(&found, &known.record)) {
         return Ok(());
@@ -393,8 +420,8 @@ fn known_record(node: &Node, name: &Name) -> Result<Option<Known>, ManifestError
     }))
 }
 
-fn is_own(node: &Node, name: &Name) -> bool {
-    node.keys().names().contains(name)
+fn is_own(node: &Node, name: &Name) -> Result<bool, ManifestError> {
+    Ok(node.keys().names().contains(name) || announce::is_publishing(node, name)?)
 }
 
 /// Keeps a record, unless a newer one is.

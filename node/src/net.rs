@@ -455,10 +455,27 @@ impl Network {
     /// [`NetError::Off`].
     pub(crate) async fn ask_subscribers(&self, name: &Name) -> Result<Option<Record>, NetError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Gossip(GossipCommand::Ask(name.clone(), reply)))
-            .await?;
-        let answer = tokio::time::timeout(SUBSCRIBERS_TIMEOUT, answer).await;
-        Ok(answer.ok().and_then(Result::ok).flatten())
+        let command = GossipCommand::Ask(name.clone(), reply);
+        self.send(Command::Gossip(command)).await?;
+        Ok(answer_of_subscribers(answer).await)
+    }
+
+    /// The newest record that connected peers who follow the name have now, also where one is known.
+    ///
+    /// # Errors
+    /// [`NetError::Off`].
+    pub(crate) async fn ask_all_subscribers(
+        &self,
+        name: &Name,
+    ) -> Result<Option<Record>, NetError> {
+        let (reply, answer) = oneshot::channel();
+        let command = GossipCommand::AskAll(name.clone(), reply);
+        self.send(Command::Gossip(command)).await?;
+        match answer_of_subscribers(answer).await {
+            // Not all have answered.
+            None => self.ask_subscribers(name).await,
+            found => Ok(found),
+        }
     }
 
     /// Connected peers that follow the name.
@@ -595,6 +612,11 @@ fn swarm(
         .with_substream_upgrade_protocol_override(upgrade::Version::V1Lazy);
     let peer = key.public().to_peer_id();
     Ok(Swarm::new(transports, behaviour, peer, settings))
+}
+
+async fn answer_of_subscribers(answer: oneshot::Receiver<Option<Record>>) -> Option<Record> {
+    let answer = tokio::time::timeout(SUBSCRIBERS_TIMEOUT, answer).await;
+    answer.ok().and_then(Result::ok).flatten()
 }
 
 /// Looks at all addresses in the settings, be the network used or not.

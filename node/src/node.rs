@@ -29,7 +29,7 @@ use crate::layout::{self, LayoutError};
 use crate::manifest::record::Head;
 use crate::manifest::{self, Manifest, ManifestError, ManifestOptions};
 use crate::mirror::{self, Mirrors};
-use crate::name::{self, Lookups, NameError, ResolvedName};
+use crate::name::{self, Heard, Lookups, NameError, ResolvedName};
 use crate::net::provide::{self, Provider};
 use crate::net::{NetError, Network, republish};
 use crate::restore;
@@ -37,7 +37,8 @@ use crate::room;
 use crate::scrub;
 use crate::search::{Found, Search, SearchError};
 use crate::served::Served;
-use crate::source::trustless::{Effort, TrustlessSource, gateway_url};
+use crate::shop::settings::{self, SettingError};
+use crate::source::trustless::{Effort, Listen, Memory, TrustlessSource, gateway_url};
 use crate::store::{self, PackKind, Store, StoreError, StoreOptions};
 use crate::temp_pins::{TempPin, TempPins};
 
@@ -72,6 +73,8 @@ struct Inner {
     provider: Option<Provider>,
     gateway_urls: Vec<Url>,
     gateways: Option<TrustlessSource>,
+    /// How gateways did, also those that only some requests name.
+    seen_gateways: Memory,
     flights: Flights,
     recovery: Recovery,
     lookups: Lookups,
@@ -164,6 +167,9 @@ pub enum OpenError {
         /// What was configured.
         url: String,
     },
+    /// A setting of the shop cannot be used.
+    #[error(transparent)]
+    Shop(#[from] SettingError),
 }
 
 /// Why a node may still be using its data directory.
@@ -293,15 +299,20 @@ impl Node {
         } else {
             gateway_urls(&config.gateway.upstreams)?
         };
+        settings::check_file(&config.shop)?;
         let timeout = config.network.limits.block_timeout;
-        let gateways =
-            (!gateway_urls.is_empty()).then(|| TrustlessSource::new(gateway_urls.clone(), timeout));
+        let seen_gateways = Memory::default();
+        let gateways = (!gateway_urls.is_empty()).then(|| {
+            let (urls, memory) = (gateway_urls.clone(), seen_gateways.clone());
+            TrustlessSource::with(urls, timeout, Effort::default(), memory)
+        });
         let parts = open_parts(disk, data_dir.to_owned(), config.clone()).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let denylists = parts.denylists;
         tasks.spawn(denylists.clone().run(denylist::POLL, stop.clone()));
         let served = Served::new(parts.store.clone(), config.gateway.serve, denylists)
-            .with_memory(config.gateway.memory_cache.as_u64());
+            .with_memory(config.gateway.memory_cache.as_u64())
+            .with_rate(config.network.serve_rate.as_u64());
         let network = if config.network.offline {
             None
         } else {
@@ -352,6 +363,7 @@ impl Node {
                 provider,
                 gateway_urls,
                 gateways,
+                seen_gateways,
                 flights: Flights::default(),
                 recovery: parts.recovery,
                 lookups: Lookups::new(),
@@ -503,11 +515,16 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::resolve_name`].
-    pub async fn resolve_record(&self, name: &Name, further: &[Url]) -> Result<Record, NameError> {
+    pub async fn resolve_record(
+        &self,
+        name: &Name,
+        further: &[Url],
+        listen: Listen,
+    ) -> Result<Heard, NameError> {
         let timeout = self.inner.config.network.limits.block_timeout;
         let further =
             (!further.is_empty()).then(|| TrustlessSource::new(further.to_vec(), timeout));
-        name::resolve_record(self, name, further.as_ref()).await
+        name::resolve_record(self, name, further.as_ref(), listen).await
     }
 
     /// Resolves a name by the records that are kept; nobody is asked.
@@ -545,7 +562,8 @@ impl Node {
         let mut urls = self.inner.gateway_urls.clone();
         urls.extend(further);
         let timeout = self.inner.config.network.limits.block_timeout;
-        (!urls.is_empty()).then(|| TrustlessSource::with(urls, timeout, effort))
+        (!urls.is_empty())
+            .then(|| TrustlessSource::with(urls, timeout, effort, self.inner.seen_gateways.clone()))
     }
 
     /// Mirrored shops.
@@ -656,12 +674,16 @@ impl Node {
     /// Searches the products of the shop: see [`Search::search`].
     ///
     /// # Errors
-    /// [`SearchError`] when manifest, store or index fail.
+    /// [`SearchError`] when manifest, store or index fail, or when too many others search.
     pub async fn search(&self, terms: String, limit: usize) -> Result<Found, SearchError> {
         let search = self.inner.search.clone();
+        let turn = search.turn().await?;
         let (store, manifest) = (self.inner.store.clone(), self.inner.manifest.clone());
-        self.blocking(move || search.search(&store, &manifest, &terms, limit))
-            .await
+        self.blocking(move || {
+            let _turn = turn;
+            search.search(&store, &manifest, &terms, limit)
+        })
+        .await
     }
 
     /// Stops the workers and the network and commits the blocks. Takes at most ten seconds.

@@ -34,12 +34,6 @@ pub enum Setting {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProductError {
-    /// There is no such product.
-    #[error("there is no product {product}")]
-    NoProduct {
-        /// Its id.
-        product: ProductId,
-    },
     /// The value cannot be used.
     #[error(transparent)]
     Value(#[from] PublishError),
@@ -61,14 +55,11 @@ pub enum ProductError {
 pub async fn change(node: &Node, id: &ProductId, setting: Setting) -> Result<JobId, ProductError> {
     match &setting {
         Setting::Title(title) => check_title(title)?,
-        Setting::Cover(Some(cover)) => check_cover(cover)?,
+        Setting::Cover(Some(cover)) => check_cover(node, cover.clone()).await?,
         _ => {}
     }
     let _turn = node.publish_turn().await;
-    let missing = || ProductError::NoProduct {
-        product: id.clone(),
-    };
-    let mut product = node.manifest().product(id)?.ok_or_else(missing)?;
+    let mut product = node.manifest().known_product(id)?;
     // Until the commit nothing refers to the text or the cover.
     let _temp_pin = node.temp_pin();
     match setting {

@@ -1,32 +1,33 @@
-//! PROVE: others have a release. Who publishes asks from outside what a buyer would ask: does this gateway,
-//! or this mirror, give the newest head, and blocks of the release that are chosen by chance?
+//! PROVE: others have a release. A gateway is asked as a buyer asks it: does it give the newest head, and blocks of
+//! the release that are chosen by chance? A mirror is challenged as in a census: it proves that
+//! it has them now, and hands none out. One that does not know this gives them over bitswap.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use cid::Cid;
 use jiff::Timestamp;
 use libp2p::{Multiaddr, PeerId};
-use rand::seq::IndexedRandom;
 use url::Url;
 
 use crate::announce;
-use crate::block::RAW;
-use crate::dag::links::links;
 use crate::ipns;
 use crate::keys::Name;
 use crate::manifest::ManifestError;
 use crate::manifest::record::Head;
-use crate::net::Network;
+use crate::mirror::census::{self, Sampled, challenge_peer, draw};
+use crate::net::{DialErrorKind, NetError, Network};
 use crate::node::Node;
-use crate::shop::settings;
-use crate::source::trustless::{TrustlessSource, gateway_url};
-use crate::source::{BlockSource, FetchError};
-use crate::store::{Store, StoreError};
+use crate::shop::settings::{self, Settings};
+use crate::source::place::place_of;
+use crate::source::trustless::{Listen, TrustlessSource, gateway_url};
+use crate::source::{BlockSource, FetchError, delegated};
+use crate::store::StoreError;
 
-/// Blocks of a release that each has to give.
-const SAMPLES: usize = 3;
-/// Levels below a root at most.
-const MAX_DEPTH: usize = 64;
+/// Blocks of a release that each has to give, besides its root.
+const GIVEN: usize = 3;
+/// Blocks of a release for which a mirror is challenged: who lacks a tenth of them passes once in two hundred times.
+const CHALLENGES: usize = 50;
 /// Time for one answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
@@ -35,7 +36,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 pub enum Wanted {
     /// This gateway.
     Gateway(Url),
-    /// So many of the gateways and mirrors that the shop's head names.
+    /// So many others of the gateways and mirrors that the shop's head names.
     Mirrors(usize),
 }
 
@@ -43,6 +44,9 @@ pub enum Wanted {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Missing {
+    /// It is this node, and proves nothing of others.
+    #[error("it is this node itself, and proves nothing of others")]
+    Own,
     /// It does not give a valid record of the shop.
     #[error("it gives no valid record of the shop")]
     NoRecord,
@@ -57,8 +61,8 @@ pub enum Missing {
     /// It cannot be connected to.
     #[error("it cannot be connected to")]
     Unreachable,
-    /// It does not give a block.
-    #[error("it does not give block {cid}")]
+    /// It does not give a block, or does not prove in time that it has it.
+    #[error("it does not have block {cid}")]
     NoBlock {
         /// The block.
         cid: Cid,
@@ -86,44 +90,87 @@ pub enum ProveError {
 /// What was found out about one gateway or mirror.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Which.
+    /// Which: an address, or an URL.
     pub place: String,
+    /// Who is there: a peer, or as much as an URL says. The same may be named more than once.
+    pub who: String,
     /// What is missing; `None` when it has all that was asked for.
     pub missing: Option<Missing>,
 }
 
-/// Asks those that are wanted once, all at the same time, for the newest head and for blocks of the release
-/// with this root.
-pub async fn ask(node: &Node, release: Cid, wanted: &Wanted) -> Result<Vec<Answer>, ProveError> {
+/// Blocks of a release, among which are drawn those that others must have.
+#[derive(Clone, Debug)]
+pub struct Release {
+    root: Cid,
+    blocks: Vec<Sampled>,
+}
+
+impl Release {
+    /// The release with this root, which is here.
+    pub async fn read(node: &Node, root: Cid) -> Result<Self, ProveError> {
+        let store = node.store().clone();
+        let trees = vec![(root, None)];
+        let sample = node.blocking(move || census::sample(&store, trees));
+        let (blocks, _) = sample.await?;
+        Ok(Self { root, blocks })
+    }
+
+    /// The root, and others that nobody can foresee.
+    fn to_be_given(&self) -> Vec<Cid> {
+        let mut blocks = draw(&self.blocks, GIVEN);
+        blocks.retain(|cid| *cid != self.root);
+        blocks.insert(0, self.root);
+        blocks
+    }
+}
+
+/// How many gateways and mirrors the shop's next head names, as far as their addresses tell: the node itself is none.
+pub fn named(node: &Node) -> Result<usize, ManifestError> {
+    let named = settings::read(node)?;
+    let own = node.network().map(Network::peer_id);
+    let mirrors = named.mirrors.iter().map(|address| {
+        let peer = address.rsplit_once("/p2p/").map(|(_, peer)| peer);
+        peer.unwrap_or(address).to_owned()
+    });
+    let mirrors = mirrors.filter(|mirror| own.is_none_or(|own| *mirror != own.to_string()));
+    let gateways = gateways(&named).map(|url| place_of(&url));
+    Ok(gateways.chain(mirrors).collect::<HashSet<_>>().len())
+}
+
+fn gateways(named: &Settings) -> impl Iterator<Item = Url> {
+    named.gateways.iter().filter_map(|url| gateway_url(url))
+}
+
+/// Asks those that are wanted once, all at the same time, for the newest head and for blocks of the release.
+pub async fn ask(
+    node: &Node,
+    release: &Release,
+    wanted: &Wanted,
+) -> Result<Vec<Answer>, ProveError> {
     let Some(head) = node.manifest().head()? else {
         return Ok(Vec::new());
-    };
-    let samples = {
-        let store = node.store().clone();
-        node.blocking(move || samples(&store, release)).await?
     };
     let asked = Asked {
         node,
         shop: node.shop_name(),
         head,
-        samples,
+        release,
     };
     let answers = match wanted {
         Wanted::Gateway(url) => vec![asked.gateway(url).await],
         Wanted::Mirrors(_) => {
             let named = settings::read(node)?;
-            let gateways = named.gateways.iter().filter_map(|url| gateway_url(url));
-            let gateways = gateways.map(|url| {
+            let gateways = gateways(&named).map(|url| {
                 let asked = &asked;
                 async move { asked.gateway(&url).await }
             });
             let mirrors = named.mirrors.iter().map(|address| asked.mirror(address));
             let both = futures::future::join(
                 futures::future::join_all(gateways),
-                futures::future::join_all(mirrors),
+                futures::future::try_join_all(mirrors),
             );
             let (mut answers, mirrors) = both.await;
-            answers.extend(mirrors);
+            answers.extend(mirrors?);
             answers
         }
     };
@@ -132,10 +179,25 @@ pub async fn ask(node: &Node, release: Cid, wanted: &Wanted) -> Result<Vec<Answe
 
 /// Whether that is all that was wanted.
 pub fn is_proved(wanted: &Wanted, answers: &[Answer]) -> bool {
-    let have = answers.iter().filter(|answer| answer.missing.is_none());
+    let have = who_have(answers).count();
     match wanted {
-        Wanted::Gateway(_) => have.count() == 1,
-        Wanted::Mirrors(least) => have.count() >= *least,
+        Wanted::Gateway(_) => have == 1,
+        Wanted::Mirrors(least) => have >= *least,
+    }
+}
+
+/// Of those who have it one answer each.
+pub fn who_have(answers: &[Answer]) -> impl Iterator<Item = &Answer> {
+    let mut seen = HashSet::new();
+    let have = answers.iter().filter(|answer| answer.missing.is_none());
+    have.filter(move |answer| seen.insert(&answer.who))
+}
+
+/// Whether this gateway is the node's own.
+pub async fn is_own(node: &Node, gateway: &Url) -> bool {
+    match node.network() {
+        Some(network) => delegated::node_of(gateway).await == Some(network.peer_id()),
+        None => false,
     }
 }
 
@@ -143,24 +205,29 @@ struct Asked<'a> {
     node: &'a Node,
     shop: Name,
     head: Head,
-    samples: Vec<Cid>,
+    release: &'a Release,
 }
 
 impl Asked<'_> {
     async fn gateway(&self, url: &Url) -> Answer {
         let source = TrustlessSource::new(vec![url.clone()], ANSWER_LIMIT);
+        let peer = delegated::node_of(url).await;
         let missing = async {
+            if peer.is_some_and(|peer| self.is_own(peer)) {
+                return Err(Missing::Own);
+            }
             self.newest_by(&source).await?;
-            for cid in &self.samples {
+            for cid in self.release.to_be_given() {
                 source
-                    .fetch(cid)
+                    .fetch(&cid)
                     .await
-                    .map_err(|error| lacks(*cid, &error))?;
+                    .map_err(|error| lacks(cid, &error))?;
             }
             Ok(())
         };
         Answer {
             place: url.to_string(),
+            who: peer.map_or_else(|| place_of(url), |peer| peer.to_string()),
             missing: missing.await.err(),
         }
     }
@@ -181,27 +248,74 @@ impl Asked<'_> {
         }
     }
 
-    async fn mirror(&self, address: &str) -> Answer {
-        let missing = async {
-            let network = self.node.network().ok_or(Missing::Unreachable)?;
-            let parsed: Multiaddr = address.parse().map_err(|_| Missing::Unreachable)?;
-            let peer = tokio::time::timeout(ANSWER_LIMIT, network.connect(parsed)).await;
-            let peer = peer.ok().and_then(Result::ok).ok_or(Missing::Unreachable)?;
-            for cid in std::iter::once(&self.head.root).chain(&self.samples) {
-                from_peer(network, peer, cid).await?;
-            }
-            Ok(())
+    async fn mirror(&self, address: &str) -> Result<Answer, ProveError> {
+        let (who, missing) = match self.connected(address).await {
+            Ok((network, peer)) => (peer.to_string(), self.missing_at(network, peer).await?),
+            Err(missing) => (address.to_owned(), Some(missing)),
         };
-        Answer {
+        Ok(Answer {
             place: address.to_owned(),
-            missing: missing.await.err(),
+            who,
+            missing,
+        })
+    }
+
+    fn is_own(&self, peer: PeerId) -> bool {
+        let network = self.node.network();
+        network.is_some_and(|network| network.peer_id() == peer)
+    }
+
+    async fn connected(&self, address: &str) -> Result<(&Network, PeerId), Missing> {
+        let unreachable = Missing::Unreachable;
+        let network = self.node.network().ok_or(unreachable.clone())?;
+        let address: Multiaddr = address.parse().map_err(|_| unreachable.clone())?;
+        match tokio::time::timeout(ANSWER_LIMIT, network.connect(address)).await {
+            Ok(Ok(peer)) => Ok((network, peer)),
+            Ok(Err(NetError::Dial {
+                kind: DialErrorKind::Itself,
+                ..
+            })) => Err(Missing::Own),
+            _ => Err(unreachable),
         }
+    }
+
+    /// What a peer does not prove: the newest head first, as without it there is nothing of the release.
+    async fn missing_at(
+        &self,
+        network: &Network,
+        peer: PeerId,
+    ) -> Result<Option<Missing>, ProveError> {
+        let head = [(self.head.root, None)];
+        for (blocks, challenges) in [(&head[..], 1), (&self.release.blocks, CHALLENGES)] {
+            let challenged = challenge_peer(self.node, network, peer, blocks, challenges);
+            let (proved, answers) = challenged.await?;
+            if proved.round_trip.is_none() {
+                return Ok(self.not_given_by(network, peer).await.err());
+            }
+            if let Some((cid, _)) = answers.iter().find(|(_, is_proved)| !is_proved) {
+                let cid = *cid;
+                return Ok(Some(match proved.wrong {
+                    0 => Missing::NoBlock { cid },
+                    _ => Missing::Lie { cid },
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Of a peer that answers no challenges, such as a Kubo.
+    async fn not_given_by(&self, network: &Network, peer: PeerId) -> Result<(), Missing> {
+        from_peer(network, peer, &self.head.root).await?;
+        for cid in self.release.to_be_given() {
+            from_peer(network, peer, &cid).await?;
+        }
+        Ok(())
     }
 }
 
 /// The newest valid record of a name that the gateway gives.
 async fn newest_record(source: &TrustlessSource, name: &Name) -> Result<ipns::Record, Missing> {
-    let found = source.ipns_record(name).await.found;
+    let found = source.ipns_record(name, Listen::ToAll).await.found;
     let now = Timestamp::now();
     let valid = found
         .iter()
@@ -235,27 +349,33 @@ fn lacks(cid: Cid, error: &FetchError) -> Missing {
     }
 }
 
-/// Leaves of a DAG, chosen by chance: at each level one of the links.
-fn samples(store: &Store, root: Cid) -> Result<Vec<Cid>, StoreError> {
-    let mut random = rand::rng();
-    let mut chosen = vec![root];
-    for _ in 0..SAMPLES {
-        let mut cid = root;
-        for _ in 0..MAX_DEPTH {
-            if cid.codec() == RAW {
-                break;
-            }
-            let Some(block) = store.get(&cid)? else {
-                break;
-            };
-            match links(&block).unwrap_or_default().choose(&mut random) {
-                Some(next) => cid = *next,
-                None => break,
-            }
-        }
-        if !chosen.contains(&cid) {
-            chosen.push(cid);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(place: &str, who: &str, missing: Option<Missing>) -> Answer {
+        Answer {
+            place: place.to_owned(),
+            who: who.to_owned(),
+            missing,
         }
     }
-    Ok(chosen)
+
+    #[test]
+    fn who_is_named_twice_counts_once_and_who_lacks_something_does_not() {
+        let answers = [
+            answer("/ip4/192.0.2.1/tcp/1", "one", None),
+            answer("/ip4/192.0.2.1/udp/1/quic-v1", "one", None),
+            answer("https://one.example", "one", None),
+            answer("https://own.example", "own", Some(Missing::Own)),
+        ];
+        assert!(is_proved(&Wanted::Mirrors(1), &answers));
+        assert!(!is_proved(&Wanted::Mirrors(2), &answers));
+        let have: Vec<_> = who_have(&answers).map(|answer| &answer.place).collect();
+        assert_eq!(have, ["/ip4/192.0.2.1/tcp/1"]);
+        let (own, other) = (&answers[3..], answer("https://two.example", "two", None));
+        assert!(!is_proved(&Wanted::Mirrors(1), own));
+        let answers = [&answers[..], &[other]].concat();
+        assert!(is_proved(&Wanted::Mirrors(2), &answers));
+    }
 }

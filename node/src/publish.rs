@@ -2,24 +2,27 @@
 //! commit {product, release, pin, jobs}. Nothing is visible before that commit; all before it is
 //! garbage that GC may take.
 
+mod limits;
 pub(crate) mod texts;
+mod unchanged;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use globset::GlobSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::announce;
-use crate::channel;
+use crate::channel::{self, history};
 use crate::dag::import::{
     self, Chunker, ImportError, ImportOptions, Imported, OnProgress, Profile, Reflink, Sink,
 };
 use crate::ids::{Channel, ProductId, Version};
 use crate::manifest::change::{Change, Conflict, Expect, Op};
-use crate::manifest::record::{Job, Pin, Price, Product, Release, Shop};
+use crate::manifest::record::{Cover, Job, JobId, Pin, Price, Product, Release, Shop, Text};
 use crate::manifest::{Manifest, ManifestError};
 use crate::node::Node;
 use crate::store::{PackKind, StoreError};
@@ -27,8 +30,8 @@ use crate::store::{PackKind, StoreError};
 pub use texts::FileEntry;
 use texts::Texts;
 
-/// Longest title, in bytes: a product record stays under 4 KiB.
-const MAX_TITLE_LEN: usize = 256;
+/// Versions that begin with a number below this are counted on from.
+const COUNTED: u64 = 1_000_000_000_000_000_000;
 
 /// What is published.
 pub enum Source {
@@ -75,7 +78,8 @@ pub struct PublishOptions {
     pub ignore: GlobSet,
     /// Include files whose name begins with a dot.
     pub hidden: bool,
-    /// Make no release when the newest one has the same root.
+    /// Make no release when one that is offered, what the channel names or the newest, has the same root. What else
+    /// is asked for is done all the same.
     pub if_changed: bool,
     /// Compute everything, store nothing.
     pub dry_run: bool,
@@ -119,6 +123,10 @@ impl PublishOptions {
         }
     }
 
+    fn channel(&self) -> Channel {
+        self.channel.clone().unwrap_or_else(channel::default)
+    }
+
     /// How the next release is imported: updates move little only while chunks stay cut as they were.
     fn import(&self, manifest: &Manifest) -> Result<ImportOptions, ManifestError> {
         let newest = manifest.releases(&self.product).next_back().transpose()?;
@@ -158,13 +166,36 @@ pub struct Published {
     pub new_bytes: u64,
     /// How long it took, until all of it was durable, in seconds.
     pub duration_seconds: f64,
-    /// `false` for a dry run, or when the newest release was the same already (`if_changed`).
+    /// `false` for a dry run, or when a release that is offered was the same already (`if_changed`).
     pub released: bool,
+    /// The files were the same already, and what the publish asked for besides was changed.
+    #[serde(default)]
+    pub updated: bool,
+    /// The files were the same already, and the version keeps its notes, which are others.
+    #[serde(default)]
+    pub notes_kept: bool,
+    /// The job of the head that shows what was changed, if there is no release for it.
+    #[serde(skip)]
+    pub job: Option<JobId>,
     /// Whether a signed head has the release: before that the shop's name does not lead to it.
     pub signed: bool,
     /// Gateways and mirrors that were asked from outside and have it, head and all.
     #[serde(default)]
     pub proved_by: Vec<String>,
+}
+
+impl Published {
+    /// Waits until a signed head shows what was published. Returns whether that was within `limit`.
+    pub async fn wait_until_signed(
+        &self,
+        node: &Node,
+        limit: Duration,
+    ) -> Result<bool, ManifestError> {
+        match self.job {
+            Some(job) => announce::wait_for_job(node, job, limit).await,
+            None => announce::wait_for_head(node, &self.product, &self.version, limit).await,
+        }
+    }
 }
 
 /// Why nothing was published.
@@ -180,6 +211,28 @@ pub enum PublishError {
     /// The manifest refused or failed.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// There is no file.
+    #[error("there is nothing to publish: {} has no file that is not left out", path.display())]
+    Empty {
+        /// What was to be published.
+        path: PathBuf,
+    },
+    /// Readers of the shop would refuse it.
+    #[error("{what} would have {len} bytes, and no reader takes more than {limit}")]
+    TooLarge {
+        /// The file of the shop.
+        what: String,
+        /// Its length.
+        len: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// Readers of the shop would refuse the name of a file.
+    #[error("the file {path:?} cannot be published: no reader takes such a path")]
+    Path {
+        /// Its path.
+        path: String,
+    },
     /// A title or a file name is empty or too long.
     #[error("the {what} {text:?} cannot be used: {reason}")]
     Text {
@@ -205,29 +258,59 @@ pub async fn publish(
 ) -> Result<Published, PublishError> {
     let started = Instant::now();
     texts::check(&source, &options)?;
+    if let Some(cover) = &options.cover {
+        texts::check_cover(node, cover.clone()).await?;
+    }
     if !options.if_changed {
         check_new(node.manifest(), &options)?;
     }
 
     let import = options.import(node.manifest())?;
+    let path = match &source {
+        Source::Path(path) => path.clone(),
+        Source::Reader { name, .. } => name.into(),
+    };
     let mut temp_pin = node.temp_pin();
     let tree = import_tree(node, source, options.dry_run, &import, progress).await?;
     temp_pin.hold(tree.root);
+    if tree.files.is_empty() {
+        return Err(PublishError::Empty { path });
+    }
 
     // From here on one publish at a time: what is read from the manifest holds until the commit.
     let _turn = node.publish_turn().await;
     let releases = Releases::read(node.manifest(), &options.product)?;
-    let unchanged = releases.newest_is(&tree) && options.if_changed;
-    if !unchanged {
-        check_new(node.manifest(), &options)?;
-    }
-    let version = match (&options.version, &releases.newest) {
-        (_, Some((newest, _))) if unchanged => newest.clone(),
-        (Some(version), _) => version.clone(),
-        (None, _) => releases.next_version(),
+    let same = match options.if_changed {
+        true => unchanged::same(
+            node.manifest(),
+            &options,
+            releases.newest_offered,
+            tree.root,
+        )?,
+        false => None,
     };
-    let released = !unchanged && !options.dry_run;
-    if released {
+    if let Some((version, release)) = same {
+        let done = match options.dry_run {
+            true => unchanged::Done::default(),
+            false => unchanged::update(node, &options, &tree, &version, &release).await?,
+        };
+        return Ok(Published {
+            signed: done.job.is_none()
+                && announce::is_announced(node, &options.product, &version).await?,
+            updated: done.job.is_some(),
+            notes_kept: done.notes_kept,
+            job: done.job,
+            ..published(options.product, version, &tree, started)
+        });
+    }
+
+    check_new(node.manifest(), &options)?;
+    let version = match &options.version {
+        Some(version) => version.clone(),
+        None => next_version(node.manifest(), &options.product, releases.largest)?,
+    };
+    limits::check(&options.product, &version, &tree.files, releases.listed)?;
+    if !options.dry_run {
         let texts = texts::import(node, &options, &tree.files).await?;
         node.commit_blocks().await?;
         let change = release_change(node, &options, &import, &tree, texts, &version)?;
@@ -235,19 +318,30 @@ pub async fn publish(
         node.jobs_changed();
         node.offer(tree.root);
     }
-    let signed = announce::is_announced(node, &options.product, &version)?;
     Ok(Published {
-        signed,
-        proved_by: Vec::new(),
-        product: options.product,
+        signed: announce::is_announced(node, &options.product, &version).await?,
+        released: !options.dry_run,
+        ..published(options.product, version, &tree, started)
+    })
+}
+
+/// Of a version that has this tree, before anything was done.
+fn published(product: ProductId, version: Version, tree: &Imported, started: Instant) -> Published {
+    Published {
+        product,
         version,
         cid: tree.root.to_string(),
         files: tree.files.len() as u64,
         bytes: tree.bytes,
         new_bytes: tree.new_bytes,
         duration_seconds: started.elapsed().as_secs_f64(),
-        released,
-    })
+        released: false,
+        updated: false,
+        notes_kept: false,
+        job: None,
+        signed: false,
+        proved_by: Vec::new(),
+    }
 }
 
 /// Refuses a version that is there already: before the import, which may take hours, and after it.
@@ -302,37 +396,46 @@ fn with_name(mut tree: Imported, name: &str) -> Imported {
 }
 
 /// The releases that a product has so far.
+#[derive(Default)]
 struct Releases {
-    newest: Option<(Version, Release)>,
+    newest_offered: Option<(Version, Release)>,
     /// The largest number that a version begins with: 2 of `2.0-beta`.
     largest: u64,
+    /// Bytes that the list of them takes.
+    listed: usize,
 }
 
 impl Releases {
     fn read(manifest: &Manifest, product: &ProductId) -> Result<Self, ManifestError> {
-        let mut releases = Self {
-            newest: None,
-            largest: 0,
-        };
+        let mut releases = Self::default();
         for row in manifest.releases(product) {
             let (version, release) = row?;
             releases.largest = releases.largest.max(leading_number(&version));
-            releases.newest = Some((version, release));
+            releases.listed += limits::line_len(&version);
+            if release.yanked.is_none() {
+                releases.newest_offered = Some((version, release));
+            }
         }
         Ok(releases)
     }
+}
 
-    fn newest_is(&self, tree: &Imported) -> bool {
-        self.newest
-            .as_ref()
-            .is_some_and(|(_, release)| release.root == tree.root)
-    }
-
-    fn next_version(&self) -> Version {
-        let next = self.largest.saturating_add(1);
-        next.to_string()
+/// The whole number after `largest` that is not taken yet.
+fn next_version(
+    manifest: &Manifest,
+    product: &ProductId,
+    largest: u64,
+) -> Result<Version, ManifestError> {
+    let mut next = largest + 1;
+    loop {
+        let version: Version = next
+            .to_string()
             .parse()
-            .expect("a whole number is a valid version")
+            .expect("a whole number is a valid version");
+        if manifest.release(product, &version)?.is_none() {
+            return Ok(version);
+        }
+        next += 1;
     }
 }
 
@@ -340,8 +443,30 @@ impl Releases {
 fn leading_number(version: &Version) -> u64 {
     let text = version.as_str();
     let end = text.find(|c: char| !c.is_ascii_digit());
-    // Versions of more than 19 digits are no numbers to count on from.
-    text[..end.unwrap_or(text.len())].parse().unwrap_or(0)
+    // Versions of more than 18 digits are no numbers to count on from.
+    let number = text[..end.unwrap_or(text.len())].parse().unwrap_or(0);
+    if number < COUNTED { number } else { 0 }
+}
+
+/// Lets the product say what the publish asks for.
+fn say(
+    product: &mut Product,
+    options: &PublishOptions,
+    description: Option<Text>,
+    cover: Option<Cover>,
+) {
+    if let Some(title) = &options.title {
+        product.title.clone_from(title);
+    }
+    if let Some(description) = description {
+        product.description = description;
+    }
+    if let Some(cover) = cover {
+        product.cover = Some(cover);
+    }
+    if let Some(price) = &options.price {
+        product.price = Some(price.clone());
+    }
 }
 
 /// The one manifest commit that makes the release visible.
@@ -357,28 +482,24 @@ fn release_change(
     let id = &options.product;
     let mut product = node.manifest().product(id)?.unwrap_or_else(|| Product {
         title: id.to_string(),
-        description: crate::manifest::record::Text::Inline(String::new()),
+        description: Text::Inline(String::new()),
         price: None,
         cover: None,
         created: now,
-        channels: std::collections::BTreeMap::new(),
+        channels: BTreeMap::new(),
+        history: BTreeMap::new(),
     });
-    if let Some(title) = &options.title {
-        product.title.clone_from(title);
-    }
-    if let Some(description) = texts.description {
-        product.description = description;
-    }
-    if let Some(cover) = texts.cover {
-        product.cover = Some(cover);
-    }
-    if let Some(price) = &options.price {
-        product.price = Some(price.clone());
-    }
-    let channel = options.channel.clone().unwrap_or_else(channel::default);
-    product.channels.insert(channel, version.clone());
-
+    say(&mut product, options, texts.description, texts.cover);
+    let channel = options.channel();
     let number = node.manifest().next_release_number(id)?;
+    history::point(
+        node.manifest(),
+        id,
+        &mut product,
+        &channel,
+        (version, number),
+    )?;
+
     let release = Release {
         root: tree.root,
         profile: import.profile.name_with(import.chunker()),

@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use cid::Cid;
+use parking_lot::{Mutex, RwLock};
 use tantivy::collector::{Count, TopDocs};
 use tantivy::directory::MmapDirectory;
 use tantivy::query::{BooleanQuery, BoostQuery, FuzzyTermQuery, Occur, Query, TermQuery};
@@ -18,11 +20,12 @@ use tantivy::tokenizer::{
 use tantivy::{
     Index, IndexReader, IndexSettings, IndexWriter, ReloadPolicy, TantivyDocument, Term,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::block::RAW;
 use crate::ids::ProductId;
 use crate::manifest::record::{Product, Text};
 use crate::manifest::{Manifest, ManifestError};
+use crate::shop::beginning;
 use crate::store::{Store, StoreError};
 
 /// Words of a query that count.
@@ -34,11 +37,18 @@ const MAX_TEXT_LEN: usize = 64 << 10;
 /// What the writer may use; no less is allowed.
 const WRITER_MEMORY: usize = 15_000_000;
 const TOKENIZER: &str = "words";
+/// Searches at the same time: each takes a core.
+const AT_ONCE: usize = 2;
+/// Time that one waits for the others.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why nothing could be searched.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SearchError {
+    /// Others search, and do not come to an end in time.
+    #[error("too many search at the moment")]
+    Busy,
     /// The manifest failed.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -69,13 +79,16 @@ pub struct Found {
 #[derive(Clone, Debug)]
 pub struct Search {
     path: Arc<Path>,
+    /// What brings the index up to date, one at a time.
     opened: Arc<Mutex<Option<Opened>>>,
+    /// What finds meanwhile.
+    finder: Arc<RwLock<Option<Finder>>>,
+    turns: Arc<Semaphore>,
 }
 
 struct Opened {
     index: Index,
-    reader: IndexReader,
-    fields: Fields,
+    finder: Finder,
     /// The revision that is indexed of each product.
     revisions: HashMap<ProductId, u64>,
 }
@@ -83,6 +96,21 @@ struct Opened {
 impl std::fmt::Debug for Opened {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} products", self.revisions.len())
+    }
+}
+
+/// Reads the index.
+#[derive(Clone)]
+struct Finder {
+    reader: IndexReader,
+    fields: Fields,
+    /// The head that it knows all products of.
+    head: Option<Cid>,
+}
+
+impl std::fmt::Debug for Finder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "of head {:?}", self.head)
     }
 }
 
@@ -100,6 +128,24 @@ impl Search {
         Self {
             path: path.into(),
             opened: Arc::default(),
+            finder: Arc::default(),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// Waits until few enough others search, but not for long.
+    ///
+    /// # Errors
+    /// [`SearchError::Busy`] when they go on.
+    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit, SearchError> {
+        self.turn_within(PATIENCE).await
+    }
+
+    async fn turn_within(&self, patience: Duration) -> Result<OwnedSemaphorePermit, SearchError> {
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        match tokio::time::timeout(patience, turn).await {
+            Ok(turn) => Ok(turn.expect("the semaphore is never closed")),
+            Err(_) => Err(SearchError::Busy),
         }
     }
 
@@ -115,17 +161,40 @@ impl Search {
         terms: &str,
         limit: usize,
     ) -> Result<Found, SearchError> {
-        let mut opened = self.opened.lock();
-        let failed = |source| SearchError::Index {
-            path: self.path.to_path_buf(),
-            source,
+        let finder = self.finder(store, manifest)?;
+        finder
+            .find(terms, limit)
+            .map_err(|source| self.failed(source))
+    }
+
+    /// What finds the products of the newest head; while another search brings the index up to date, those of the
+    /// head before.
+    fn finder(&self, store: &Store, manifest: &Manifest) -> Result<Finder, SearchError> {
+        let head = manifest.head()?.map(|head| head.root);
+        let known = self.finder.read().clone();
+        let mut opened = match known {
+            Some(known) if known.head.is_some() && known.head == head => return Ok(known),
+            Some(known) => match self.opened.try_lock() {
+                Some(opened) => opened,
+                None => return Ok(known),
+            },
+            None => self.opened.lock(),
         };
         let opened = match &mut *opened {
             Some(opened) => opened,
-            none => none.insert(Opened::open(&self.path).map_err(failed)?),
+            none => none.insert(Opened::open(&self.path).map_err(|source| self.failed(source))?),
         };
-        opened.update(store, manifest, failed)?;
-        opened.find(terms, limit).map_err(failed)
+        opened.update(store, manifest, |source| self.failed(source))?;
+        opened.finder.head = head;
+        *self.finder.write() = Some(opened.finder.clone());
+        Ok(opened.finder.clone())
+    }
+
+    fn failed(&self, source: tantivy::TantivyError) -> SearchError {
+        SearchError::Index {
+            path: self.path.to_path_buf(),
+            source,
+        }
     }
 }
 
@@ -155,10 +224,14 @@ impl Opened {
             .reload_policy(ReloadPolicy::Manual)
             .try_into()?;
         let revisions = indexed(&reader, fields)?;
-        Ok(Self {
-            index,
+        let finder = Finder {
             reader,
             fields,
+            head: None,
+        };
+        Ok(Self {
+            index,
+            finder,
             revisions,
         })
     }
@@ -174,8 +247,8 @@ impl Opened {
         let mut changed = Vec::new();
         for entry in manifest.shop_entries() {
             let (id, revision, entry) = entry?;
-            // What buyers see: products that are in the newest head.
-            if entry.is_none_or(|entry| entry.dirs.is_none()) {
+            // What buyers see: products that the lists of the newest head show.
+            if entry.is_none_or(|entry| entry.card.is_none()) {
                 continue;
             }
             if gone.remove(&id) != Some(revision) {
@@ -209,12 +282,13 @@ impl Opened {
         product: &Product,
         text: &str,
     ) -> TantivyDocument {
+        let fields = self.finder.fields;
         let mut document = TantivyDocument::default();
-        document.add_text(self.fields.id, id.as_str());
-        document.add_u64(self.fields.revision, revision);
-        document.add_text(self.fields.title, &product.title);
-        document.add_text(self.fields.title, id.as_str());
-        document.add_text(self.fields.text, text);
+        document.add_text(fields.id, id.as_str());
+        document.add_u64(fields.revision, revision);
+        document.add_text(fields.title, &product.title);
+        document.add_text(fields.title, id.as_str());
+        document.add_text(fields.text, text);
         document
     }
 
@@ -225,16 +299,18 @@ impl Opened {
     ) -> tantivy::Result<()> {
         let mut writer: IndexWriter = self.index.writer_with_num_threads(1, WRITER_MEMORY)?;
         for id in replaced {
-            writer.delete_term(Term::from_field_text(self.fields.id, id.as_str()));
+            writer.delete_term(Term::from_field_text(self.finder.fields.id, id.as_str()));
         }
         for document in documents {
             writer.add_document(document)?;
         }
         writer.commit()?;
         writer.wait_merging_threads()?;
-        self.reader.reload()
+        self.finder.reader.reload()
     }
+}
 
+impl Finder {
     fn find(&self, terms: &str, limit: usize) -> tantivy::Result<Found> {
         let words = words(terms);
         if words.is_empty() || limit == 0 {
@@ -304,7 +380,8 @@ fn analyzer() -> TextAnalyzer {
         .build()
 }
 
-fn words(terms: &str) -> Vec<String> {
+/// The words of a query that count.
+pub fn words(terms: &str) -> Vec<String> {
     let mut analyzer = analyzer();
     let mut stream = analyzer.token_stream(terms);
     let mut words = Vec::new();
@@ -342,12 +419,7 @@ fn indexed(reader: &IndexReader, fields: Fields) -> tantivy::Result<HashMap<Prod
 fn description(store: &Store, product: &Product) -> Result<String, StoreError> {
     let bytes = match &product.description {
         Text::Inline(text) => text.clone().into_bytes(),
-        Text::Stored(cid) if cid.codec() == RAW => match store.get(cid) {
-            Ok(block) => block.map_or_else(Vec::new, |block| block.data().to_vec()),
-            Err(error) if error.is_damage() => Vec::new(),
-            Err(error) => return Err(error),
-        },
-        Text::Stored(_) => Vec::new(),
+        Text::Stored(cid) => beginning(store, cid, MAX_TEXT_LEN)?.unwrap_or_default(),
     };
     let end = bytes.len().min(MAX_TEXT_LEN);
     Ok(String::from_utf8_lossy(&bytes[..end]).into_owned())

@@ -17,6 +17,7 @@ use crate::blocking::blocking;
 use crate::dag::DagError;
 use crate::dag::path::{self, Resolved};
 use crate::denylist::Denylists;
+use crate::rate::Rate;
 use crate::source::{BlockSource, FetchError};
 use crate::store::{Reach, Store, StoreError};
 
@@ -32,6 +33,7 @@ pub struct Served {
     /// Small blocks: folders, and files of a few kilobytes.
     hot: Arc<Memory<Multihash, Bytes>>,
     paths: Arc<Paths>,
+    rate: Option<Rate>,
 }
 
 impl Served {
@@ -47,7 +49,19 @@ impl Served {
             denylists,
             hot: Arc::new(Memory::new(0)),
             paths: Arc::new(Paths::new(0)),
+            rate: None,
         }
+    }
+
+    /// Gives no more than so many bytes a second to all together; 0 is without limit.
+    pub fn with_rate(self, bytes_per_second: u64) -> Self {
+        let rate = (bytes_per_second > 0).then(|| Rate::new(bytes_per_second));
+        Self { rate, ..self }
+    }
+
+    /// What those who send the blocks on must keep to.
+    pub fn rate(&self) -> Option<&Rate> {
+        self.rate.as_ref()
     }
 
     /// Keeps small blocks that HTTP clients asked for, and where paths led, in so many bytes of memory.

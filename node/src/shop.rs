@@ -22,6 +22,7 @@ use crate::store::{Store, StoreError};
 
 pub use past::{Past, past_of};
 pub use read::{ReadError, read_small};
+pub(crate) use storefront::{MAX_COVER_LEN, beginning, is_too_large_a_cover};
 
 /// Why a head could not be built.
 #[derive(Debug, thiserror::Error)]

@@ -5,10 +5,11 @@
 //! [`crate::fetch::Fetcher`], which asks them in that order.
 
 pub(crate) mod delegated;
-mod guard;
+pub(crate) mod guard;
 pub mod local;
 #[cfg(test)]
 pub(crate) mod memory;
+pub(crate) mod place;
 #[cfg(test)]
 pub(crate) mod test_gateway;
 pub mod trustless;
@@ -28,6 +29,26 @@ pub trait BlockSource: Send + Sync + 'static {
     /// # Cancel safety
     /// Dropping the future gives up the want; nothing is stored.
     fn fetch(&self, cid: &Cid) -> impl Future<Output = Result<Block, FetchError>> + Send;
+
+    /// The same, and whether it came from outside of this machine: a source without a store of its own is
+    /// all outside.
+    fn obtain(&self, cid: &Cid) -> impl Future<Output = Result<Obtained, FetchError>> + Send {
+        async {
+            Ok(Obtained {
+                block: self.fetch(cid).await?,
+                from_outside: true,
+            })
+        }
+    }
+}
+
+/// A block, and whether it came from outside.
+#[derive(Clone, Debug)]
+pub struct Obtained {
+    /// The block.
+    pub block: Block,
+    /// It was not here.
+    pub from_outside: bool,
 }
 
 /// Why a block could not be had.

@@ -3,75 +3,100 @@
 use jiff::Timestamp;
 
 use crate::announce;
-use crate::channel;
-use crate::ids::{ProductId, Version};
+use crate::channel::{self, history};
+use crate::ids::{Channel, ProductId, Version};
 use crate::manifest::ManifestError;
-use crate::manifest::change::{Change, Conflict, Expect, Op};
+use crate::manifest::change::{Change, Expect, Op};
 use crate::manifest::record::{JobId, Product, Release};
 use crate::node::Node;
 
-/// Marks the release; a channel that names it moves to the newest release that is still offered, or
-/// goes away. Yanking it again changes nothing. Returns the product as it is now, and the job of the
-/// head that shows it, if anything changed.
+/// What a yank, or its undoing, changed.
+#[derive(Debug)]
+pub struct Yanked {
+    /// The product as it is now.
+    pub product: Product,
+    /// Channels that are gone, as they named nothing else that is still offered.
+    pub gone: Vec<Channel>,
+    /// The job of the head that shows it, if anything changed.
+    pub job: Option<JobId>,
+}
+
+/// Marks the release; a channel that names it moves back to the newest release that it named before and that is
+/// still offered, or goes away. Yanking it again changes nothing.
 ///
 /// # Errors
 /// [`ManifestError::Conflict`] when there is no such release.
-pub async fn yank(
-    node: &Node,
-    id: &ProductId,
-    version: &Version,
-) -> Result<(Product, Option<JobId>), ManifestError> {
+pub async fn yank(node: &Node, id: &ProductId, version: &Version) -> Result<Yanked, ManifestError> {
     let _turn = node.publish_turn().await;
     let (mut product, mut release) = read(node, id, version)?;
+    let mut gone = Vec::new();
     if release.yanked.is_some() {
-        return Ok((product, None));
+        return Ok(unchanged(product));
     }
     release.yanked = Some(Timestamp::now());
 
-    let mut newest = None;
-    for row in node.manifest().releases(id) {
-        let (offered, release) = row?;
-        if release.yanked.is_none() && offered != *version {
-            newest = Some(offered);
-        }
-    }
-    match newest {
-        Some(newest) => {
-            for named in product
-                .channels
-                .values_mut()
-                .filter(|named| *named == version)
-            {
-                named.clone_from(&newest);
+    let named = product.channels.iter();
+    let named = named.filter(|(_, named)| *named == version);
+    let moving: Vec<Channel> = named.map(|(channel, _)| channel.clone()).collect();
+    for channel in moving {
+        match history::before(node.manifest(), id, &product, &channel)? {
+            Some((back_to, release)) => {
+                let back_to = (&back_to, release.number);
+                history::point(node.manifest(), id, &mut product, &channel, back_to)?;
+            }
+            None => {
+                // Its history stays: what it named comes back to it.
+                product.channels.remove(&channel);
+                gone.push(channel);
             }
         }
-        None => product.channels.retain(|_, named| named != version),
     }
     let job = commit(node, id, version, &product, release).await?;
-    Ok((product, Some(job)))
+    Ok(Yanked {
+        product,
+        gone,
+        job: Some(job),
+    })
 }
 
-/// Offers the release again. Channels stay where they are; a product that has none left gets the
-/// default one back.
+/// Offers the release again. Channels stay where they are; one that went away when nothing was left of what it
+/// named comes back, if it named this.
 ///
 /// # Errors
 /// [`ManifestError::Conflict`] when there is no such release.
-pub async fn undo(
-    node: &Node,
-    id: &ProductId,
-    version: &Version,
-) -> Result<(Product, Option<JobId>), ManifestError> {
+pub async fn undo(node: &Node, id: &ProductId, version: &Version) -> Result<Yanked, ManifestError> {
     let _turn = node.publish_turn().await;
     let (mut product, mut release) = read(node, id, version)?;
     if release.yanked.is_none() {
-        return Ok((product, None));
+        return Ok(unchanged(product));
     }
     release.yanked = None;
-    if product.channels.is_empty() {
-        product.channels.insert(channel::default(), version.clone());
+    let named = product.history.iter();
+    let named = named.filter(|(_, numbers)| numbers.contains(&release.number));
+    let mut back: Vec<Channel> = named.map(|(channel, _)| channel.clone()).collect();
+    if product.history.is_empty() && product.channels.is_empty() {
+        back.push(channel::default());
+    }
+    for channel in back {
+        if !product.channels.contains_key(&channel) {
+            let release = (version, release.number);
+            history::point(node.manifest(), id, &mut product, &channel, release)?;
+        }
     }
     let job = commit(node, id, version, &product, release).await?;
-    Ok((product, Some(job)))
+    Ok(Yanked {
+        product,
+        gone: Vec::new(),
+        job: Some(job),
+    })
+}
+
+fn unchanged(product: Product) -> Yanked {
+    Yanked {
+        product,
+        gone: Vec::new(),
+        job: None,
+    }
 }
 
 fn read(
@@ -79,14 +104,8 @@ fn read(
     id: &ProductId,
     version: &Version,
 ) -> Result<(Product, Release), ManifestError> {
-    let missing = || {
-        ManifestError::Conflict(Conflict::NoRelease {
-            product: id.clone(),
-            version: version.clone(),
-        })
-    };
-    let product = node.manifest().product(id)?.ok_or_else(missing)?;
-    let release = node.manifest().release(id, version)?.ok_or_else(missing)?;
+    let product = node.manifest().known_product(id)?;
+    let release = node.manifest().known_release(id, version)?;
     Ok((product, release))
 }
 

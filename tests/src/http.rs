@@ -26,6 +26,16 @@ pub enum Fault {
     Hangs,
     /// Answers well, but no more than 20 times a second over all connections.
     IsSlow,
+    /// Has one in so many blocks.
+    HasOneIn(u64),
+    /// Has all others.
+    LacksOneIn(u64),
+    /// Says to the first so many who ask for a block to come again in a second.
+    IsBusyFor(u64),
+    /// Answers well.
+    Passes,
+    /// Gives for every name what is at its upstream, `…/ipns/NAME`.
+    Renames,
 }
 
 /// A gateway on loopback that stands before a good one. It lives until the test program ends.
@@ -99,9 +109,17 @@ fn serve(stream: TcpStream, upstream: &str, fault: Fault, answers: &Mutex<u64>) 
             mut body,
             ..
         } = curl(
-            &format!("{upstream}{path}"),
+            &upstream_of(&path, upstream, fault),
             &passed_on.iter().map(String::as_str).collect::<Vec<_>>(),
         )?;
+        if let Some(refusal) = refusal(&path, fault, answers) {
+            write!(
+                writer,
+                "HTTP/1.1 {refusal}\r\naccess-control-allow-origin: *\r\n\
+                 access-control-expose-headers: retry-after\r\ncontent-length: 0\r\n\r\n"
+            )?;
+            continue;
+        }
         let length = body.len();
         let middle = length / 2;
         match fault {
@@ -134,6 +152,37 @@ fn serve(stream: TcpStream, upstream: &str, fault: Fault, answers: &Mutex<u64>) 
         if fault == Fault::Truncates {
             return Ok(());
         }
+    }
+}
+
+/// Status and further lines of an answer without a body.
+fn refusal(path: &str, fault: Fault, answers: &Mutex<u64>) -> Option<&'static str> {
+    if !path.ends_with("format=raw") {
+        return None;
+    }
+    let sum: u64 = path.bytes().map(u64::from).sum();
+    let lacks = "404 Not Found";
+    match fault {
+        Fault::HasOneIn(count) => (!sum.is_multiple_of(count)).then_some(lacks),
+        Fault::LacksOneIn(count) => sum.is_multiple_of(count).then_some(lacks),
+        Fault::IsBusyFor(count) => {
+            let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
+            *answers += 1;
+            (*answers <= count).then_some("503 Service Unavailable\r\nretry-after: 1")
+        }
+        _ => None,
+    }
+}
+
+/// What is asked of the good gateway.
+fn upstream_of(path: &str, upstream: &str, fault: Fault) -> String {
+    match (upstream.split_once("/ipns/"), path.strip_prefix("/ipns/")) {
+        (Some(_), Some(named)) if fault == Fault::Renames => {
+            let rest = named.find(['/', '?']).map_or("", |at| &named[at..]);
+            format!("{upstream}{rest}")
+        }
+        (Some((base, _)), None) if fault == Fault::Renames => format!("{base}{path}"),
+        _ => format!("{upstream}{path}"),
     }
 }
 

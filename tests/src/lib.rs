@@ -9,6 +9,7 @@
 //! `cargo build --workspace --all-targets`.
 
 pub mod car;
+pub mod cgroup;
 pub mod curl;
 pub mod disk;
 pub mod duka;

@@ -47,6 +47,7 @@ pub(crate) async fn run(args: Add, cx: &Context, ui: &mut Ui) -> Result<(), CliE
     let name = args
         .name
         .or_else(|| (args.path.as_os_str() == "-").then(|| "stdin".to_owned()));
+    args.import.warn(ui)?;
     let (source, input) = source(&args.path, name)?;
     let request = Request::Add(request::Add {
         source,

@@ -34,6 +34,9 @@ pub(crate) async fn run(args: Cat, cx: &Context, ui: &mut Ui) -> Result<(), CliE
         offset: args.offset,
         length: args.length,
         gateways: Vec::new(),
+        retries: None,
+        max_sources: None,
+        rate: None,
     };
     ui.data_only();
     cx.run(ui, request, None, super::row).await?;

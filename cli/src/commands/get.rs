@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use bytesize::ByteSize;
 use clap::Args;
-use duka_gateway::control::event::{Outcome, Progress, Source};
-use duka_gateway::control::executables::executables;
+use duka_gateway::control::event::{Givers, Outcome, Progress, Source};
 use duka_gateway::control::failure::{Code, Failure};
 use duka_gateway::control::file::file_size;
+use duka_gateway::control::recorded::{Sum, recorded_files};
 use duka_gateway::control::request::{self, Request};
 use duka_node::dag::path::{self, ContentPath};
 use duka_node::dag::read;
 use duka_node::get::{self, GetOptions};
+use duka_node::rate::Rate;
 use duka_node::source::trustless::TrustlessSource;
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
@@ -91,7 +92,24 @@ fn rate(text: &str) -> Result<u64, String> {
     match text.parse::<ByteSize>() {
         Ok(rate) if rate.as_u64() > 0 => Ok(rate.as_u64()),
         Ok(_) => Err("nothing could come at that rate".to_owned()),
-        Err(error) => Err(error),
+        Err(_) => Err("write it like 500K or 10MiB".to_owned()),
+    }
+}
+
+/// What works with files is nothing for standard output.
+fn refuse_files(args: &Get) -> Result<(), CliError> {
+    let given = [
+        ("--from", !args.from.is_empty()),
+        ("--restart", args.restart),
+        ("--continue", args.resume),
+        ("--update", args.update),
+    ];
+    match given.into_iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => {
+            let message = format!("{option} needs a file, and -o - is none");
+            Err(CliError::usage(message).hint("leave it out, or give a file with -o"))
+        }
+        None => Ok(()),
     }
 }
 
@@ -103,6 +121,7 @@ pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliE
     };
     let given = gateways::given(cx, &args.mirror)?;
     if args.output.as_deref() == Some(Path::new("-")) {
+        refuse_files(&args)?;
         ui.data_only();
     }
     let Located {
@@ -111,7 +130,7 @@ pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliE
         name,
     } = shop::locate(cx, ui, &args.reference, given, tries).await?;
     if args.output.as_deref() == Some(Path::new("-")) {
-        return to_stdout(cx, ui, &path, gateways, tries).await;
+        return to_stdout(cx, ui, &path, gateways, tries, args.bwlimit).await;
     }
     let out = match &args.output {
         Some(out) => absolute(out)?,
@@ -127,16 +146,18 @@ pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliE
         let message = format!("{} is not there", missing.display());
         return Err(CliError::new(Code::NotFound, message).hint("check what --from names"));
     }
-    let outcome = if let Some(source) = gateways::alone(cx, &gateways, tries).await? {
+    let got = if let Some(source) = gateways::alone(cx, &gateways, tries).await? {
         let options = GetOptions {
             update: args.update,
             restart: args.restart,
             window: cx.config().network.limits.window,
             from: from.clone(),
-            executables: Vec::new(),
+            record: None,
             rate: args.bwlimit,
         };
-        from_gateways(ui, source, &path, &out, options).await?
+        let outcome = from_gateways(ui, &source, &path, &out, options).await;
+        gateways::remember(cx, &source);
+        outcome
     } else {
         let request = Request::Get(request::Get {
             path: path.to_string(),
@@ -149,8 +170,9 @@ pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliE
             max_sources: tries.max_sources,
             rate: args.bwlimit,
         });
-        cx.run(ui, request, None, super::row).await?
+        cx.run(ui, request, None, super::row).await
     };
+    let outcome = got.map_err(|error| with_part(error, &out))?;
     ui.outcome(&outcome, |ui| {
         let Outcome::Get {
             path,
@@ -178,6 +200,19 @@ pub(crate) async fn run(args: Get, cx: &Context, ui: &mut Ui) -> Result<(), CliE
     })
 }
 
+/// Says where what came is.
+fn with_part(error: CliError, out: &Path) -> CliError {
+    let mut part = out.as_os_str().to_owned();
+    part.push(".duka-part");
+    match Path::new(&part).exists() {
+        true => error.hint(format!(
+            "what came is in {}: run it again to go on, or remove that",
+            Path::new(&part).display()
+        )),
+        false => error,
+    }
+}
+
 /// What a source gave, for people.
 fn line(source: &Source) -> String {
     let errors = match source.errors {
@@ -198,6 +233,7 @@ async fn to_stdout(
     path: &ContentPath,
     gateways: Vec<Url>,
     tries: Tries,
+    rate: Option<u64>,
 ) -> Result<(), CliError> {
     let Some(source) = gateways::alone(cx, &gateways, tries).await? else {
         let request = Request::Cat {
@@ -205,6 +241,9 @@ async fn to_stdout(
             offset: 0,
             length: None,
             gateways: gateways.iter().map(Url::to_string).collect(),
+            retries: tries.retries,
+            max_sources: tries.max_sources,
+            rate,
         };
         cx.run(ui, request, None, super::row).await?;
         return Ok(());
@@ -216,37 +255,50 @@ async fn to_stdout(
             .await
             .map_err(Failure::from)?;
         let size = file_size(&source, &found.cid, &path.to_string()).await?;
+        let mut sum = Sum::of(recorded_files(&source, root, &segments).await?);
+        let rate = rate.map(Rate::new);
         let mut file = read::read_range(&source, found.cid, 0..size).boxed();
         while let Some(data) = file.try_next().await.map_err(Failure::from)? {
+            if let Some(rate) = &rate {
+                rate.take(data.len() as u64).await;
+            }
+            sum.add(&data);
             ui.bytes(&data)?;
         }
-        Ok(())
+        Ok(sum.check()?)
     };
-    tokio::select! {
+    let written = tokio::select! {
         written = write => written,
         error = signals.next() => Err(error),
-    }
+    };
+    gateways::remember(cx, &source);
+    written
 }
 
 /// Downloads over the trustless protocol, with neither a node nor a data directory.
 async fn from_gateways(
     ui: &mut Ui,
-    source: TrustlessSource,
+    source: &TrustlessSource,
     path: &ContentPath,
     out: &Path,
     mut options: GetOptions,
 ) -> Result<Outcome, CliError> {
     let (sender, mut progress) = mpsc::channel(16);
     let work = async {
-        let (root, segments) = gateways::locate(&source, path).await?;
-        let found = path::resolve(&source, root, &segments)
+        let (root, segments) = gateways::locate(source, path).await?;
+        let found = path::resolve(source, root, &segments)
             .await
             .map_err(Failure::from)?;
-        options.executables = executables(&source, root, &segments).await?;
+        options.record = recorded_files(source, root, &segments).await?;
+        let givers = source.clone();
         let on_progress: get::OnProgress = Arc::new(move |bytes, total| {
-            let _reader_is_behind = sender.try_send(Progress { bytes, total });
+            let _reader_is_behind = sender.try_send(Progress {
+                bytes,
+                total,
+                givers: Some(Givers::of(&givers.given())),
+            });
         });
-        let got = get::get(&source, found.cid, out, &options, on_progress)
+        let got = get::get(source, found.cid, out, &options, on_progress)
             .await
             .map_err(Failure::from)?;
         Ok::<_, CliError>((found.cid, got))

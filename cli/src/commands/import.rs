@@ -7,6 +7,7 @@ use duka_gateway::control::request::{self, Import, Source};
 
 use crate::error::CliError;
 use crate::stdin::Stdin;
+use crate::ui::{Ui, count};
 
 /// How files become a tree.
 #[derive(Debug, Args)]
@@ -64,7 +65,25 @@ enum Reflink {
     Never,
 }
 
+/// Chunks below this, in bytes, make more of links than of the files.
+const SMALL_CHUNK: u32 = 4 << 10;
+
 impl ImportArgs {
+    /// Says what very small chunks cost.
+    pub(crate) fn warn(&self, ui: &mut Ui) -> Result<(), CliError> {
+        let size = self
+            .chunker
+            .as_deref()
+            .and_then(|text| text.strip_prefix("size-"));
+        match size.and_then(|size| size.parse::<u32>().ok()) {
+            Some(size @ 1..SMALL_CHUNK) => ui.warn(format!(
+                "chunks of {} make many blocks: they take far more room, and far more time to fetch, than the files",
+                count(size.into(), "byte")
+            )),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn request(self) -> Import {
         Import {
             ignore: self.ignore,
@@ -100,7 +119,7 @@ pub(crate) fn source(
     if name.is_some() {
         return Err(CliError::usage("--name is for standard input, `-`"));
     }
-    Ok((Source::Path(absolute(path)?), None))
+    Ok((Source::Path(existing(path)?), None))
 }
 
 /// Fails when nothing is at the path, before any work is done for it.
@@ -112,8 +131,9 @@ pub(crate) fn readable(path: &Path) -> Result<(), CliError> {
     }
 }
 
-/// A file that goes with a release; looked for before the import, which may take hours.
-pub(crate) fn extra(path: &Path) -> Result<PathBuf, CliError> {
+/// What is imported must be there: looked for before a shop is made for it, and before an import that may take
+/// hours.
+pub(crate) fn existing(path: &Path) -> Result<PathBuf, CliError> {
     let path = absolute(path)?;
     readable(&path)?;
     Ok(path)

@@ -10,8 +10,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use duka_gateway::control::event::Outcome;
 use duka_gateway::control::failure::{Code, Failure};
 use duka_gateway::control::request::Request;
-use duka_node::backup::{Lock, Opener};
-use duka_node::keyring::{self, Exported, OFFLINE_EXPIRY};
+use duka_node::backup::{Lock, Opener, SecretError};
+use duka_node::keyring::{self, Exported, KeyringError, OFFLINE_EXPIRY};
 use duka_node::keys::Kind;
 use duka_node::node;
 use serde_json::json;
@@ -24,6 +24,8 @@ use crate::ui::Ui;
 
 /// Longest exported file that is read, in bytes.
 const MAX_EXPORT_LEN: u64 = 64 << 10;
+/// Shortest time for which the record of a shop without its key is signed.
+const LEAST_EXPIRY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// Show, export and import the keys, take the shop key off this machine, replace the publishing key
 ///
@@ -54,8 +56,9 @@ pub(crate) enum Key {
     ///     duka --json key rotate
     ///     duka key import shop.age && duka key rotate && duka key offline shop.age
     ///
-    /// It takes the shop key. The old publishing key is gone then, and whoever has a copy of it speaks for the
-    /// shop no more: who follows the shop refuses its heads once the new record is heard.
+    /// It takes the shop key, not the old publishing key, which may be lost or damaged. That one is gone then, and
+    /// whoever has a copy of it speaks for the shop no more: who follows the shop refuses its heads once the new
+    /// record is heard. Heads go on from the last one that was signed here.
     #[command(verbatim_doc_comment)]
     Rotate,
 }
@@ -117,11 +120,19 @@ pub(crate) struct Offline {
     file: PathBuf,
 
     /// How long the shop's record is valid, such as 1825d [default: 3650d]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = expiry)]
     expiry: Option<Duration>,
 
     #[command(flatten)]
     secret: Secret,
+}
+
+fn expiry(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match time < LEAST_EXPIRY {
+        true => Err("the shop's links would end then: give at least 90d".to_owned()),
+        false => Ok(time),
+    }
 }
 
 /// Where the passphrase is.
@@ -248,7 +259,14 @@ fn open(file: &Path, opener: &Opener) -> Result<Exported, CliError> {
     File::open(file)
         .and_then(|file| file.take(MAX_EXPORT_LEN).read_to_end(&mut encrypted))
         .map_err(|error| CliError::io(&format!("cannot read {}", file.display()), &error))?;
-    Ok(Exported::open(&encrypted, opener).map_err(Failure::from)?)
+    Exported::open(&encrypted, opener).map_err(|error| match error {
+        KeyringError::Secret(SecretError::Unreadable) => {
+            let message = format!("{} holds no exported keys, or is damaged", file.display());
+            CliError::new(Code::Corrupt, message)
+                .hint("`duka key export --output FILE` writes such a file; nothing was changed")
+        }
+        error => Failure::from(error).into(),
+    })
 }
 
 async fn import(args: Import, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {

@@ -1,17 +1,21 @@
 //! `duka mirror`.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, IsTerminal, Write};
+use std::net::IpAddr;
 
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
-use duka_gateway::control::event::{self, Item, Outcome};
+use duka_gateway::control::event::{self, Item, MirrorKeeps, MirrorProduct, Outcome};
 use duka_gateway::control::request::Request;
+use duka_node::dag::path::{ContentPath, Root};
 use duka_node::ids::{Channel, ProductId};
 use duka_node::manifest::record::{Hours, Keep, MirrorPolicy};
+use url::Url;
 
+use crate::confirm::confirm;
 use crate::context::Context;
 use crate::error::CliError;
+use crate::gateways;
 use crate::ui::{Ui, count, size};
 
 /// Keep the shops of others alive: follow them, store them, serve them
@@ -52,10 +56,15 @@ pub(crate) enum Mirror {
     ///     duka mirror census k51… --challenges 200
     ///     duka --json mirror census
     ///
-    /// Asks each peer that follows, provides or is named by the shop for proofs of random blocks, one at
+    /// Asks each peer and gateway that follows, provides or is named by the shop for random blocks, one at
     /// a time, within the time that a read takes. Fifty challenges catch who lacks a tenth with 99 % and
-    /// more. A proof says that the peer had the block at hand: in its store, or in one as near to it. It
-    /// does not say that two peers have two copies. Peers that are not duka prove nothing here.
+    /// more. A right answer says that the block was at hand: in that store, or in one as near to it. It
+    /// does not say that two of them have two copies. duka answers with a hash that takes the whole block;
+    /// other peers (bitswap) and gateways (http, only what they have without fetching) send the block
+    /// itself, and have the time that this takes besides.
+    ///
+    /// `lacks`: some block it does not have, or brings late each time, while others come in time. `busy`:
+    /// some came late, which proves nothing; another census tells more. Late ones widen the share.
     #[command(verbatim_doc_comment)]
     Census {
         /// The shop; without it this node's own
@@ -104,14 +113,15 @@ pub(crate) enum Mirror {
 ///
 ///     duka mirror add k51… --quota 200GiB
 ///     duka mirror add https://gateway.example/ipns/k51… --keep latest:3
+///     duka mirror add shop.example
 ///     duka mirror add k51… --channel stable --products album,game --hours 22:00-06:00
 ///
 /// Says what it will take and asks, unless --yes. The catalogue is always kept; the options choose
-/// releases. What the mirror holds on purpose it gives to everybody who asks.
+/// releases. Added again, options that are not given stay as they were, unless --anew. What the mirror holds on purpose it gives to everybody who asks.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Add {
-    /// The shop: its k51… name, or its URL at a gateway
+    /// The shop: its k51… name, its URL at a gateway, or a domain with a DNSLink
     shop: String,
 
     /// Most bytes to keep, such as 200GiB; the newest releases go first
@@ -137,6 +147,10 @@ pub(crate) struct Add {
     /// Fetch only in these hours of the day, such as 22:00-06:00
     #[arg(long, value_name = "FROM-TO", value_parser = hours)]
     hours: Option<Hours>,
+
+    /// Forget the options of an earlier `mirror add`
+    #[arg(long)]
+    anew: bool,
 }
 
 /// Runs a subcommand.
@@ -145,34 +159,93 @@ pub(crate) async fn run(args: Mirror, cx: &Context, ui: &mut Ui) -> Result<(), C
         Mirror::Add(args) => return add(*args, cx, ui).await,
         Mirror::List => Request::MirrorList { shop: None },
         Mirror::Status { shop } => {
+            let shop = match shop {
+                Some(shop) => Some(without_domain(cx, shop).await?),
+                None => None,
+            };
             let request = Request::MirrorList { shop };
             let outcome = cx.run(ui, request, None, status).await?;
             return ui.outcome(&outcome, |_| Ok(()));
         }
         Mirror::Census { shop, challenges } => {
+            let shop = match shop {
+                Some(shop) => Some(without_domain(cx, shop).await?),
+                None => None,
+            };
             let request = Request::MirrorCensus { shop, challenges };
             let outcome = cx.run(ui, request, None, proved).await?;
             return ui.outcome(&outcome, |ui| match &outcome {
-                Outcome::MirrorCensus { blocks, peers, .. } => ui.note(format!(
-                    "asked {} for some of {}",
-                    count(*peers, "peer"),
+                Outcome::MirrorCensus { blocks, asked, .. } => ui.note(format!(
+                    "asked {asked} peers and gateways for some of {}",
                     count(*blocks, "block")
                 )),
                 _ => Ok(()),
             });
         }
-        Mirror::Pause { shop } => Request::MirrorPause { shop, paused: true },
+        Mirror::Pause { shop } => Request::MirrorPause {
+            shop: without_domain(cx, shop).await?,
+            paused: true,
+        },
         Mirror::Resume { shop } => Request::MirrorPause {
-            shop,
+            shop: without_domain(cx, shop).await?,
             paused: false,
         },
-        Mirror::Remove { shop } => Request::MirrorRemove { shop },
+        Mirror::Remove { shop } => Request::MirrorRemove {
+            shop: without_domain(cx, shop).await?,
+        },
     };
     let outcome = cx.run(ui, request, None, super::row).await?;
     ui.outcome(&outcome, |ui| match &outcome {
         Outcome::MirrorChanged { shop } => ui.note(format!("done: {shop}")),
         _ => Ok(()),
     })
+}
+
+/// The shop as the node understands it: domains are looked up here.
+async fn without_domain(cx: &Context, shop: String) -> Result<String, CliError> {
+    let Some(domain) = domain_of(&shop) else {
+        return Ok(shop);
+    };
+    let path = gateways::dnslink(cx, &domain.name).await?;
+    let Root::Name(name) = path.root else {
+        let message = format!("{} leads to /ipfs/ content, and not to a shop", domain.name);
+        return Err(CliError::usage(message).hint("give the shop's k51… name"));
+    };
+    Ok(match domain.gateway {
+        Some(gateway) => format!("{gateway}/ipns/{name}"),
+        None => name.to_string(),
+    })
+}
+
+/// A domain in the place of a shop's name.
+#[derive(Debug, PartialEq, Eq)]
+struct Domain {
+    name: String,
+    /// Where the shop was said to be.
+    gateway: Option<String>,
+}
+
+/// The domain in `shop.example`, `/ipns/shop.example`, `https://gateway.example/ipns/shop.example` or
+/// `https://shop.example`; `None` where there is a key.
+fn domain_of(shop: &str) -> Option<Domain> {
+    let has_domain = |text: &str| match ContentPath::parse(text).ok()?.root {
+        Root::Domain(name) if name.contains('.') && name.parse::<IpAddr>().is_err() => Some(name),
+        _ => None,
+    };
+    if !shop.starts_with("http://") && !shop.starts_with("https://") {
+        let name = has_domain(shop).or_else(|| has_domain(&format!("/ipns/{shop}")))?;
+        let gateway = None;
+        return Some(Domain { name, gateway });
+    }
+    let url = Url::parse(shop).ok()?;
+    let host = url.host_str()?;
+    let name = match url.path().starts_with("/ipns/") {
+        true => has_domain(url.path())?,
+        false if host.contains(".ipns.") => return None,
+        false => has_domain(&format!("/ipns/{host}"))?,
+    };
+    let gateway = Some(url.origin().ascii_serialization());
+    Some(Domain { name, gateway })
 }
 
 async fn add(args: Add, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
@@ -184,17 +257,19 @@ async fn add(args: Add, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
         bytes_per_second: args.bwlimit,
         hours: args.hours,
     };
-    let shop = args.shop;
+    let shop = without_domain(cx, args.shop).await?;
     if !cx.yes() {
         let request = Request::MirrorEstimate {
             shop: shop.clone(),
             policy: policy.clone(),
+            anew: args.anew,
         };
         let outcome = cx.run(ui, request, None, super::row).await?;
         ui.note(in_words(&outcome))?;
-        confirm()?;
+        confirm(cx, "Mirror it?", "nothing is mirrored")?;
     }
-    let request = Request::MirrorAdd { shop, policy };
+    let anew = args.anew;
+    let request = Request::MirrorAdd { shop, policy, anew };
     let outcome = cx.run(ui, request, None, super::row).await?;
     let is_alone = !cx.is_served().await?;
     ui.outcome(&outcome, |ui| {
@@ -209,24 +284,6 @@ async fn add(args: Add, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
     })
 }
 
-fn confirm() -> Result<(), CliError> {
-    let mut stdin = std::io::stdin().lock();
-    if !std::io::stdin().is_terminal() {
-        let message = "nobody is there to say yes";
-        return Err(CliError::usage(message).hint("give --yes to mirror it without a question"));
-    }
-    let mut stderr = std::io::stderr().lock();
-    let mut answer = String::new();
-    write!(stderr, "Mirror it? [y/N] ")
-        .and_then(|()| stderr.flush())
-        .and_then(|()| stdin.read_line(&mut answer))
-        .map_err(|error| CliError::io("cannot ask", &error))?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(CliError::usage("nothing is mirrored, as you said")),
-    }
-}
-
 /// What a mirror takes.
 fn in_words(outcome: &Outcome) -> String {
     let Outcome::MirrorAdd {
@@ -239,6 +296,9 @@ fn in_words(outcome: &Outcome) -> String {
         traffic_bytes,
         left_out_releases,
         free_bytes,
+        is_most,
+        keeps,
+        kept_before,
         ..
     } = outcome
     else {
@@ -252,8 +312,14 @@ fn in_words(outcome: &Outcome) -> String {
             count(*left_out, "release")
         ),
     };
+    let most = match is_most {
+        true => "at most (it is read in its hours) ",
+        false => "",
+    };
+    let kept = changes(kept_before.as_ref(), keeps);
     format!(
-        "{title:?}, head {seq}: {}, {}{files}, {} to keep, {} to fetch first; the disk has {} left{left_out}",
+        "{title:?}, head {seq}: {}, {}{files}, {most}{} to keep, {} to fetch first; the disk has {} \
+         left{left_out}{kept}",
         count(*products, "product"),
         count(*releases, "release"),
         size(*bytes),
@@ -262,16 +328,90 @@ fn in_words(outcome: &Outcome) -> String {
     )
 }
 
+/// What is chosen, as the options of `mirror add` say it; `None` where nothing is.
+fn options(keeps: &MirrorKeeps) -> [(&'static str, Option<String>); 6] {
+    let listed = |names: &[String]| (!names.is_empty()).then(|| names.join(","));
+    [
+        ("quota", keeps.quota_bytes.map(size)),
+        ("keep", keeps.keep.clone()),
+        ("channel", listed(&keeps.channels)),
+        ("products", listed(&keeps.products)),
+        (
+            "bwlimit",
+            keeps
+                .bytes_per_second
+                .map(|rate| format!("{}/s", size(rate))),
+        ),
+        ("hours", keeps.hours.clone()),
+    ]
+}
+
+/// What is chosen, on one line.
+pub(super) fn chosen(keeps: &MirrorKeeps) -> String {
+    let chosen = options(keeps).into_iter();
+    let chosen = chosen.filter_map(|(name, value)| Some(format!("{name} {}", value?)));
+    let chosen: Vec<String> = chosen.collect();
+    match chosen.is_empty() {
+        true => "all".to_owned(),
+        false => chosen.join(", "),
+    }
+}
+
+/// What is kept in another way than before, and what stays.
+fn changes(before: Option<&MirrorKeeps>, now: &MirrorKeeps) -> String {
+    let Some(before) = before else {
+        return String::new();
+    };
+    let said = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
+    let both = options(before).into_iter().zip(options(now));
+    let lines = both.filter_map(|((name, before), (_, now))| match (before, now) {
+        (None, None) => None,
+        (before, now) if before == now => Some(format!("{name} {} as before", said(now))),
+        (before, now) => Some(format!("{name} {} → {}", said(before), said(now))),
+    });
+    let lines: Vec<String> = lines.collect();
+    match lines.is_empty() {
+        true => String::new(),
+        false => format!("; {}", lines.join(", ")),
+    }
+}
+
+/// Products that are listed for people.
+const MAX_PRODUCTS: usize = 50;
+
+/// What is there of each product, those that are not whole first.
+fn by_product(products: &[MirrorProduct]) -> String {
+    let mut sorted: Vec<&MirrorProduct> = products.iter().collect();
+    sorted.sort_by_key(|product| product.bytes >= product.total_bytes);
+    let mut text = String::new();
+    for product in sorted.iter().take(MAX_PRODUCTS) {
+        let total = size(product.total_bytes);
+        let bytes = match product.bytes >= product.total_bytes {
+            true => format!("{total}, whole"),
+            false => format!("{} of {total}", size(product.bytes)),
+        };
+        text += &format!("\n  product\t{}\t{bytes}", product.product);
+    }
+    let whole = sorted.iter().skip(MAX_PRODUCTS).len() as u64;
+    if whole > 0 {
+        text += &format!("\n  and {} more: --json lists all", count(whole, "product"));
+    }
+    text
+}
+
 /// What somebody proved.
 fn proved(item: &Item) -> String {
     match item {
         Item::Proved {
-            peer_id,
+            who,
+            by,
             asked,
             proved,
             late,
+            slow,
             wrong,
             absent,
+            verdict,
             share_low,
             share_high,
             round_trip_seconds,
@@ -279,8 +419,8 @@ fn proved(item: &Item) -> String {
             let trip = round_trip_seconds
                 .map_or_else(|| "-".to_owned(), |s| format!("{:.1} ms", s * 1000.0));
             format!(
-                "{peer_id}\t{proved} of {asked} proved\t{late} late\t{wrong} wrong\t{absent} absent\t\
-                 has {:.0} to {:.0} %\t{trip}",
+                "{who}\t{by}\t{verdict}\t{proved} of {asked} proved\t{late} late\t{slow} slow\t\
+                 {wrong} wrong\t{absent} absent\thas {:.0} to {:.0} %\t{trip}",
                 share_low * 100.0,
                 share_high * 100.0
             )
@@ -309,10 +449,13 @@ fn status(item: &Item) -> String {
         fetched_bytes,
         bytes_per_second,
         eta_seconds,
+        sources,
         products,
         left_out_releases,
         left_out_bytes,
         stall,
+        gateways,
+        keeps,
         refused,
         ..
     } = mirror.as_ref();
@@ -342,14 +485,28 @@ fn status(item: &Item) -> String {
         let eta = humantime::format_duration(std::time::Duration::from_secs(*eta));
         text += &format!("\n  rate\t{}/s, {eta} left", size(*bytes_per_second));
     }
-    for product in products.iter().filter(|p| p.bytes < p.total_bytes) {
-        let (bytes, total) = (size(product.bytes), size(product.total_bytes));
-        text += &format!("\n  product\t{}\t{bytes} of {total}", product.product);
+    for given in sources {
+        let bytes = size(given.bytes);
+        let failed = match (given.lied, given.errors) {
+            (true, _) => ", dropped: it sent wrong bytes".to_owned(),
+            (false, 0) => String::new(),
+            (false, errors) => format!(", {} failed", count(errors, "request")),
+        };
+        text += &format!("\n  from\t{}\t{bytes}{failed}", given.source);
+    }
+    text += &by_product(products);
+    for (name, value) in options(keeps) {
+        if let Some(value) = value {
+            text += &format!("\n  {name}\t{value}");
+        }
+    }
+    for gateway in gateways {
+        text += &format!("\n  at\t{gateway}");
     }
     if *left_out_releases > 0 {
         let releases = count(*left_out_releases, "release");
         text += &format!(
-            "\n  quota\t{releases}, {}, do not fit",
+            "\n  left out\t{releases}, {}, do not fit into the quota",
             size(*left_out_bytes)
         );
     }
@@ -423,5 +580,37 @@ mod tests {
         assert_eq!(night.until_open(5 * 60 + 59), None);
         let an_hour = std::time::Duration::from_secs(60 * 60);
         assert_eq!(night.until_open(21 * 60), Some(an_hour));
+    }
+
+    #[test]
+    fn domains_are_found_in_the_place_of_names() {
+        let key = "k51qzi5uqu5dgutdk6i1ynyzgkqngpha5xpgia3a5qqp4jsh0u4csozksxel2r";
+        let domain = |gateway: Option<&str>| {
+            Some(Domain {
+                name: "shop.example".to_owned(),
+                gateway: gateway.map(str::to_owned),
+            })
+        };
+        for text in ["shop.example", "/ipns/shop.example", "shop.example/p/album"] {
+            assert_eq!(domain_of(text), domain(None), "{text}");
+        }
+        let at = domain(Some("https://gateway.example:8080"));
+        assert_eq!(
+            domain_of("https://gateway.example:8080/ipns/shop.example/p"),
+            at
+        );
+        let own = domain(Some("https://shop.example"));
+        assert_eq!(domain_of("https://shop.example/"), own);
+        for text in [
+            key.to_owned(),
+            format!("/ipns/{key}"),
+            format!("https://gateway.example/ipns/{key}"),
+            format!("https://{key}.ipns.gateway.example/"),
+            "http://127.0.0.1:8899/".to_owned(),
+            "http://localhost:8899/".to_owned(),
+            "album".to_owned(),
+        ] {
+            assert_eq!(domain_of(&text), None, "{text}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use clap::{Subcommand, ValueEnum};
 use duka_gateway::control::event::Outcome;
 use duka_gateway::control::request::Request;
+use duka_node::human::printable;
 use duka_node::ids::{ProductId, Version};
 use duka_node::product::Setting;
 
@@ -106,7 +107,7 @@ pub(crate) enum Key {
     Description,
     /// Price, such as 9.50USD
     Price,
-    /// Cover picture, a file
+    /// Cover picture, a file of 16 MiB and 52 MiB decoded at most: 4000 × 4000 pixels
     Cover,
 }
 
@@ -150,7 +151,7 @@ fn show(outcome: &Outcome, ui: &mut Ui) -> Result<(), CliError> {
             newest,
         } => {
             ui.line(format!("product\t{}", product.product))?;
-            ui.line(format!("title\t{}", product.title))?;
+            ui.line(format!("title\t{}", printable(&product.title)))?;
             ui.line(format!(
                 "price\t{}",
                 product.price.as_deref().unwrap_or("free")
@@ -169,7 +170,9 @@ fn show(outcome: &Outcome, ui: &mut Ui) -> Result<(), CliError> {
                 ))?;
             }
             if !description.is_empty() {
-                ui.line(format!("\n{}", description.trim_end()))?;
+                let lines = description.trim_end().lines().map(printable);
+                let lines: Vec<_> = lines.collect();
+                ui.line(format!("\n{}", lines.join("\n")))?;
             }
             Ok(())
         }
@@ -227,6 +230,6 @@ fn setting(key: Key, value: Value, ui: &mut Ui) -> Result<Setting, CliError> {
             super::publish::warn_of_price(ui)?;
             Setting::Price(Some(parsed.map_err(CliError::usage)?))
         }
-        Key::Cover => Setting::Cover(Some(super::import::extra(&value.path()?)?)),
+        Key::Cover => Setting::Cover(Some(super::import::existing(&value.path()?)?)),
     })
 }

@@ -9,7 +9,7 @@ use duka_gateway::control::request::{self, Request, Wait};
 use duka_node::ids::{Channel, ProductId, Version};
 use duka_node::manifest::record::Price;
 
-use super::import::{ImportArgs, extra, source};
+use super::import::{ImportArgs, existing, source};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::ui::{Ui, count, size};
@@ -25,8 +25,9 @@ use crate::ui::{Ui, count, size};
 /// the shop's next head and tells the network. Versions never change; publish a new one instead.
 ///
 /// With --wait it is done when a gateway, asked by the shop's name, gives the new head, and blocks of the
-/// version that are chosen by chance, and when a mirror gives them over bitswap. What is missing when --timeout
-/// is over (10 minutes without it) is said, with exit code 7; the version stays published.
+/// version that are chosen by chance, and when a mirror proves at once that it has such blocks: 50, or all. What
+/// is missing when --timeout is over (10 minutes without it) is said, with exit code 7; the version stays published.
+/// When the shop names fewer than mirrors:N asks for, nothing is published, with exit code 6.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Publish {
@@ -61,7 +62,7 @@ pub(crate) struct Publish {
     #[arg(long, value_name = "FILE")]
     notes: Option<PathBuf>,
 
-    /// Cover picture
+    /// Cover picture, of 16 MiB and 52 MiB decoded at most: 4000 × 4000 pixels
     #[arg(long, value_name = "FILE")]
     cover: Option<PathBuf>,
 
@@ -69,7 +70,8 @@ pub(crate) struct Publish {
     #[arg(long)]
     name: Option<String>,
 
-    /// Publish no version when the newest one has the same files
+    /// Publish no version when what the channel names, or the newest one that is offered, has the same
+    /// files; channel, title, description, price and cover are set all the same
     #[arg(long)]
     if_changed: bool,
 
@@ -117,9 +119,10 @@ pub(crate) async fn run(args: Publish, cx: &Context, ui: &mut Ui) -> Result<(), 
     if args.price.is_some() {
         warn_of_price(ui)?;
     }
+    args.import.warn(ui)?;
     let (source, input) = source(&args.path, args.name)?;
     let waits = !args.wait.is_empty();
-    let file = |path: Option<PathBuf>| path.as_deref().map(extra).transpose();
+    let file = |path: Option<PathBuf>| path.as_deref().map(existing).transpose();
     let request = Request::Publish(Box::new(request::Publish {
         source,
         product: args.product,
@@ -144,10 +147,11 @@ pub(crate) async fn run(args: Publish, cx: &Context, ui: &mut Ui) -> Result<(), 
         let Outcome::Publish(published) = &outcome else {
             return Ok(());
         };
-        let done = match (published.released, args.dry_run) {
-            (true, _) => "published",
-            (false, true) => "would publish",
-            (false, false) => "unchanged:",
+        let done = match (published.released, published.updated, args.dry_run) {
+            (true, ..) => "published",
+            (false, _, true) => "would publish",
+            (false, false, false) => "unchanged:",
+            (false, true, false) => "no new files, but all else is as you said:",
         };
         ui.note(format!(
             "{done} {} {}: {}, {}, {} new, in {:.2} s",
@@ -158,6 +162,12 @@ pub(crate) async fn run(args: Publish, cx: &Context, ui: &mut Ui) -> Result<(), 
             size(published.new_bytes),
             published.duration_seconds
         ))?;
+        if published.notes_kept {
+            let version = &published.version;
+            ui.warn(format!(
+                "{version} keeps its notes: a version never changes"
+            ))?;
+        }
         for place in &published.proved_by {
             ui.note(format!("{place} has it"))?;
         }

@@ -27,7 +27,7 @@ pub(crate) struct Rollback {
     /// Channel, as in `duka channel list`
     channel: Channel,
 
-    /// Version [default: the newest before the present one that is not yanked]
+    /// Version [default: the one that the channel named before, unless it is yanked]
     version: Option<Version>,
 }
 

@@ -1,6 +1,7 @@
 //! `duka search`.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use duka_gateway::control::event::Outcome;
 use duka_gateway::control::request::Request;
 
@@ -20,11 +21,11 @@ use crate::ui::{Ui, count};
 #[command(verbatim_doc_comment)]
 pub(crate) struct Search {
     /// Words
-    #[arg(required = true)]
+    #[arg(required = true, value_parser = NonEmptyStringValueParser::new())]
     terms: Vec<String>,
 
     /// Most products that are shown
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
     limit: u16,
 }
 

@@ -8,15 +8,18 @@ use duka_gateway::control::event::{self, Outcome};
 use duka_gateway::control::failure::Code;
 use duka_gateway::control::request::Request;
 use duka_node::dag::path::Root;
+use duka_node::human::printable;
 use duka_node::keys::Name;
 use duka_node::shop::settings::Setting;
 use serde_json::json;
 
 use super::unsigned;
 use super::value::Value;
+use crate::confirm::confirm;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::reference::Reference;
+use crate::state::State;
 use crate::ui::{Ui, count};
 
 /// Show and change what the shop says of itself: title, description, gateways, mirrors
@@ -41,6 +44,8 @@ pub(crate) enum Shop {
     Set(Set),
 
     Alias(Alias),
+
+    Forget(Forget),
 
     /// Leave it to the settings file again
     ///
@@ -97,6 +102,20 @@ enum AliasCommand {
     },
 }
 
+/// Forget what is remembered of somebody's shop: its newest head, its gateways, your names for it
+///
+///     duka shop forget songs
+///     duka shop forget k51…
+///     duka --yes --json shop forget songs
+///
+/// Older heads of the shop are then not noticed until a newer one was seen, so this asks.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Forget {
+    /// The shop: your name for it, its k51… name, or an URL with that
+    shop: String,
+}
+
 /// Change what the shop says of itself
 ///
 ///     duka shop set description --file about.md
@@ -135,6 +154,7 @@ pub(crate) enum Key {
 pub(crate) async fn run(args: Shop, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
     let request = match args {
         Shop::Alias(args) => return alias(args, cx, ui),
+        Shop::Forget(args) => return forget(&args, cx, ui),
         Shop::Show => Request::ShopShow,
         Shop::Set(args) => Request::ShopSet {
             setting: args.setting()?,
@@ -182,13 +202,7 @@ fn alias(args: Alias, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
         },
         (None, Some(name), Some(shop)) => {
             check_alias(&name)?;
-            let found = Reference::parse(&shop, |alias| state.alias(alias))?;
-            let Root::Name(shop) = found.path.root else {
-                let message = format!("{shop} is not the name of a shop");
-                return Err(
-                    CliError::usage(message).hint("give its k51… name, or an URL with that")
-                );
-            };
+            let shop = named(&state, &shop)?;
             let before = state.set_alias(&name, &shop)?;
             let shop = shop.to_string();
             if let Some(before) = before.as_ref().filter(|before| **before != shop) {
@@ -199,6 +213,45 @@ fn alias(args: Alias, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
             ui.result("shop-alias", fields)
         }
         _ => Err(CliError::usage("a name and a shop are needed")),
+    }
+}
+
+fn forget(args: &Forget, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
+    let state = cx.state()?;
+    let shop = named(&state, &args.shop)?;
+    let known = state.shop(&shop)?;
+    let aliases = state.aliases_of(&shop)?;
+    if known.is_none() && aliases.is_empty() {
+        let message = format!("nothing is remembered of {shop}");
+        return Err(CliError::new(Code::NotFound, message)
+            .hint("`duka shop alias list` shows the shops that have a name here"));
+    }
+    if let Some(known) = &known {
+        ui.note(format!(
+            "head {} of {shop} is the newest that was seen; without it an older one passes for new",
+            known.followed.seq
+        ))?;
+        confirm(cx, "Forget it?", "nothing is forgotten")?;
+    }
+    state.forget_shop(&shop)?;
+    for alias in &aliases {
+        ui.note(format!("{alias} is no name for it any more"))?;
+    }
+    ui.note(format!("nothing is remembered of {shop} any more"))?;
+    let seq = known.map(|known| known.followed.seq);
+    let fields = json!({ "shop": shop.to_string(), "seq": seq, "aliases": aliases });
+    ui.result("shop-forget", fields)
+}
+
+/// The shop that the user means.
+fn named(state: &State, text: &str) -> Result<Name, CliError> {
+    let found = Reference::parse(text, |alias| state.alias(alias))?;
+    match found.path.root {
+        Root::Name(shop) => Ok(shop),
+        _ => {
+            let message = format!("{text} is not the name of a shop");
+            Err(CliError::usage(message).hint("give its k51… name, or an URL with that"))
+        }
     }
 }
 
@@ -255,7 +308,7 @@ fn show(shop: &event::Shop, ui: &mut Ui) -> Result<(), CliError> {
         false => "\t(default)",
     };
     let mut line = |key: &str, text: &str| ui.line(format!("{key}\t{text}{}", origin(key)));
-    line("title", &shop.title)?;
+    line("title", &printable(&shop.title))?;
     for url in &shop.gateways {
         line("gateways", url)?;
     }

@@ -16,7 +16,8 @@ use crate::ui::Ui;
 ///     duka yank album 1.2 --undo
 ///     duka --json yank album 1.2
 ///
-/// Channels that name it move to the newest version that is still offered.
+/// Channels that name it go back to the newest version that they named before and that is still offered; a
+/// channel that named no other goes away.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Yank {
@@ -26,7 +27,7 @@ pub(crate) struct Yank {
     /// Version, as in `duka product history`
     version: Version,
 
-    /// Offer it again; channels stay where they are
+    /// Offer it again; channels stay where they are, and one that went away with it comes back
     #[arg(long)]
     undo: bool,
 }
@@ -45,6 +46,7 @@ pub(crate) async fn run(args: Yank, cx: &Context, ui: &mut Ui) -> Result<(), Cli
             version,
             undo,
             channels,
+            gone,
             signed,
         } = &outcome
         else {
@@ -54,6 +56,12 @@ pub(crate) async fn run(args: Yank, cx: &Context, ui: &mut Ui) -> Result<(), Cli
             true => format!("{product} {version} is offered again"),
             false => format!("{product} {version} is no longer offered"),
         })?;
+        for channel in gone {
+            ui.note(format!(
+                "{channel} is gone: no other version that it named is offered; `duka channel set {product} \
+                 {channel} VERSION` brings it back"
+            ))?;
+        }
         for (channel, version) in channels {
             ui.line(format!("{channel}\t{version}"))?;
         }

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -162,7 +162,7 @@ fn shop_without_its_key_is_not_replaced_by_a_new_one() {
     let data = ["--data-dir", "data"];
     let publish = [&data[..], &["publish", "file", "--product", "p"]].concat();
     assert_eq!(offline(&home, &publish).code, 0);
-    for key in ["shop.key", "publishing.key"] {
+    for key in ["shop.key", "peer.key"] {
         let (file, away) = (
             home.path().join("data/keys").join(key),
             home.path().join(key),
@@ -580,4 +580,28 @@ fn price_comes_with_a_warning() {
         output.stderr
     );
     assert!(home.run(&["product", "list"]).stdout.contains("9.50 USD"));
+}
+
+#[test]
+fn commands_on_a_copy_of_a_served_data_directory_work_on_the_copy() {
+    let home = Home::new();
+    assert_eq!(offline(&home, &["init"]).code, 0);
+    let (node, _) = Node::start(&home);
+    let copied = Command::new("cp")
+        .args(["-r", ".local/share/duka", "copy"])
+        .current_dir(home.path())
+        .status();
+    assert!(copied.unwrap().success());
+    let title = |data: &[&str]| {
+        let output = home.run(&[data, &["--offline", "--json", "shop", "show"]].concat());
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        output.last()["title"].clone()
+    };
+    let copy = ["--data-dir", "copy"];
+    let set = ["--offline", "shop", "set", "title", "Copied"];
+    let output = home.run(&[&copy[..], &set].concat());
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert_eq!(title(&copy), "Copied");
+    assert_eq!(title(&[]), "");
+    assert_eq!(node.stop(Signal::TERM), Some(0));
 }

@@ -66,15 +66,30 @@ fn mistyped_paths_make_no_shop_and_store_nothing() {
     std::fs::write(home.path().join("a"), "a").unwrap();
     for command in [
         &["up", "missing"][..],
+        &["publish", "missing", "--product", "p"],
+        &["--json", "publish", "./missing/", "--product", "p"],
+        &["add", "missing"],
         &["publish", "a", "--product", "p", "--notes", "missing"],
         &["publish", "a", "--product", "p", "--cover", "missing"],
     ] {
         let mut run = home.command();
         let output = finish(run.args(["--data-dir", "data"]).args(command));
         assert_eq!(output.code, 3, "{}", output.stderr);
-        assert!(output.stderr.contains("missing"), "{}", output.stderr);
+        let said = output.stdout + &output.stderr;
+        assert!(said.contains("missing"), "{said}");
         assert!(!home.path().join("data").exists(), "{command:?}");
     }
+}
+
+#[test]
+fn publish_that_waits_for_others_makes_no_shop() {
+    let home = Home::new();
+    std::fs::write(home.path().join("a"), "a").unwrap();
+    let publish = ["publish", "a", "--product", "p", "--wait", "mirrors:1"];
+    let output = home.run(&[&["--data-dir", "data"], &publish[..]].concat());
+    assert_eq!(output.code, 3, "{}", output.stderr);
+    assert!(output.stderr.contains("duka init"), "{}", output.stderr);
+    assert!(!home.path().join("data").exists());
 }
 
 #[test]

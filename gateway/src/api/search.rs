@@ -1,5 +1,6 @@
 //! `/api/v1/search?q=WORDS[&limit=N]`.
 
+use duka_node::search::{SearchError, words};
 use http::{StatusCode, header};
 use serde::Serialize;
 
@@ -11,7 +12,9 @@ const USUAL: usize = 20;
 /// Most products shown.
 const MOST: usize = 100;
 /// Longest query, in bytes.
-const MAX_QUERY_LEN: usize = 1024;
+const MAX_QUERY_LEN: usize = 256;
+/// Words of a query: each is looked for among all words of the shop.
+const MAX_WORDS: usize = 8;
 
 /// What was found.
 #[derive(Clone, Debug, Default, Serialize, PartialEq, Eq)]
@@ -38,10 +41,16 @@ pub struct Hit {
 pub(super) async fn search<B: Backend>(backend: &B, query: &str) -> Answer {
     let (terms, limit) = parse(query)?;
     let page = backend.search(terms, limit).await.map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "a search failed");
+        let detail = match error {
+            SearchError::Busy => "too many search at the moment; try again in a moment",
+            error => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a search failed");
+                "the products cannot be searched now; try again later"
+            }
+        };
         Problem {
             status: StatusCode::SERVICE_UNAVAILABLE,
-            detail: "the products cannot be searched now; try again later".to_owned(),
+            detail: detail.to_owned(),
         }
     })?;
     let mut response = with_body("application/json", json(&page));
@@ -71,8 +80,13 @@ fn parse(query: &str) -> Result<(String, usize), Problem> {
         }
     }
     match terms.filter(|terms| !terms.trim().is_empty()) {
-        Some(terms) if terms.len() <= MAX_QUERY_LEN => Ok((terms, limit)),
-        Some(_) => Err(wrong(format!("q is longer than {MAX_QUERY_LEN} bytes"))),
+        Some(terms) if terms.len() > MAX_QUERY_LEN => {
+            Err(wrong(format!("q is longer than {MAX_QUERY_LEN} bytes")))
+        }
+        Some(terms) if words(&terms).len() > MAX_WORDS => {
+            Err(wrong(format!("q has more than {MAX_WORDS} words")))
+        }
+        Some(terms) => Ok((terms, limit)),
         None => Err(wrong("q is missing: /api/v1/search?q=WORDS".to_owned())),
     }
 }

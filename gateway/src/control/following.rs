@@ -1,23 +1,44 @@
 //! The head of somebody else's shop: heard from several places, the newest valid one taken, checked
 //! against what is known of the shop.
 
+use std::collections::BTreeSet;
+
 use duka_node::keys::Name;
 use duka_node::shop::follow::{FollowError, Followed, Freshness, Refused};
 use duka_node::shop::hear::{self, Heard};
 use duka_node::shop::read::ReadError;
 use duka_node::source::BlockSource;
+use duka_node::source::trustless::Listen;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
+use url::Url;
 
 use super::event::ShopHead;
 use super::failure::{Code, Failure};
 use super::release::{self, Wanted};
 
-/// Asks for the records of a name; none is no failure.
-pub type Ask<'a> = dyn Fn(Name) -> BoxFuture<'a, Result<Vec<Vec<u8>>, Failure>> + Send + Sync + 'a;
+/// What those who were asked say of a name.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// Their records, not verified.
+    pub records: Vec<Vec<u8>>,
+    /// Gateways that did not answer.
+    pub silent: Vec<Url>,
+}
 
-/// The newest head of `shop` that is not refused, and the release that is wanted of it. `None` when the
-/// name is not that of a shop.
+/// Asks for the records of a name; none is no failure.
+pub type Ask<'a> = dyn Fn(Name) -> BoxFuture<'a, Result<Answers, Failure>> + Send + Sync + 'a;
+
+/// Whoever knows nothing of a shop cannot tell an old head from the newest: all are listened to.
+pub fn listen(known: Option<&Followed>) -> Listen {
+    match known {
+        Some(_) => Listen::Briefly,
+        None => Listen::ToAll,
+    }
+}
+
+/// The newest head of `shop` that is not refused, and the release that is wanted of it, where so many gateways
+/// are asked. `None` when the name is not that of a shop.
 ///
 /// # Errors
 /// [`Code::Signature`] when what is offered is refused; when nobody was heard and nothing is known, why.
@@ -26,6 +47,7 @@ pub async fn head<S: BlockSource + Clone>(
     shop: &Name,
     known: Option<&Followed>,
     wanted: Option<&Wanted>,
+    asked: usize,
     ask: &Ask<'_>,
 ) -> Result<Option<ShopHead>, Failure> {
     let now = Timestamp::now();
@@ -35,6 +57,12 @@ pub async fn head<S: BlockSource + Clone>(
         Err(Failed::For(failure)) => return Err(failure),
     };
     let mut warnings: Vec<String> = found.refused.iter().map(refused_of_others).collect();
+    if !found.silent.is_empty() {
+        let silent = found.silent.len();
+        warnings.push(format!(
+            "{silent} of {asked} gateways did not answer: there may be a newer head of {shop}"
+        ));
+    }
     if found.is_unheard {
         let seq = found.followed.seq;
         warnings.push(format!(
@@ -71,6 +99,8 @@ struct Found {
     head: Option<duka_node::shop::json::ShopJson>,
     refused: Vec<Refused>,
     is_unheard: bool,
+    /// Gateways that did not answer.
+    silent: BTreeSet<Url>,
 }
 
 enum Failed {
@@ -98,11 +128,12 @@ async fn find<S: BlockSource + Clone>(
     // Who is known can be had without being heard of again.
     let heard_of = |name: Name| async {
         match ask(name).await {
-            Err(_) if known.is_some() => Ok(Vec::new()),
+            Err(_) if known.is_some() => Ok(Answers::default()),
             asked => asked.map_err(Failed::For),
         }
     };
-    let records = heard_of(shop.clone()).await?;
+    let Answers { records, silent } = heard_of(shop.clone()).await?;
+    let mut all_silent: BTreeSet<Url> = silent.into_iter().collect();
     let key = hear::newest_key(shop, known, &records, now);
     let Some(key) = key.map_err(|refused| of_error(refused.into()))? else {
         let message = format!("nobody who was asked has a record of {shop}");
@@ -111,7 +142,9 @@ async fn find<S: BlockSource + Clone>(
             failure.hint("check the name, or ask another gateway with --mirror URL"),
         ));
     };
-    let records = heard_of(key.publishing.clone()).await?;
+    let Answers { records, silent } = heard_of(key.publishing.clone()).await?;
+    all_silent.extend(silent);
+    let silent = all_silent;
     let heard = hear::newest_head(source, shop, known, &key, &records, now);
     match (heard.await.map_err(of_error)?, known) {
         (
@@ -126,12 +159,14 @@ async fn find<S: BlockSource + Clone>(
             head,
             refused,
             is_unheard: false,
+            silent,
         }),
         (None, Some(known)) if known.freshness(now) != Freshness::Expired => Ok(Found {
             followed: known.clone(),
             head: None,
             refused: Vec::new(),
             is_unheard: true,
+            silent,
         }),
         (None, _) => {
             let message = format!("nobody who was asked has a head of {shop} that is still valid");

@@ -81,15 +81,20 @@ pub(super) fn decode(buffer: &mut BytesMut) -> Result<Option<Event>, FrameError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::event::{Item, Outcome, PinSize, Progress};
+    use crate::control::event::{Givers, Item, Outcome, PinSize, Progress};
     use crate::control::failure::{Code, Failure};
     use proptest::prelude::*;
 
     fn events() -> Vec<Event> {
         vec![
+            Event::Progress(Progress::new(5, None)),
             Event::Progress(Progress {
                 bytes: 5,
                 total: Some(10),
+                givers: Some(Givers {
+                    gateways: 2,
+                    peers: 1,
+                }),
             }),
             Event::Data(Bytes::from_static(b"{\"type\":\"data\"}\n\n")),
             Event::Data(Bytes::new()),

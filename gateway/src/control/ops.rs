@@ -26,10 +26,12 @@ mod stat;
 mod tests;
 mod verify;
 
+use duka_node::announce;
 use duka_node::dag::path::{self, ContentPath, Root};
 use duka_node::fetch::{FetchOptions, Fetcher};
 use duka_node::fsck::FsckOptions;
 use duka_node::node::Node;
+use duka_node::source::trustless::Effort;
 use url::Url;
 
 use super::Input;
@@ -48,6 +50,14 @@ pub(super) async fn execute(
     input: Option<Input>,
     sink: &EventSink,
 ) -> Result<Outcome, Failure> {
+    if request.is_signed() {
+        node.keys().publishing.key()?;
+    }
+    if (request.is_signed() || request.shows_shop())
+        && let Some(stranger) = announce::stranger(node)?
+    {
+        sink.warn(stranger.to_string()).await;
+    }
     match request {
         Request::Id => network::id(node).await,
         Request::Publish(args) => publish::publish(node, *args, input, sink).await,
@@ -94,9 +104,16 @@ pub(super) async fn execute(
             offset,
             length,
             gateways,
+            retries,
+            max_sources,
+            rate,
         } => {
-            let gateways = urls(&gateways)?;
-            content::cat(node, &path, gateways, offset, length, sink).await
+            let source = FetchOptions {
+                gateways: reachable(node, &gateways)?,
+                effort: effort(retries, max_sources),
+                ..FetchOptions::cached()
+            };
+            content::cat(node, &path, source, (offset, length), rate, sink).await
         }
         Request::Ls { path } => content::ls(node, &path, sink).await,
         Request::Verify {
@@ -112,8 +129,12 @@ pub(super) async fn execute(
         } => name::publish(node, &path, lifetime_seconds).await,
         Request::NameResolve { name } => name::resolve(node, &name).await,
         Request::NamePut { name, file } => name::put(node, &name, &file).await,
-        Request::MirrorEstimate { shop, policy } => mirror::estimate(node, &shop, policy).await,
-        Request::MirrorAdd { shop, policy } => mirror::add(node, &shop, policy).await,
+        Request::MirrorEstimate { shop, policy, anew } => {
+            mirror::estimate(node, mirror::request(&shop, policy, anew)?, sink).await
+        }
+        Request::MirrorAdd { shop, policy, anew } => {
+            mirror::add(node, mirror::request(&shop, policy, anew)?, sink).await
+        }
         Request::MirrorList { shop } => mirror::list(node, shop.as_deref(), sink).await,
         Request::MirrorCensus { shop, challenges } => {
             mirror::census(node, shop.as_deref(), challenges, sink).await
@@ -151,6 +172,24 @@ fn fetcher(node: &Node, gateways: Vec<Url>) -> Fetcher {
     node.fetcher(FetchOptions {
         gateways,
         ..FetchOptions::cached()
+    })
+}
+
+/// How hard gateways are tried, where the request says.
+fn effort(retries: Option<u32>, max_sources: Option<usize>) -> Effort {
+    let usual = Effort::default();
+    Effort {
+        retries: retries.unwrap_or(usual.retries),
+        max_sources: max_sources.unwrap_or(usual.max_sources),
+    }
+}
+
+/// The gateways of a request, unless the node is offline.
+fn reachable(node: &Node, gateways: &[String]) -> Result<Vec<Url>, Failure> {
+    let urls = urls(gateways)?;
+    Ok(match node.config().network.offline {
+        true => Vec::new(),
+        false => urls,
     })
 }
 

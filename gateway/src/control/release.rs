@@ -6,8 +6,8 @@ use duka_node::shop::json::{self, MAX_PRODUCT_LEN, ProductJson};
 use duka_node::source::BlockSource;
 use serde::{Deserialize, Serialize};
 
-use super::executables::{bad_record, file_of};
 use super::failure::{Code, Failure};
+use super::recorded::{bad_record, file_of};
 
 /// The channel that is meant where none is named.
 const USUAL_CHANNEL: &str = "stable";

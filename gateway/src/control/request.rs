@@ -151,6 +151,15 @@ pub enum Request {
         length: Option<u64>,
         /// Gateways to ask besides peers.
         gateways: Vec<String>,
+        /// How often a gateway that failed is asked again for the same block.
+        #[serde(default)]
+        retries: Option<u32>,
+        /// Gateways that are asked at a time.
+        #[serde(default)]
+        max_sources: Option<usize>,
+        /// Bytes that may come in a second.
+        #[serde(default)]
+        rate: Option<u64>,
     },
     /// The entries of a directory.
     Ls {
@@ -203,15 +212,21 @@ pub enum Request {
     MirrorEstimate {
         /// Its name, or its URL at a gateway.
         shop: String,
-        /// What is to be kept of it.
+        /// What is to be kept of it; what it leaves open stays as it was.
         policy: MirrorPolicy,
+        /// Nothing stays as it was.
+        #[serde(default)]
+        anew: bool,
     },
     /// Mirrors a shop.
     MirrorAdd {
         /// Its name, or its URL at a gateway.
         shop: String,
-        /// What is to be kept of it.
+        /// What is to be kept of it; what it leaves open stays as it was.
         policy: MirrorPolicy,
+        /// Nothing stays as it was.
+        #[serde(default)]
+        anew: bool,
     },
     /// Mirrors, and how far they are.
     MirrorList {
@@ -273,6 +288,28 @@ pub enum Request {
         /// Only say how much that is.
         dry_run: bool,
     },
+}
+
+impl Request {
+    /// Whether what comes of it is signed by the publishing key.
+    pub(super) fn is_signed(&self) -> bool {
+        match self {
+            Self::Publish(publish) => !publish.dry_run,
+            Self::ProductSet { .. }
+            | Self::ChannelSet { .. }
+            | Self::ChannelRemove { .. }
+            | Self::Rollback { .. }
+            | Self::Yank { .. }
+            | Self::ShopSet { .. }
+            | Self::KeyOffline { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it shows whose the shop is.
+    pub(super) fn shows_shop(&self) -> bool {
+        matches!(self, Self::KeyList | Self::ShopShow | Self::Id)
+    }
 }
 
 /// Where published or added bytes come from.

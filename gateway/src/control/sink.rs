@@ -39,6 +39,11 @@ impl EventSink {
         let _nobody_reads = self.events.send(event).await;
     }
 
+    /// Sends a warning.
+    pub(super) async fn warn(&self, message: String) {
+        self.send(Event::Warning { message }).await;
+    }
+
     /// Sends an entry of a list.
     pub(super) async fn item(&self, item: Item) {
         self.send(Event::Item(item)).await;

@@ -1,6 +1,7 @@
 //! Where the socket is. Its path must fit into 104 bytes (`sun_path` on macOS; Linux has 108), so it
 //! is in the data directory when that is short enough, else in the runtime directory; the file
-//! `control` in the data directory holds the path.
+//! `control` in the data directory holds the path. It also says which directory it was written for, so that
+//! a copy of that directory does not lead to the node of the original.
 
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -81,11 +82,21 @@ pub(super) fn is_left_behind(error: &io::Error) -> bool {
 /// Writes down where the socket is.
 pub(super) fn record(data_dir: &Path, socket: &Path) -> io::Result<()> {
     let new = data_dir.join(".control.new");
-    std::fs::write(&new, socket.as_os_str().as_bytes())?;
+    let mut text = identity(data_dir)?.into_bytes();
+    text.push(b'\n');
+    text.extend_from_slice(socket.as_os_str().as_bytes());
+    std::fs::write(&new, text)?;
     std::fs::rename(new, data_dir.join(FILE))
 }
 
-/// Where the socket of a node running in `data_dir` would be; `None` when none was started there.
+/// Which directory it is, wherever it was moved.
+fn identity(data_dir: &Path) -> io::Result<String> {
+    let found = std::fs::metadata(data_dir)?;
+    Ok(format!("{} {}", found.dev(), found.ino()))
+}
+
+/// Where the socket of a node running in `data_dir` would be; `None` when none was started there, or only
+/// in the directory that this one is a copy of.
 pub(super) fn find(data_dir: &Path) -> io::Result<Option<PathBuf>> {
     use io::Read;
     let file = match std::fs::File::open(data_dir.join(FILE)) {
@@ -93,9 +104,14 @@ pub(super) fn find(data_dir: &Path) -> io::Result<Option<PathBuf>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut path = Vec::new();
-    file.take(MAX_FILE).read_to_end(&mut path)?;
-    Ok(Some(PathBuf::from(std::ffi::OsString::from_vec(path))))
+    let mut text = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut text)?;
+    let Some(end) = text.iter().position(|byte| *byte == b'\n') else {
+        return Ok(None);
+    };
+    let path = text.split_off(end + 1);
+    let is_here = text.trim_ascii_end() == identity(data_dir)?.as_bytes();
+    Ok(is_here.then(|| PathBuf::from(std::ffi::OsString::from_vec(path))))
 }
 
 #[cfg(test)]
@@ -128,5 +144,19 @@ mod tests {
         assert_eq!(find(dir.path()).unwrap(), None);
         record(dir.path(), Path::new("/run/x.sock")).unwrap();
         assert_eq!(find(dir.path()).unwrap(), Some("/run/x.sock".into()));
+    }
+
+    #[test]
+    fn copy_of_a_data_directory_does_not_lead_to_the_node_of_the_original() {
+        let dir = tempfile::tempdir().unwrap();
+        let (original, copy) = (dir.path().join("original"), dir.path().join("copy"));
+        std::fs::create_dir(&original).unwrap();
+        std::fs::create_dir(&copy).unwrap();
+        record(&original, Path::new("/run/x.sock")).unwrap();
+        std::fs::copy(original.join(FILE), copy.join(FILE)).unwrap();
+        assert_eq!(find(&copy).unwrap(), None);
+        let moved = dir.path().join("moved");
+        std::fs::rename(&original, &moved).unwrap();
+        assert_eq!(find(&moved).unwrap(), Some("/run/x.sock".into()));
     }
 }

@@ -32,6 +32,11 @@ async fn a_wrong_request_gets_problem_details() {
         ("/api/v1/search?q=a&limit=0", 400, "limit"),
         ("/api/v1/search?q=a&limit=many", 400, "limit"),
         (long.as_str(), 400, "longer"),
+        (
+            "/api/v1/search?q=a-b+c+d+e+f+g+h+i",
+            400,
+            "more than 8 words",
+        ),
         ("/api/v1/nothing", 404, "/api/v1/nothing"),
     ] {
         let reply = server.get(target).await;
@@ -42,6 +47,16 @@ async fn a_wrong_request_gets_problem_details() {
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains(said), "{target}: {detail}");
     }
+}
+
+#[tokio::test]
+async fn who_searches_while_too_many_do_is_told_when_to_come_again() {
+    let server = TestServer::start().await;
+    let reply = server.get("/api/v1/search?q=busy").await;
+    assert_eq!(reply.status, 503);
+    assert_eq!(reply.header("retry-after"), "2");
+    let problem = body(&reply);
+    assert!(problem["detail"].as_str().unwrap().contains("too many"));
 }
 
 /// A site may have any path, and its scripts must not be given another one's answers.

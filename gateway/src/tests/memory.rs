@@ -12,6 +12,7 @@ use duka_node::dag::path::{self, Resolved};
 use duka_node::denylist::Denylists;
 use duka_node::keys::Name;
 use duka_node::name::{NameError, ResolvedName};
+use duka_node::rate::Rate;
 use duka_node::search::SearchError;
 use duka_node::source::{BlockSource, FetchError};
 use tokio::sync::Semaphore;
@@ -139,6 +140,10 @@ impl Backend for MemoryBackend {
         self.local.clone()
     }
 
+    fn rate(&self) -> Option<Rate> {
+        None
+    }
+
     async fn resolve_path(&self, root: Cid, segments: &[String]) -> Result<Resolved, DagError> {
         path::resolve(&self.local, root, segments).await
     }
@@ -174,6 +179,9 @@ impl Backend for MemoryBackend {
     }
 
     async fn search(&self, terms: String, limit: usize) -> Result<SearchPage, SearchError> {
+        if terms == "busy" {
+            return Err(SearchError::Busy);
+        }
         let hit = Hit {
             product: terms,
             title: String::new(),

@@ -3,6 +3,10 @@
 // Without a disk to write to, a checked download is held in memory: up to this many bytes.
 const MAX_IN_MEMORY = 64 << 20;
 const MAX_SOURCES = 6;
+// Where the files of downloads are, in what the browser keeps for the origin: on a gateway that is many shops' and
+// others' own.
+const FOLDER = "duka";
+const WAITING = "No gateway answers at the moment; they are asked again";
 // Downloads that nobody came back for are removed after this time, in ms.
 const KEPT = 14 * 24 * 3600 * 1000;
 
@@ -14,11 +18,16 @@ export async function offer(root) {
   for (const link of links) new Offer(link, root, kept.get(link.dataset.cid) ?? 0);
 }
 
+async function keptFolder() {
+  return (await navigator.storage.getDirectory()).getDirectoryHandle(FOLDER, { create: true });
+}
+
 // Names and sizes of what is in the browser from before.
 async function keptFiles() {
   const kept = new Map();
-  const folder = await navigator.storage.getDirectory();
+  const folder = await keptFolder();
   for await (const [name, handle] of folder.entries()) {
+    if (handle.kind !== "file") continue;
     const file = await handle.getFile();
     if (Date.now() - file.lastModified > KEPT) await folder.removeEntry(name).catch(() => {});
     else kept.set(name, file.size);
@@ -106,7 +115,7 @@ class Offer {
     this.began = performance.now();
     this.worker.onmessage = ({ data }) => this.hear(data);
     this.worker.onerror = () => this.stop("This browser cannot check downloads. Use the plain link, or duka get.");
-    this.worker.postMessage({ cid: this.cid, size: this.size, onDisk: hasDisk, sources: await gateways(this.root, this.link.href) });
+    this.worker.postMessage({ cid: this.cid, size: this.size, folder: hasDisk && FOLDER, sources: await gateways(this.root, this.link.href) });
   }
 
   hear({ done, here, sources, file, failed }) {
@@ -117,7 +126,10 @@ class Offer {
       const seconds = (performance.now() - this.began) / 1000;
       const rate = (done - here) / seconds;
       const left = rate > 0 ? `, ${time((this.size - done) / rate)} left` : "";
-      this.line.textContent = `${bytes(done)} of ${bytes(this.size)} checked${left}`;
+      const waits = sources.every(({ dropped, resting }) => dropped || resting);
+      const more = waits ? `. ${WAITING}` : left;
+      if (this.said.textContent !== (waits ? WAITING : "")) this.said.textContent = waits ? WAITING : "";
+      this.line.textContent = `${bytes(done)} of ${bytes(this.size)} checked${more}`;
       this.sources.replaceChildren(...sources.map(sourceLine));
     }
   }
@@ -142,7 +154,7 @@ class Offer {
       const free = element("button", "button mini", "Free the room in the browser");
       free.type = "button";
       free.addEventListener("click", async () => {
-        await (await navigator.storage.getDirectory()).removeEntry(this.cid).catch(() => {});
+        await (await keptFolder()).removeEntry(this.cid).catch(() => {});
         free.remove();
         this.button.remove();
         this.say("The copy in the browser is gone; the one in your downloads stays.");
@@ -173,9 +185,10 @@ async function lackingRoom(size) {
     : `The browser has room for ${bytes(quota - usage)}, and this needs ${bytes(size)}. Use duka get, or the plain link.`;
 }
 
-function sourceLine({ name, bytes: got, dropped }) {
+function sourceLine({ name, bytes: got, dropped, resting }) {
   const line = element("li", dropped ? "bad" : "", `${name}: ${bytes(got)}`);
   if (dropped) line.append(`, left out: it ${dropped}`);
+  else if (resting) line.append(`, it ${resting.why}, and is asked again${resting.left ? ` in ${time(resting.left / 1000)}` : ""}`);
   return line;
 }
 

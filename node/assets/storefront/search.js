@@ -157,6 +157,7 @@ export function start(field, root) {
   const title = document.getElementById("found");
   const said = results.querySelector("[role=status]");
   const list = results.querySelector("ul");
+  const none = results.querySelector(".empty");
   let loading = true, failed = 0, pause;
 
   const show = () => {
@@ -169,6 +170,7 @@ export function start(field, root) {
     const found = index.find(query);
     title.textContent = said.textContent = heading(query, found.length, loading, failed);
     list.replaceChildren(...found.slice(0, MAX_SHOWN).map((product) => card(product, root)));
+    none.hidden = loading || found.length > 0;
   };
 
   field.addEventListener("input", show);
@@ -209,7 +211,7 @@ function element(name, className, ...inside) {
 }
 
 function card(product, root) {
-  const link = element("a", "", product.title);
+  const link = element("a", "", element("bdi", "", product.title));
   link.href = `${root}products/${product.id}/`;
   const about = element("div", "about", element("h2", "", link));
   if (product.summary) about.append(element("p", "line", product.summary));

@@ -8,13 +8,22 @@ import { MAX_LENGTH, sha256 } from "./sha256.js";
 const LANES = 4;
 // Time without a byte after which a request has failed, in ms.
 const SILENCE = 20_000;
-// Failures in a row after which a gateway is left alone.
-const MAX_FAILURES = 4;
+// Who fails rests for a time that doubles up to this, in ms; who says for how long, for so long at most.
+const FIRST_REST = 500;
+const MAX_REST = 30_000;
+const MAX_REST_SAID = 120_000;
+// Time without a byte from anybody after which the download ends, in ms that the browser was awake.
+const PATIENCE = 600_000;
 // Time after which an idle gateway is given what another one has not answered yet, in ms.
 const SLOW = 1_500;
 // Depth of a file's tree; 1,024 links a node are 2^60 bytes in six.
 const MAX_DEPTH = 16;
 const TELL_EVERY = 200;
+// Pause between looks for requests that are silent, in ms.
+const WATCH_EVERY = 1_000;
+// Bytes after which the browser is made to collect what requests left, and how.
+const COLLECT_EVERY = 256 << 20;
+const UNUSED = 64 << 20;
 // Longest CAR of the nodes on the way to one byte.
 const MAX_CAR = 16 << 20;
 
@@ -25,9 +34,24 @@ class Source {
     Object.assign(this, { base, file });
     this.name = new URL(base ?? file).host;
     this.bytes = 0;
-    this.failures = 0;
     this.dropped = "";
+    // Rests since it last gave a block, until when, and why.
+    this.rests = 0;
     this.restUntil = 0;
+    this.why = "";
+    this.requests = 0;
+  }
+  // Whoever rested is asked for one block, and for more once it gave that.
+  get isReady() {
+    return Date.now() >= this.restUntil && (this.rests === 0 || this.requests === 0);
+  }
+  // What failed together is one failure.
+  rest(began, why, said) {
+    if (began < this.restUntil) return;
+    const usual = Math.min(MAX_REST, FIRST_REST * 2 ** this.rests);
+    this.rests++;
+    this.restUntil = Date.now() + (said ? Math.min(said, MAX_REST_SAID) : usual);
+    this.why = why;
   }
   // What to ask for, so that the answer has the block.
   request({ cid, from, length, depth }) {
@@ -43,7 +67,8 @@ class Source {
     };
   }
   get told() {
-    return { name: this.name, bytes: this.bytes, dropped: this.dropped };
+    const { name, bytes, dropped, rests, restUntil, why } = this;
+    return { name, bytes, dropped, resting: rests ? { why, left: Math.max(restUntil - Date.now(), 0) } : null };
   }
 }
 
@@ -58,9 +83,12 @@ class Download {
     this.done = 0;
     this.here = 0;
     this.told = 0;
+    // Time since the last byte.
+    this.silence = 0;
     this.waiting = [];
     // Of bodies that were read.
     this.buffers = [];
+    this.uncollected = 0;
   }
 
   block(cid, from, length, depth) {
@@ -68,8 +96,10 @@ class Download {
   }
 
   async run() {
+    const watch = setInterval(() => this.watch(), WATCH_EVERY);
     const lanes = this.sources.flatMap((source) => Array.from({ length: LANES }, () => this.lane(source)));
     await Promise.all(lanes);
+    clearInterval(watch);
     if (this.error) throw this.error;
     if (this.todo.length || this.inFlight.size || this.done !== this.size) throw this.starved();
     this.tell(true);
@@ -82,12 +112,7 @@ class Download {
   // Asks one gateway for one block after another.
   async lane(source) {
     while (!this.over && !source.dropped) {
-      const rest = source.restUntil - Date.now();
-      if (rest > 0) {
-        await this.change(rest);
-        continue;
-      }
-      const block = await this.take(source);
+      const block = source.isReady && (await this.take(source));
       if (block) await this.ask(source, block);
       else if (!this.over) {
         if (this.todo.length && !this.inFlight.size && this.nobodyHas()) this.fail(this.starved());
@@ -142,23 +167,27 @@ class Download {
   }
 
   async ask(source, block) {
-    const stop = new AbortController();
-    block.requests.set(source, stop);
+    const began = Date.now();
+    const request = { stop: new AbortController(), heard: began };
+    block.requests.set(source, request);
+    source.requests++;
     let bytes;
     try {
-      bytes = await this.fetch(source, block, stop);
+      bytes = await this.fetch(source, block, request);
     } catch (error) {
       // Another one was faster.
       if (!this.inFlight.has(block)) return;
-      this.failed(source, block, error);
+      this.failed(source, block, error, began);
     } finally {
       block.requests.delete(source);
+      source.requests--;
     }
     if (bytes && this.inFlight.has(block)) this.took(source, block, bytes);
     if (bytes) this.used(bytes);
     if (!bytes && this.inFlight.has(block) && block.requests.size === 0) {
+      // Others first: it may be this block that a gateway has trouble with.
       this.inFlight.delete(block);
-      this.todo.push(block);
+      this.todo.unshift(block);
     }
     this.changed();
   }
@@ -170,10 +199,11 @@ class Download {
       this.tell(true);
       return;
     }
-    source.failures = 0;
+    source.rests = 0;
     source.bytes += bytes.length;
+    this.collect(bytes.length);
     this.inFlight.delete(block);
-    for (const other of block.requests.values()) other.abort();
+    for (const other of block.requests.values()) other.stop.abort();
     try {
       this.use(block, bytes);
     } catch (error) {
@@ -204,42 +234,45 @@ class Download {
     this.todo.push(...blocks.reverse());
   }
 
-  async fetch(source, block, stop) {
-    let timer;
-    const heard = () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => stop.abort(), SILENCE);
-    };
-    heard();
-    try {
-      const { url, headers, isCar } = source.request(block);
-      const response = await fetch(url, {
-        headers,
-        cache: "no-store",
-        credentials: "omit",
-        referrerPolicy: "no-referrer",
-        signal: stop.signal,
-      });
-      if (!response.ok) {
-        response.body?.cancel().catch(() => {});
-        const after = Number(response.headers.get("retry-after")) || 0;
-        throw Object.assign(new Error(`answered ${response.status}`), { status: response.status, after });
-      }
-      const most = isCar ? MAX_CAR : MAX_LENGTH;
-      const bytes = await this.body(response, block.cid.raw ? Math.min(block.length, most) : most, heard);
-      if (bytes) return isCar ? blockOfCar(block.cid, bytes) : bytes;
-      // More than the block can have: wrong bytes, whatever they are.
-      stop.abort();
-      if (isCar) throw new Error("sent more than was asked for");
-      return new Uint8Array(0);
-    } finally {
-      clearTimeout(timer);
+  async fetch(source, block, request) {
+    const { url, headers, isCar } = source.request(block);
+    const response = await fetch(url, {
+      headers,
+      cache: "no-store",
+      credentials: "omit",
+      referrerPolicy: "no-referrer",
+      signal: request.stop.signal,
+    });
+    if (!response.ok) {
+      response.body?.cancel().catch(() => {});
+      const after = response.headers.get("retry-after");
+      const said = Number(after) * 1000 || Date.parse(after) - Date.now() || 0;
+      throw Object.assign(new Error(`answered ${response.status}`), { status: response.status, said });
+    }
+    const most = isCar ? MAX_CAR : MAX_LENGTH;
+    const bytes = await this.body(response, block.cid.raw ? Math.min(block.length, most) : most, request);
+    if (bytes) return isCar ? blockOfCar(block.cid, bytes) : bytes;
+    // More than the block can have: wrong bytes, whatever they are.
+    request.stop.abort();
+    if (isCar) throw new Error("sent more than was asked for");
+    return new Uint8Array(0);
+  }
+
+  // Ends requests of which nothing was heard for long, and the download when that is so of all. One timer for all: one
+  // a request, set again for every piece of a body, is more than the browser collects meanwhile.
+  watch() {
+    this.silence += WATCH_EVERY;
+    if (this.silence >= PATIENCE) return this.fail(new Error(`no gateway answered for ${PATIENCE / 60_000} minutes`));
+    this.tell();
+    const since = Date.now() - SILENCE;
+    for (const block of this.inFlight) {
+      for (const { stop, heard } of block.requests.values()) if (heard < since) stop.abort();
     }
   }
 
   // All of a body, in a buffer that was used before where there is one: blocks fill the memory faster than it is
   // collected. Nothing when there is more than `room`.
-  async body(response, room, heard) {
+  async body(response, room, request) {
     let buffer = room <= MAX_LENGTH ? (this.buffers.pop() ?? new ArrayBuffer(MAX_LENGTH + 1)) : new ArrayBuffer(room + 1);
     let length = 0;
     const reader = bodyReader(response.body);
@@ -247,7 +280,8 @@ class Download {
       const { done, value } = await reader.read(new Uint8Array(buffer, length, room + 1 - length));
       if (value) buffer = value.buffer;
       if (done) return new Uint8Array(buffer, 0, length);
-      heard();
+      request.heard = Date.now();
+      this.silence = 0;
       length += value.length;
       if (length > room) return null;
     }
@@ -258,16 +292,24 @@ class Download {
     if (buffer.byteLength === MAX_LENGTH + 1) this.buffers.push(buffer);
   }
 
-  failed(source, block, error) {
-    const { status, after } = error;
+  // Every request leaves some kilobytes outside of the script's heap, whose size alone decides when the browser
+  // collects: gigabytes come before it does. Room that is asked for counts, and is never used.
+  collect(length) {
+    this.uncollected += length;
+    if (this.uncollected < COLLECT_EVERY) return;
+    this.uncollected = 0;
+    try {
+      new ArrayBuffer(UNUSED);
+    } catch {
+      // Where there is no room, it has collected before it said so.
+    }
+  }
+
+  failed(source, block, { status, message, said }, began) {
     // It does not have this one, and may have others.
     if (status === 404 || status === 410 || status === 451) block.tried.add(source);
-    source.failures++;
-    source.restUntil = Date.now() + Math.min(30_000, Math.max(after * 1000 || 0, 250 * 2 ** source.failures));
-    if (source.failures >= MAX_FAILURES) {
-      source.dropped = status ? error.message : "does not answer";
-      this.tell(true);
-    }
+    else source.rest(began, status ? message : "does not answer", said);
+    this.tell();
   }
 
   nobodyHas() {
@@ -281,7 +323,7 @@ class Download {
 
   fail(error) {
     this.error ??= error;
-    for (const block of this.inFlight) for (const request of block.requests.values()) request.abort();
+    for (const block of this.inFlight) for (const { stop } of block.requests.values()) stop.abort();
     this.changed();
   }
 
@@ -331,8 +373,8 @@ function copyingReader(reader) {
 }
 
 // A file of the browser's own, which stays over a reload.
-async function disk(cid) {
-  const folder = await navigator.storage.getDirectory();
+async function disk(name, cid) {
+  const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle(name, { create: true });
   const file = await folder.getFileHandle(cid, { create: true });
   const handle = await file.createSyncAccessHandle();
   const scratch = new Uint8Array(MAX_LENGTH);
@@ -373,7 +415,7 @@ onmessage = async ({ data: job }) => {
   try {
     const wasm = await fetch(new URL("sha256.wasm", import.meta.url));
     const hash = await sha256(await wasm.arrayBuffer());
-    sink = job.onDisk ? await disk(job.cid) : memory(job.size);
+    sink = job.folder ? await disk(job.folder, job.cid) : memory(job.size);
     await new Download(job, hash, sink).run();
     postMessage({ file: await sink.finish(job.size) });
   } catch (error) {

@@ -1,8 +1,8 @@
-//! What the next head goes on from: the newest one that is known to be signed, here or elsewhere.
+//! What the next head goes on from: the newest one that was signed here.
 //!
 //! A shop that was restored from its key has no head here, and one that was restored from a backup
 //! has the head of that time: those that its followers know may have higher sequence numbers. So the
-//! network is asked before its first head.
+//! network is asked before its first head, and what is shown is checked as a follower does.
 
 use std::time::Duration;
 
@@ -11,11 +11,14 @@ use jiff::Timestamp;
 
 use super::AnnounceError;
 use crate::dag::path::{ContentPath, Root};
+use crate::fetch::FetchOptions;
 use crate::ipns::{self, Record};
-use crate::keys::{Name, name_of};
+use crate::keys::Name;
 use crate::manifest::ManifestError;
+use crate::mirror;
 use crate::name;
 use crate::node::Node;
+use crate::shop::follow::{Followed, Refused, Step, follow};
 
 /// Time for the network to say which head is the newest of a restored shop.
 const ASK_LIMIT: Duration = Duration::from_secs(30);
@@ -36,69 +39,105 @@ pub(crate) fn is_restored(node: &Node) -> Result<bool, ManifestError> {
     Ok(node.is_from_backup() || !has_head && !node.is_new_shop())
 }
 
-/// The newest head before the next one; `None` for a new shop.
+/// The head before the next one; `None` for a new shop.
 pub(super) async fn newest(node: &Node) -> Result<Option<Before>, AnnounceError> {
-    if is_restored(node)? {
-        if node.network().is_none() {
-            return Err(AnnounceError::NotAsked);
-        }
-        match tokio::time::timeout(ASK_LIMIT, ask(node)).await {
-            Ok(asked) => asked?,
-            Err(_) => tracing::warn!("nobody answers with a head of the restored shop"),
-        }
-    }
     let own = node.manifest().head()?.map(|head| Before {
         seq: head.seq,
         root: Some(head.root),
     });
-    let signed = signed(node)?;
-    match (own, signed) {
-        (own, Some(signed)) if own.is_none_or(|own| own.seq < signed.seq) => {
+    if !is_restored(node)? {
+        return Ok(own);
+    }
+    if node.network().is_none() {
+        return Err(AnnounceError::NotAsked);
+    }
+    let known = followed(node).await?;
+    let mut asked = Asked::default();
+    let asking = ask(node, known.as_ref(), &mut asked);
+    let shown = match tokio::time::timeout(ASK_LIMIT, asking).await {
+        Ok(shown) => Some(shown?),
+        Err(_) => asked.unread,
+    };
+    for refused in asked.refused {
+        tracing::error!("a head of the restored shop is not continued: {refused}");
+    }
+    match (own, shown) {
+        (own, Some(shown)) if own.is_none_or(|own| own.seq < shown.seq) => {
             tracing::warn!(
-                "a shop is already published under this name: it is continued at head {}, with the \
-                 products of this data directory only",
-                signed.seq.saturating_add(1)
+                "a shop is already published under this name: it is continued after head {}, with the products \
+                 of this data directory only",
+                shown.seq
             );
-            Ok(Some(signed))
+            Ok(Some(shown))
         }
-        (own, _) => Ok(own),
+        (own, None) => {
+            tracing::warn!("nobody answers with a head of the restored shop that can be continued");
+            Ok(own)
+        }
+        (own, Some(_)) => Ok(own),
     }
 }
 
-/// Asks for the records of the shop until somebody has a head; they are kept in the manifest.
-async fn ask(node: &Node) -> Result<(), ManifestError> {
+/// What came of asking, besides the head that is looked for.
+#[derive(Default)]
+struct Asked {
+    /// Why heads are not continued.
+    refused: Vec<Refused>,
+    /// A head whose record may be good, and whose files nobody has.
+    unread: Option<Before>,
+}
+
+/// Asks for the heads of the shop until somebody shows one that may follow on the known one.
+async fn ask(
+    node: &Node,
+    known: Option<&Followed>,
+    asked: &mut Asked,
+) -> Result<Before, ManifestError> {
+    let shop = node.shop_name();
     loop {
-        name::refresh(node, &node.shop_name()).await?;
-        if let Some(publishing) = published_by(node)?
-            && name::refresh(node, &publishing).await?.is_heard
-        {
-            return Ok(());
+        let found = mirror::find(node, &shop, known).await?;
+        // That of the shop's key is the owner's.
+        name::keep_if_newer(node, &shop, found.shop).await?;
+        for refused in found.refused {
+            if !asked.refused.contains(&refused) {
+                asked.refused.push(refused);
+            }
         }
+        if let Some(head) = found.newest {
+            let (seq, root) = (head.seq, Some(head.root));
+            return Ok(Before { seq, root });
+        }
+        asked.unread = found.unread.map(|record| Before {
+            seq: record.sequence,
+            root: root_of(&record),
+        });
         tokio::time::sleep(ASK_AGAIN).await;
     }
 }
 
-/// The newest head in the kept records: of the publishing key that the shop's record names, which
-/// may be an older one, and of this node's.
-fn signed(node: &Node) -> Result<Option<Before>, ManifestError> {
-    let own = name_of(&node.keys().publishing);
-    let mut newest: Option<Before> = None;
-    for publishing in published_by(node)?.into_iter().chain([own]) {
-        let Some(record) = kept(node, &publishing)? else {
-            continue;
-        };
-        if newest.is_none_or(|newest| newest.seq < record.sequence) {
-            newest = Some(Before {
-                seq: record.sequence,
-                root: root_of(&record),
-            });
-        }
-    }
-    Ok(newest)
+/// The own head, as a follower knows it.
+async fn followed(node: &Node) -> Result<Option<Followed>, ManifestError> {
+    let shop = node.shop_name();
+    let Some(shop_record) = kept(node, &shop)? else {
+        return Ok(None);
+    };
+    let Some(publishing) = leads_to(&shop_record) else {
+        return Ok(None);
+    };
+    let Some(head_record) = kept(node, &publishing)? else {
+        return Ok(None);
+    };
+    let here = node.fetcher(FetchOptions::offline());
+    let (records, now) = ([shop_record.bytes, head_record.bytes], Timestamp::now());
+    let step = follow(&here, &shop, None, &records[0], &records[1], now).await;
+    Ok(match step {
+        Ok(Step::New(head)) => Some(head.followed),
+        _ => None,
+    })
 }
 
 /// The publishing key's name, by the kept record of the shop.
-fn published_by(node: &Node) -> Result<Option<Name>, ManifestError> {
+pub(super) fn published_by(node: &Node) -> Result<Option<Name>, ManifestError> {
     let record = kept(node, &node.shop_name())?;
     Ok(record.and_then(|record| leads_to(&record)))
 }

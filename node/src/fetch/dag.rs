@@ -9,13 +9,13 @@ use futures::stream::{FuturesUnordered, Stream};
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
-use super::{Fetcher, Obtained};
+use super::Fetcher;
 use crate::block::{Block, RAW};
 use crate::blocking::blocking;
 use crate::dag::DagError;
 use crate::dag::links::links;
 use crate::dag::walk::key;
-use crate::source::FetchError;
+use crate::source::{FetchError, Obtained};
 use crate::store::StoreError;
 
 /// Bytes of blocks that are put into the store at once.
@@ -25,6 +25,7 @@ const LIMITS: Limits = Limits {
     waiting: 1 << 20,
     depth: 1024,
     seen: 1 << 25,
+    bytes: u64::MAX,
 };
 /// Least time between two reports of progress.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
@@ -57,6 +58,21 @@ pub fn fetch_dag(
     fetch_within(fetcher, root, window, LIMITS)
 }
 
+/// [`fetch_dag`] that ends as soon as the blocks have more than `most` bytes, which the last progress tells.
+/// Of what it fetched no more than `most` is in the store.
+pub(crate) fn fetch_dag_up_to(
+    fetcher: Fetcher,
+    root: Cid,
+    window: usize,
+    most: u64,
+) -> impl Stream<Item = Result<Progress, DagError>> + Send {
+    let limits = Limits {
+        bytes: most,
+        ..LIMITS
+    };
+    fetch_within(fetcher, root, window, limits)
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     /// Links that wait: about 100 bytes each.
@@ -65,6 +81,8 @@ struct Limits {
     depth: usize,
     /// Inner blocks, and leaves that are not stored yet: about 30 bytes each.
     seen: usize,
+    /// Bytes of blocks, past which nothing more is fetched or stored.
+    bytes: u64,
 }
 
 fn fetch_within(
@@ -85,7 +103,7 @@ fn fetch_within(
         let mut unstored_bytes = 0;
         let mut storing: OptionFuture<BoxFuture<'static, _>> = None.into();
         let mut is_storing = false;
-        loop {
+        while progress.bytes <= limits.bytes {
             if in_flight.len() <= refill_at && todo.has_next(in_flight.len()) {
                 let wants = todo.take(window, in_flight.len());
                 for (want, place) in look_up(&fetcher, wants).await? {
@@ -312,7 +330,7 @@ async fn obtain(
     place: Place,
 ) -> Result<(Obtained, Want, Place), FetchError> {
     let obtained = match place.len {
-        Some(_) => fetcher.obtain(&want.cid).await?,
+        Some(_) => fetcher.look_for(&want.cid).await?,
         None => fetcher.obtain_outside(&want.cid).await?,
     };
     Ok((obtained, want, place))
@@ -397,10 +415,30 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn no_more_bytes_are_kept_than_may_come() {
+        let (root, blocks) = dag();
+        for most in [0, 99, 1000, 2500, 1 << 20] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = store_with(dir.path(), &blocks);
+            let fetcher = Fetcher::new(store.clone(), PackKind::Kept, None);
+            let tree = fetch_dag_up_to(fetcher, root, 3, most);
+            let progress: Vec<Progress> = tree.try_collect().await.unwrap();
+            let kept = |block: &&Block| store.holds(PackKind::Kept, block.cid()).unwrap();
+            let kept: Vec<&Block> = blocks.iter().filter(kept).collect();
+            let bytes: usize = kept.iter().map(|block| block.data().len()).sum();
+            assert!(bytes as u64 <= most, "{bytes} of {most}");
+            let is_whole = progress.last().unwrap().bytes <= most;
+            assert_eq!(is_whole, kept.len() == blocks.len(), "{most}");
+            assert_eq!(is_whole, most == 1 << 20);
+        }
+    }
+
     const SMALL: Limits = Limits {
         waiting: 150,
         depth: 10,
         seen: 1000,
+        bytes: u64::MAX,
     };
 
     /// Fetches what is all in the cache, and says whether a limit was reached.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use cid::Cid;
 use libp2p::PeerId;
 use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -15,13 +16,9 @@ use tokio_util::task::TaskTracker;
 use crate::block::Block;
 use crate::net::Network;
 use crate::net::bitswap::{self, LastReceived};
-use crate::source::trustless::{Given, Progress, TrustlessSource};
+use crate::source::trustless::{Given, Guest, Progress, TrustlessSource};
 use crate::source::{BlockSource, FetchError};
 
-/// Peers that send nothing at all for this long are silent: the gateways are asked as well.
-const PEERS_SILENT: Duration = Duration::from_millis(500);
-/// So are peers that send bytes, but no whole block for this long.
-const PEERS_BLOCKLESS: Duration = Duration::from_secs(5);
 /// Bytes of peers are progress for this long without a whole block: the longest block at the least pace
 /// that peers may have.
 const LONGEST_BLOCK: Duration = Duration::from_secs(128);
@@ -51,11 +48,22 @@ pub(crate) struct Outside {
 pub(super) struct Session {
     peers: Option<Peers>,
     gateways: Option<TrustlessSource>,
+    /// The peers among the gateways, where both are there.
+    guest: Option<Guest>,
     timeout: Duration,
     /// When a gateway last sent bytes.
     gateway_progress: Progress,
     /// Somebody could be asked at some time: who is gone may come back.
     had_somebody: AtomicBool,
+}
+
+/// A block that is wanted of peers and gateways.
+#[derive(Debug, Default)]
+struct Wanted {
+    /// The peers are asked.
+    of_peers: Notify,
+    /// Who waits for their answer, as for that of a gateway.
+    reply: Mutex<Option<oneshot::Sender<Block>>>,
 }
 
 #[derive(Debug)]
@@ -77,15 +85,22 @@ impl Session {
             tasks,
             stop,
         } = outside;
+        let peers = network.map(|network| Peers {
+            bitswap: network.bitswap().session(providers),
+            network,
+            search: OnceLock::new(),
+            tasks,
+            stop,
+        });
+        let both = peers.as_ref().zip(gateways.as_ref());
+        let guest = both.map(|(peers, gateways)| {
+            let bitswap = peers.bitswap.clone();
+            gateways.join(move || bitswap.received().bytes)
+        });
         Self {
-            peers: network.map(|network| Peers {
-                bitswap: network.bitswap().session(providers),
-                network,
-                search: OnceLock::new(),
-                tasks,
-                stop,
-            }),
+            peers,
             gateways,
+            guest,
             timeout,
             gateway_progress: Progress::default(),
             had_somebody: AtomicBool::new(false),
@@ -103,11 +118,12 @@ impl Session {
             });
         }
         let lie = Mutex::new(None);
+        let wanted = Wanted::default();
         tokio::select! {
             // A block that is there counts more than the time it took.
             biased;
-            block = self.ask_peers(cid) => block,
-            block = self.ask_gateways(cid, &lie) => block,
+            block = self.ask_peers(cid, &wanted) => block,
+            block = self.ask_gateways(cid, &wanted, &lie) => block,
             () = self.stalled() => Err(lie.lock().take().unwrap_or_else(|| FetchError::TimedOut {
                 cid: *cid,
                 tried: self.tried(),
@@ -121,6 +137,7 @@ impl Session {
         let peers = peers.into_iter().flatten();
         let peers = peers.map(|(peer, bytes, blocks)| Given {
             source: peer.to_string(),
+            is_gateway: false,
             blocks,
             bytes,
             errors: 0,
@@ -142,43 +159,68 @@ impl Session {
         has
     }
 
-    async fn ask_peers(&self, cid: &Cid) -> Result<Block, FetchError> {
+    /// The peers' answer, if nobody else waits for it. Where there are gateways they are asked when it is
+    /// their turn, and from then on until the block is there: who has it may yet be found.
+    async fn ask_peers(&self, cid: &Cid, wanted: &Wanted) -> Result<Block, FetchError> {
         let Some(peers) = &self.peers else {
             return pending().await;
         };
+        if self.guest.is_some() {
+            wanted.of_peers.notified().await;
+        }
         peers.start_search(cid);
-        match peers.bitswap.fetch(cid).await {
-            Err(_) if peers.stop.is_cancelled() && self.gateways.is_some() => pending().await,
-            fetched => fetched,
+        let block = match peers.bitswap.fetch(cid).await {
+            Err(_) if peers.stop.is_cancelled() && self.gateways.is_some() => {
+                return pending().await;
+            }
+            fetched => fetched?,
+        };
+        let Some(reply) = wanted.reply.lock().take() else {
+            return Ok(block);
+        };
+        match reply.send(block) {
+            Ok(()) => pending().await,
+            Err(block) => Ok(block),
         }
     }
 
-    /// Peers go first. A gateway's failure counts only where there are no peers to wait for; a `lie`
-    /// is kept, for the case that they have nothing.
+    /// The gateways' answer, or that of the peers when it was their turn. A failure counts only where there
+    /// are no peers to wait for; a `lie` is kept, for the case that they have nothing.
     async fn ask_gateways(
         &self,
         cid: &Cid,
+        wanted: &Wanted,
         lie: &Mutex<Option<FetchError>>,
     ) -> Result<Block, FetchError> {
         let Some(gateways) = &self.gateways else {
             return pending().await;
         };
-        if let Some(peers) = &self.peers {
-            tokio::select! {
-                () = peers.stop.cancelled() => {}
-                () = peers.bitswap.starved() => {}
-                () = silent(|| peers.bitswap.received()) => {}
-            }
-        }
-        match gateways.fetch_noting(cid, &self.gateway_progress).await {
+        let (progress, guest) = (&self.gateway_progress, self.guest.as_ref());
+        let ask_peers = || self.turn_of_peers(cid, wanted);
+        match gateways.fetch_among(cid, progress, guest, ask_peers).await {
             Err(error) if self.peers.is_some() => {
                 tracing::debug!(%cid, %error, "the gateways do not have a block");
                 if matches!(error, FetchError::Lied { .. }) {
                     *lie.lock() = Some(error);
                 }
+                wanted.of_peers.notify_one();
                 pending().await
             }
             answer => answer,
+        }
+    }
+
+    /// The block from the peers; `None` when none of them has it.
+    async fn turn_of_peers(&self, cid: &Cid, wanted: &Wanted) -> Option<Block> {
+        let peers = self.peers.as_ref()?;
+        let (reply, block) = oneshot::channel();
+        *wanted.reply.lock() = Some(reply);
+        wanted.of_peers.notify_one();
+        tokio::select! {
+            biased;
+            block = block => block.ok(),
+            () = peers.bitswap.starved_of(cid) => None,
+            () = peers.stop.cancelled() => None,
         }
     }
 
@@ -237,6 +279,14 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(gateways) = &self.gateways {
+            gateways.remember();
+        }
+    }
+}
+
 impl Peers {
     /// Starts the search for providers with the first block that is wanted; it ends with the
     /// request.
@@ -273,26 +323,6 @@ fn progress_of(received: LastReceived, start: Instant) -> Option<Instant> {
     block.max(bytes.filter(|bytes| *bytes <= until))
 }
 
-/// Returns when the peers of a request are silent, counted from the call.
-async fn silent(received: impl Fn() -> LastReceived) {
-    let start = Instant::now();
-    loop {
-        let until = silent_at(start, received());
-        if until <= Instant::now() {
-            return;
-        }
-        sleep_until(until).await;
-    }
-}
-
-/// When peers count as silent that send nothing more.
-fn silent_at(start: Instant, received: LastReceived) -> Instant {
-    let from_start =
-        |at: Option<std::time::Instant>| at.map_or(start, Instant::from_std).max(start);
-    let bytes = from_start(received.bytes) + PEERS_SILENT;
-    bytes.min(from_start(received.block) + PEERS_BLOCKLESS)
-}
-
 /// Asks the DHT for providers whenever no peer of the session has what it wants. Later blocks of a
 /// DAG seldom have provider records of their own, so it is the first one that is looked for.
 async fn search(network: Network, session: bitswap::Session, cid: Cid) {
@@ -312,28 +342,6 @@ mod tests {
 
     fn after(start: Instant, millis: u64) -> Instant {
         start + Duration::from_millis(millis)
-    }
-
-    #[test]
-    fn a_slow_peer_is_waited_for_while_it_sends() {
-        let start = after(Instant::now(), 60_000);
-        let received = |bytes, block| LastReceived {
-            bytes: Some(after(start, bytes).into_std()),
-            block: Some(after(start, block).into_std()),
-        };
-        let old = Some((start - Duration::from_secs(60)).into_std());
-        let long_ago = LastReceived {
-            bytes: old,
-            block: old,
-        };
-        assert_eq!(silent_at(start, LastReceived::default()), after(start, 500));
-        assert_eq!(silent_at(start, long_ago), after(start, 500));
-        assert_eq!(
-            silent_at(start, received(9_000, 7_000)),
-            after(start, 9_500)
-        );
-        // Bytes that never become a block.
-        assert_eq!(silent_at(start, received(9_000, 0)), after(start, 5_000));
     }
 
     #[test]

@@ -122,6 +122,7 @@ fn release(root: Cid, file_list: Cid) -> Vec<Op> {
         cover: None,
         created: Timestamp::UNIX_EPOCH,
         channels: std::collections::BTreeMap::new(),
+        history: std::collections::BTreeMap::new(),
     };
     let release = Release {
         root,

@@ -14,14 +14,18 @@ use std::time::{Duration, SystemTime};
 
 use cid::Cid;
 use parking_lot::{RwLock, RwLockReadGuard};
-use rustix::fs::{CWD, OFlags, RenameFlags};
+use rustix::fs::{Access, CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
+use sha2::{Digest, Sha256};
 
 use super::leaf::matching;
 use super::lock::TargetLock;
 use super::old::{Cut, Old};
 use super::{Finish, GetError, GetOptions};
 use crate::dag::unixfs::Metadata;
+
+/// Bytes that are read at a time for a checksum.
+const HASHED_AT_A_TIME: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(super) struct Part {
@@ -55,6 +59,13 @@ impl Part {
         let existing = kind_of(out)?;
         let usable = matches!(existing, None | Some(Kind::File | Kind::Dir));
         let is_refused = existing == Some(Kind::Dir) && !options.update;
+        if let Some(kind) = existing.filter(|_| !usable && options.update) {
+            return Err(GetError::Conflict {
+                path: out.to_owned(),
+                there: kind.name(),
+                wanted: "a file or a folder",
+            });
+        }
         if is_refused || !usable {
             return Err(GetError::Exists {
                 path: out.to_owned(),
@@ -71,6 +82,9 @@ impl Part {
         let mut part_name = name.to_owned();
         part_name.push(".duka-part");
         let part = parent.join(part_name);
+        if matches!(kind_of(&part)?, Some(Kind::File | Kind::Dir)) {
+            make_writable(&part)?;
+        }
         if options.restart || matches!(kind_of(&part)?, Some(Kind::Symlink | Kind::Other)) {
             remove(&part)?;
         }
@@ -263,6 +277,25 @@ impl Part {
         written.map_err(|source| self.write_failed(&at, data.len() as u64, source))
     }
 
+    /// SHA-256 of the file at `path`.
+    pub(super) fn sha256(&self, path: &Path) -> Result<[u8; 32], GetError> {
+        let at = below(&self.part, path);
+        let hash = || {
+            let mut file = io::BufReader::with_capacity(HASHED_AT_A_TIME, File::open(&at)?);
+            let mut hasher = Sha256::new();
+            loop {
+                let read = file.fill_buf()?;
+                if read.is_empty() {
+                    return Ok(hasher.finalize().into());
+                }
+                hasher.update(read);
+                let len = read.len();
+                file.consume(len);
+            }
+        };
+        hash().map_err(|source| failed(&at, source))
+    }
+
     /// Completes the tree, makes it durable, and puts it in the place of the target.
     pub(super) fn finish(
         &self,
@@ -282,16 +315,19 @@ impl Part {
             std::os::unix::fs::symlink(OsStr::from_bytes(target), &at)
                 .map_err(|source| self.write_failed(&at, 0, source))?;
         }
-        // Children first: writing into a directory would change its mtime again.
+        // Children first: writing into a directory would change its mtime again. The folders of an update
+        // are written to until the end.
+        let mut folders = Vec::new();
         for (path, metadata) in finish.metadata.iter().rev() {
-            apply(&below(&self.part, path), *metadata)?;
+            let at = below(&self.part, path);
+            match self.update && kind_of(&at)? == Some(Kind::Dir) {
+                true => folders.push((below(&self.out, path), *metadata)),
+                false => apply(&at, *metadata)?,
+            }
         }
         for path in &finish.executables {
             let at = below(&self.part, path);
-            let mode = fs::metadata(&at)
-                .map_err(|e| failed(&at, e))?
-                .permissions()
-                .mode();
+            let mode = mode_of(&at)?;
             // Whoever may read it may run it.
             set_mode(&at, mode | (mode & 0o444) >> 2)?;
         }
@@ -304,7 +340,16 @@ impl Part {
             }
         } else if self.update {
             find_conflict(&self.part, &self.out)?;
-            merge(&self.part, &self.out)?;
+            let mut opened = Vec::new();
+            let merged = open_folders(&self.part, &self.out, &mut opened)
+                .and_then(|()| merge(&self.part, &self.out));
+            for (folder, mode) in opened.iter().rev() {
+                set_mode(folder, *mode)?;
+            }
+            merged?;
+            for (folder, metadata) in folders {
+                apply(&folder, metadata)?;
+            }
         } else {
             rename_new(&self.part, &self.out, |part, out| {
                 rustix::fs::renameat_with(CWD, part, CWD, out, RenameFlags::NOREPLACE)
@@ -402,6 +447,48 @@ fn remove(path: &Path) -> Result<(), GetError> {
         Some(_) => fs::remove_file(path),
     };
     removed.map_err(|source| failed(path, source))
+}
+
+/// Makes all below `path` writable: a run that was killed may have set modes that do not let it go on.
+fn make_writable(path: &Path) -> Result<(), GetError> {
+    let mode = mode_of(path)?;
+    match kind_of(path)? {
+        Some(Kind::Dir) => {
+            if mode & 0o700 != 0o700 {
+                set_mode(path, mode | 0o700)?;
+            }
+            for (child, kind) in children(path)? {
+                if matches!(kind, Kind::File | Kind::Dir) {
+                    make_writable(&child)?;
+                }
+            }
+            Ok(())
+        }
+        Some(Kind::File) if mode & 0o600 != 0o600 => set_mode(path, mode | 0o600),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the folders of `old` writable into which `new` is merged, before anything is; `opened` has those
+/// that were not, and how they were.
+fn open_folders(new: &Path, old: &Path, opened: &mut Vec<(PathBuf, u32)>) -> Result<(), GetError> {
+    if (kind_of(new)?, kind_of(old)?) != (Some(Kind::Dir), Some(Kind::Dir)) {
+        return Ok(());
+    }
+    if rustix::fs::access(old, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        let mode = mode_of(old)?;
+        set_mode(old, mode | 0o700)?;
+        opened.push((old.to_owned(), mode));
+    }
+    for (path, _) in children(new)? {
+        open_folders(&path, &beside(&path, old), opened)?;
+    }
+    Ok(())
+}
+
+fn mode_of(path: &Path) -> Result<u32, GetError> {
+    let found = fs::metadata(path).map_err(|source| failed(path, source))?;
+    Ok(found.permissions().mode())
 }
 
 /// Walks a folder and removes what `keep` does not want.
@@ -536,6 +623,56 @@ fn beside(path: &Path, dir: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_run_left_without_permissions_is_gone_on_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, file) = (
+            dir.path().join("out.duka-part/folder"),
+            dir.path().join("out.duka-part/folder/file"),
+        );
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(&file, "begun").unwrap();
+        set_mode(&file, 0o444).unwrap();
+        set_mode(&folder, 0o555).unwrap();
+        let part = Part::open(&dir.path().join("out"), &GetOptions::default()).unwrap();
+        assert!(part.has_old());
+        let modes = [&folder, &file].map(|path| mode_of(path).unwrap() & 0o777);
+        assert_eq!(modes, [0o755, 0o644]);
+    }
+
+    #[test]
+    fn folders_get_their_modes_after_an_update_is_merged() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, part) = (dir.path().join("out"), dir.path().join("out.duka-part"));
+        for folder in [&out, &part] {
+            fs::create_dir_all(folder.join("folder")).unwrap();
+        }
+        fs::write(out.join("folder/old"), "old").unwrap();
+        set_mode(&out.join("folder"), 0o500).unwrap();
+        let options = GetOptions {
+            update: true,
+            ..GetOptions::default()
+        };
+        let part = Part::open(&out, &options).unwrap();
+        part.begin_file(Path::new("folder/new"), 3, b"new").unwrap();
+        let metadata = Metadata {
+            mode: Some(0o555),
+            ..Metadata::default()
+        };
+        let finish = Finish {
+            metadata: vec![("folder".into(), metadata)],
+            ..Finish::default()
+        };
+        let entries = ["folder", "folder/new"].map(PathBuf::from);
+        part.finish(&finish, &entries.into()).unwrap();
+        let read = |name: &str| fs::read_to_string(out.join("folder").join(name)).unwrap();
+        assert_eq!(
+            (read("old"), read("new")),
+            ("old".to_owned(), "new".to_owned())
+        );
+        assert_eq!(mode_of(&out.join("folder")).unwrap() & 0o777, 0o555);
+    }
 
     #[test]
     fn a_file_system_that_cannot_rename_exclusively_is_no_obstacle() {

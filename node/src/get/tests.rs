@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use sha2::{Digest, Sha256};
+
 use super::*;
 use crate::block::{Block, DAG_PB, cid_of};
 use crate::dag::import::{Chunker, ImportOptions, Profile, Sink, import_path};
@@ -19,6 +21,9 @@ struct Source {
     blocks: Arc<HashMap<Cid, Block>>,
     given: Arc<AtomicUsize>,
     most: Option<usize>,
+    /// Requests at a time: now, and at most so far.
+    asked: Arc<AtomicUsize>,
+    most_asked: Arc<AtomicUsize>,
 }
 
 impl BlockSource for Source {
@@ -27,6 +32,11 @@ impl BlockSource for Source {
         if self.most.is_some_and(|most| given >= most) {
             std::future::pending::<()>().await;
         }
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_asked.fetch_max(asked, Ordering::Relaxed);
+        // The others are asked for meanwhile.
+        tokio::task::yield_now().await;
+        self.asked.fetch_sub(1, Ordering::Relaxed);
         let stored = match &self.store {
             Some(store) => store.get(cid)?,
             None => None,
@@ -225,6 +235,26 @@ async fn an_interrupted_run_goes_on_with_what_is_missing() {
 }
 
 #[tokio::test]
+async fn few_bytes_are_under_way_however_many_blocks_may_be() {
+    for (profile, most) in [(Profile::UnixfsV1_2025, 16), (Profile::UnixfsV0_2015, 64)] {
+        let folder = folder(profile, |dir| {
+            fs::write(dir.join("large"), bytes(1, 40 << 20)).unwrap();
+        });
+        run(&folder, &options(128)).await.unwrap();
+        let asked = folder.source.most_asked.load(Ordering::Relaxed);
+        assert!((most / 2..=most + 1).contains(&asked), "{asked}");
+    }
+    // Small files are not held up.
+    let folder = folder(Profile::UnixfsV1_2025, |dir| {
+        for number in 0..200 {
+            fs::write(dir.join(number.to_string()), bytes(number, 1_000)).unwrap();
+        }
+    });
+    run(&folder, &options(128)).await.unwrap();
+    assert_eq!(folder.source.most_asked.load(Ordering::Relaxed), 128);
+}
+
+#[tokio::test]
 async fn one_download_at_a_time_writes_to_a_target() {
     let mut folder = folder(Profile::UnixfsV1_2025, sample);
     // The first one gets its root and waits for more.
@@ -353,20 +383,85 @@ async fn update_never_puts_a_folder_for_a_file_or_a_file_for_a_folder() {
     assert_eq!(folder.source.given.load(Ordering::Relaxed), 0);
 }
 
+/// What a record says of the files of `sample`.
+fn record(folder: &Folder) -> Vec<RecordedFile> {
+    let files = ["empty", "large", "sub/deeper/run"].map(|path| {
+        let bytes = fs::read(folder.origin.join(path)).unwrap();
+        RecordedFile {
+            path: path.to_owned(),
+            size: bytes.len() as u64,
+            sha256: Sha256::digest(&bytes).into(),
+            executable: path.ends_with("run"),
+        }
+    });
+    files.into()
+}
+
+async fn run_with(folder: &Folder, record: Vec<RecordedFile>) -> Result<Got, GetError> {
+    let with = GetOptions {
+        record: Some(record),
+        ..options(8)
+    };
+    run(folder, &with).await
+}
+
 #[tokio::test]
 async fn execute_permission_comes_from_the_release() {
     let folder = folder(Profile::UnixfsV1_2025, sample);
-    let with = GetOptions {
-        executables: vec!["sub/deeper/run".to_owned()],
-        ..options(8)
-    };
-    run(&folder, &with).await.unwrap();
+    run_with(&folder, record(&folder)).await.unwrap();
     let mode = |path: &str| {
         let found = fs::metadata(folder.out.join(path)).unwrap();
         found.permissions().mode() & 0o111
     };
     assert_ne!(mode("sub/deeper/run"), 0);
     assert_eq!(mode("large"), 0);
+}
+
+#[tokio::test]
+async fn files_that_differ_from_the_record_are_refused_and_nothing_is_left() {
+    type Change = fn(&mut Vec<RecordedFile>);
+    let changes: [(&str, Change); 5] = [
+        ("has another SHA-256 of large", |files| {
+            files[1].sha256[0] ^= 1;
+        }),
+        ("has another SHA-256 of sub/deeper/run", |files| {
+            files[2].sha256[0] ^= 1;
+        }),
+        ("has another length of large", |files| files[1].size += 1),
+        ("does not have empty", |files| drop(files.remove(0))),
+        ("only it has other", |files| {
+            let path = "other".to_owned();
+            files.push(RecordedFile {
+                path,
+                ..files[0].clone()
+            });
+        }),
+    ];
+    for profile in [Profile::UnixfsV1_2025, Profile::UnixfsV0_2015] {
+        for (what, change) in changes {
+            let folder = folder(profile, sample);
+            let mut record = record(&folder);
+            change(&mut record);
+            let refused = run_with(&folder, record).await.unwrap_err().to_string();
+            assert!(refused.ends_with(what), "{refused}");
+            let left = fs::read_dir(folder.out.parent().unwrap()).unwrap();
+            let left = left.filter(|entry| {
+                let name = entry.as_ref().unwrap().file_name();
+                name.to_string_lossy().starts_with("out")
+            });
+            assert_eq!(left.count(), 0, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_disk_has_no_room_for_is_told_by_the_record_before_anything_comes() {
+    let folder = folder(Profile::UnixfsV1_2025, sample);
+    let mut record = record(&folder);
+    record[1].size = 1 << 60;
+    let refused = run_with(&folder, record).await;
+    assert!(matches!(refused, Err(GetError::Full { .. })), "{refused:?}");
+    assert_eq!(folder.source.given.load(Ordering::Relaxed), 0);
 }
 
 fn hand_made(blocks: &[Block], root: &Block) -> (tempfile::TempDir, Folder) {
@@ -431,7 +526,7 @@ async fn nothing_is_written_through_a_link() {
     let refused = run(&folder, &options(8)).await;
     assert!(matches!(
         refused,
-        Err(GetError::Name { .. } | GetError::Dag(_))
+        Err(GetError::Twice { .. } | GetError::Dag(_))
     ));
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     assert!(!folder.out.exists());

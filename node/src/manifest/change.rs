@@ -51,7 +51,13 @@ pub enum Conflict {
         /// The version.
         version: Version,
     },
-    /// There is no such release.
+    /// There is no such product.
+    #[error("there is no product {product}")]
+    NoProduct {
+        /// Its id.
+        product: ProductId,
+    },
+    /// The product has no such release.
     #[error("{product} has no version {version}")]
     NoRelease {
         /// The product.

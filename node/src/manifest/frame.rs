@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use super::{ManifestError, io_error};
 
 /// Newest format that this duka reads and the one that it writes. Raised with every new record
-/// version or entry version, so that an older duka refuses the file instead of guessing.
-pub(super) const FORMAT: u32 = 1;
+/// version, entry version or operation, so that an older duka refuses the file instead of guessing. Format 2
+/// has mirrors, the shop's own texts and chunkers of products.
+pub(super) const FORMAT: u32 = 2;
 /// Length of the file header.
 pub(super) const HEADER_LEN: usize = 32;
 /// Length of the header before each payload.
@@ -52,15 +53,15 @@ pub(super) enum HeaderError {
     TooNew(u32),
 }
 
-/// The sequence number in a file header.
-pub(super) fn decode_header(kind: FileKind, header: &[u8; HEADER_LEN]) -> Result<u64, HeaderError> {
+/// The format and the sequence number in a file header.
+fn decode_header(kind: FileKind, header: &[u8; HEADER_LEN]) -> Result<(u32, u64), HeaderError> {
     if header[..8] != kind.magic()[..] || u32_at(header, 28) != crc32fast::hash(&header[..28]) {
         return Err(HeaderError::Damaged);
     }
     match u32_at(header, 8) {
-        FORMAT => Ok(u64_at(header, 16)),
+        0 => Err(HeaderError::Damaged),
         found if found > FORMAT => Err(HeaderError::TooNew(found)),
-        _ => Err(HeaderError::Damaged),
+        found => Ok((found, u64_at(header, 16))),
     }
 }
 
@@ -103,6 +104,8 @@ pub(super) enum Next {
 pub(super) struct FrameReader {
     file: BufReader<File>,
     path: PathBuf,
+    /// Format of the header.
+    pub(super) format: u32,
     /// Sequence number of the header.
     pub(super) header_sequence: u64,
     /// Length of the file when it was opened.
@@ -129,9 +132,10 @@ impl FrameReader {
         file.read_exact(&mut header)
             .map_err(|e| io_error("reading", path, e))?;
         match decode_header(kind, &header) {
-            Ok(header_sequence) => Ok(Some(Self {
+            Ok((format, header_sequence)) => Ok(Some(Self {
                 file,
                 path: path.to_owned(),
+                format,
                 header_sequence,
                 len,
                 offset: HEADER_LEN as u64,

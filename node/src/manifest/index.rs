@@ -76,13 +76,18 @@ pub(super) mod key {
         join(RELEASE_ORDER, &[id.as_str().as_bytes(), b"/"])
     }
 
+    pub(in crate::manifest) fn releases_by_number(id: &ProductId, number: u64) -> Vec<u8> {
+        let mut key = releases_in_order(id);
+        key.extend_from_slice(&number.to_be_bytes());
+        key
+    }
+
     pub(in crate::manifest) fn release_order(
         id: &ProductId,
         number: u64,
         version: &Version,
     ) -> Vec<u8> {
-        let mut key = releases_in_order(id);
-        key.extend_from_slice(&number.to_be_bytes());
+        let mut key = releases_by_number(id, number);
         key.extend_from_slice(version.as_str().as_bytes());
         key
     }
@@ -189,8 +194,8 @@ impl Index {
                     known: FORMAT,
                 }))
             }
-            Ok(Some(_)) => Ok(index),
-            Ok(None) if index.db.is_empty() => {
+            Ok(Some(found)) if found == u64::from(FORMAT) => Ok(index),
+            Ok(found) if found.is_some() || index.db.is_empty() => {
                 let format = Writes::from([(
                     key::FORMAT.to_vec(),
                     Some(u64::from(FORMAT).to_be_bytes().to_vec()),
@@ -198,7 +203,7 @@ impl Index {
                 index.apply(format).map_err(|error| failure(dir, error))?;
                 Ok(index)
             }
-            Ok(None) => Err(OpenFailure::Broken("its format is not recorded".to_owned())),
+            Ok(_) => Err(OpenFailure::Broken("its format is not recorded".to_owned())),
             Err(error) => Err(OpenFailure::Broken(error.to_string())),
         }
     }
@@ -288,6 +293,18 @@ impl Index {
     }
 
     /// The number that the newest release of a product has.
+    pub(super) fn version_of(
+        &self,
+        id: &ProductId,
+        number: u64,
+    ) -> Result<Option<Version>, ManifestError> {
+        let prefix = key::releases_by_number(id, number);
+        match self.scan(&prefix).next() {
+            Some(item) => Ok(Some(decode_id(&item?.0, "release order")?)),
+            None => Ok(None),
+        }
+    }
+
     pub(super) fn last_release_number(&self, id: &ProductId) -> Result<u64, ManifestError> {
         match self.scan(&key::releases_in_order(id)).next_back() {
             Some(item) => Ok(split_order(&item?.0)?.0),

@@ -16,7 +16,6 @@ pub(super) const MAX_CHANGE_LEN: usize = frame::MAX_PAYLOAD_LEN / 2 - (1 << 10);
 /// How errors call what an entry holds.
 const CHANGE: &str = "change";
 
-/// The journal file that is written.
 /// What is left free for the index when something is given up, in bytes.
 const GIVE_UP_RESERVE: u64 = 4 << 20;
 
@@ -30,6 +29,7 @@ pub(super) enum Purpose {
     GiveUp,
 }
 
+/// The journal file that is written.
 #[derive(Debug)]
 pub(super) struct Journal {
     disk: Arc<dyn Disk>,
@@ -53,6 +53,8 @@ pub(super) struct Survey {
     /// Where the newest file ends, without its torn entry; `None` when there is no file to go on
     /// with.
     end: Option<u64>,
+    /// The newest file has an older format: nothing is added to it.
+    is_older: bool,
     /// The torn last entry: where it begins and how many bytes there are.
     pub(super) torn: Option<(PathBuf, u64, u64)>,
 }
@@ -105,6 +107,7 @@ pub(super) fn survey(
             }
         }
         survey.end = newest.then_some(reader.offset);
+        survey.is_older = reader.format < frame::FORMAT;
     }
     if survey.last < checkpoint {
         survey.last = checkpoint;
@@ -192,7 +195,8 @@ fn too_large(len: usize, limit: usize) -> ManifestError {
 }
 
 impl Journal {
-    /// Goes on with the newest file of a survey, cutting its torn entry, or makes one.
+    /// Goes on with the newest file of a survey, cutting its torn entry, or makes one: also after one of an
+    /// older format, which an older duka would go on reading.
     pub(super) fn resume(
         disk: Arc<dyn Disk>,
         dir: &Path,
@@ -214,6 +218,9 @@ impl Journal {
         // run ended, and the index is about to apply it.
         disk.sync(&file)
             .map_err(|e| io_error("syncing", &path, e))?;
+        if survey.is_older {
+            return Self::create(disk, dir, survey.last + 1, reserve);
+        }
         Ok(Self {
             disk,
             dir: dir.to_owned(),

@@ -32,6 +32,10 @@ pub struct Product {
     pub created: Timestamp,
     /// The version that each channel names.
     pub channels: BTreeMap<Channel, Version>,
+    /// Numbers of the releases that each channel named one after the other, the present one among them. Of a
+    /// channel from before this was noted there are none.
+    #[serde(default)]
+    pub history: BTreeMap<Channel, Vec<u64>>,
 }
 
 /// A text: short ones inline, long ones as a raw block.
@@ -217,6 +221,22 @@ pub struct MirrorPolicy {
     pub hours: Option<Hours>,
 }
 
+impl MirrorPolicy {
+    /// The same, and of `before` what it leaves open.
+    #[must_use]
+    pub fn or(self, before: &Self) -> Self {
+        let of = |own: bool| if own { &self } else { before };
+        Self {
+            quota: self.quota.or(before.quota),
+            keep: self.keep.or(before.keep),
+            channels: of(!self.channels.is_empty()).channels.clone(),
+            products: of(!self.products.is_empty()).products.clone(),
+            bytes_per_second: self.bytes_per_second.or(before.bytes_per_second),
+            hours: self.hours.or(before.hours),
+        }
+    }
+}
+
 /// How many releases of a product are kept.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
@@ -234,6 +254,22 @@ pub struct Hours {
     pub from: u16,
     /// Up to this minute; before `from`, it is that of the next day.
     pub to: u16,
+}
+
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Latest(count) => write!(f, "latest:{count}"),
+        }
+    }
+}
+
+impl fmt::Display for Hours {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [from, to] = [self.from, self.to].map(|minute| (minute / 60, minute % 60));
+        write!(f, "{:02}:{:02}-{:02}:{:02}", from.0, from.1, to.0, to.1)
+    }
 }
 
 impl Hours {
@@ -301,7 +337,7 @@ pub struct ShopEntry {
     /// is built again like any other that is out of date.
     #[serde(default)]
     pub look: u64,
-    /// What the lists of the storefront show of it.
+    /// What the lists of the storefront show of it; nothing while all of it is withdrawn.
     #[serde(default)]
     pub card: Option<Card>,
 }

@@ -74,6 +74,7 @@ fn product(title: &str) -> Product {
         cover: None,
         created: EPOCH,
         channels: BTreeMap::new(),
+        history: BTreeMap::new(),
     }
 }
 

@@ -1,21 +1,27 @@
 //! CENSUS: who really has the blocks of a shop, by challenges of random blocks and not by claims.
 //!
-//! Each challenge is one block, chosen at random just then, and a fresh nonce; the answer must come within
-//! the round trip to that peer and an allowance for one read. A peer with nine of ten blocks passes fifty
-//! challenges once in two hundred times.
+//! Each challenge is one block, chosen at random just then; the answer must come within the round trip to
+//! that peer or gateway and an allowance for one read, and for the transfer where the whole block is sent. Who has
+//! nine of ten blocks passes fifty challenges once in two hundred times. Questions to one come with
+//! pauses, as it answers only so many.
 //!
-//! It proves that the peer could have the block in its hands that fast: held, or taken from somebody as near.
-//! It does not prove that two peers have two copies, nor who runs them.
+//! It proves that the block could be had from there that fast: held, or taken from somebody as near.
+//! It does not prove that two have two copies, nor who runs them.
+
+mod asker;
+mod interview;
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use cid::Cid;
+use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use libp2p::PeerId;
 use rand::RngExt;
-use tokio::time::Instant;
+use rand::seq::SliceRandom;
 
+use super::places::Places;
 use super::{MirrorError, places, plan};
 use crate::block::RAW;
 use crate::dag::links::links;
@@ -25,22 +31,23 @@ use crate::ids::ProductId;
 use crate::keys::Name;
 use crate::manifest::record::MirrorPolicy;
 use crate::net::Network;
-use crate::net::census::{NONCE_LEN, Question, proof};
 use crate::node::Node;
+use crate::shop::json::ShopJson;
 use crate::store::{Store, StoreError};
+
+use asker::{Asker, Found};
+use interview::{Counts, Interview};
+
+pub use asker::By;
 
 /// Blocks among which each peer's challenges are drawn.
 const SAMPLE: usize = 4096;
-/// Blocks of a shop that are counted: about 1 GiB of memory.
-const MAX_BLOCKS: usize = 1 << 25;
+/// Blocks of a shop that are counted, and among which is drawn.
+const MAX_BLOCKS: u64 = 1 << 25;
+/// Blocks with links that are remembered while they are counted: about 64 MiB of memory.
+const MAX_LINKING: usize = 1 << 21;
 /// Peers that are challenged.
 const MAX_PEERS: usize = 64;
-/// Questions about blocks that nobody can have, by which the round trip is measured.
-const MEASURES: usize = 3;
-/// What one answer may take besides two round trips: a read from a busy disk, and a hash.
-const ALLOWANCE: Duration = Duration::from_millis(250);
-/// The round trip counts as this at most, so that a peer gains nothing by being slow while it is measured.
-const LONGEST_TRIP: Duration = Duration::from_secs(1);
 /// Standard deviations that bound the share: 99 of 100 times it is within.
 const SIGMAS: f64 = 2.576;
 
@@ -49,44 +56,91 @@ const SIGMAS: f64 = 2.576;
 pub struct Census {
     /// Blocks of the shop that are here, from which was drawn.
     pub blocks: u64,
-    /// Peers, those who proved most first.
-    pub peers: Vec<Proved>,
+    /// Peers and gateways, those who proved most first.
+    pub asked: Vec<Proved>,
     /// Products of which blocks were asked for: how many, and how many of these somebody proved.
     pub products: BTreeMap<ProductId, (u64, u64)>,
 }
 
-/// What one peer proved.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What one peer or gateway proved.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Proved {
-    /// Who.
-    pub peer: String,
+    /// Who: a peer's id, or the URL of a gateway.
+    pub who: String,
+    /// How it was asked.
+    pub by: By,
     /// Blocks it was asked for.
     pub asked: u64,
     /// Right answers in time.
     pub proved: u64,
-    /// Right answers that came too late.
+    /// Right answers that came too late, or none: busy ones are late, too.
     pub late: u64,
+    /// Blocks that came late each time, while others came in time: it fetches them elsewhere.
+    pub slow: u64,
     /// Wrong answers.
     pub wrong: u64,
-    /// It said that it does not have the block, or nothing.
+    /// It said that it does not have the block.
     pub absent: u64,
-    /// The share of all blocks that it has is between these, 99 of 100 times.
+    /// The share of all blocks that it has is between these, 99 of 100 times; it may have the late ones or
+    /// not.
     pub share: (f64, f64),
     /// The round trip.
     pub round_trip: Option<Duration>,
 }
 
-/// A block, and the product it belongs to.
-type Sampled = (Cid, Option<ProductId>);
+/// What the answers of one peer or gateway come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All were right and in time.
+    Has,
+    /// Some were late: it is busy, or fetches elsewhere what it then keeps. Another census tells more.
+    Busy,
+    /// It lacks blocks.
+    Lacks,
+    /// It does not answer.
+    Unheard,
+}
 
-/// Challenges the peers that follow the shop, that its head names, and that provide it.
+impl Verdict {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Has => "has",
+            Self::Busy => "busy",
+            Self::Lacks => "lacks",
+            Self::Unheard => "unheard",
+        }
+    }
+}
+
+impl Proved {
+    /// What the answers come to.
+    pub fn verdict(&self) -> Verdict {
+        if self.slow + self.wrong + self.absent > 0 {
+            Verdict::Lacks
+        } else if self.late > 0 {
+            Verdict::Busy
+        } else if self.proved > 0 {
+            Verdict::Has
+        } else {
+            Verdict::Unheard
+        }
+    }
+}
+
+/// A block, and the product it belongs to.
+pub(crate) type Sampled = (Cid, Option<ProductId>);
+
+/// Challenges the peers that follow the shop, that its head names, and that provide it, and the gateways that
+/// its head and the operator name.
 ///
 /// # Cancel safety
 /// A dropped future ends it; nothing is stored.
 pub async fn census(node: &Node, shop: &Name, challenges: usize) -> Result<Census, MirrorError> {
+    let _turn = node.mirrors().census.lock().await;
     let root = head_root(node, shop)?;
     let here = node.fetcher(FetchOptions::offline());
-    let plan = plan::plan(&here, root, &MirrorPolicy::default()).await?;
+    let plan = plan::plan(&here, root, &MirrorPolicy::default(), None).await?;
     let mut trees: Vec<Sampled> = plan
         .releases
         .iter()
@@ -107,20 +161,37 @@ pub async fn census(node: &Node, shop: &Name, challenges: usize) -> Result<Censu
     let Some(network) = node.network() else {
         return Ok(census);
     };
-    let mut waiting: FuturesUnordered<_> = peers(node, network, shop, root)
-        .await
-        .into_iter()
-        .map(|peer| challenge_peer(node, network, peer, &sample, challenges))
-        .collect();
+    let head = places::head_of(node, root).await;
+    let places = places(node, shop, head.as_ref())?;
+    let mut challenged = FuturesUnordered::new();
+    let sampled = sample.as_slice();
+    for peer in peers(network, shop, root, head.as_ref(), &places).await {
+        let asked = async move {
+            let asker = Asker::peer(network, peer).await;
+            challenge(node, asker, sampled, challenges).await
+        };
+        challenged.push(asked.boxed());
+    }
+    for gateway in &places.gateways {
+        let asked = async move {
+            let asker = Asker::gateway(gateway).await;
+            challenge(node, asker, sampled, challenges).await
+        };
+        challenged.push(asked.boxed());
+    }
     let mut proofs: BTreeMap<Cid, bool> = BTreeMap::new();
-    while let Some(found) = waiting.next().await {
-        let (proved, answers) = found?;
+    let mut able = Vec::new();
+    while let Some(found) = challenged.next().await {
+        let (proved, answers, asker) = found?;
         for (cid, is_proved) in answers {
             *proofs.entry(cid).or_default() |= is_proved;
         }
-        census.peers.push(proved);
+        if proved.proved > 0 {
+            able.push(asker);
+        }
+        census.asked.push(proved);
     }
-    ask_others(node, network, &census.peers, &mut proofs).await?;
+    ask_others(node, &mut able, &mut proofs).await?;
     for (cid, product) in &sample {
         if let (Some(product), Some(is_proved)) = (product, proofs.get(cid)) {
             let counts = census.products.entry(product.clone()).or_default();
@@ -129,8 +200,8 @@ pub async fn census(node: &Node, shop: &Name, challenges: usize) -> Result<Censu
         }
     }
     census
-        .peers
-        .sort_by(|a, b| (b.proved, &a.peer).cmp(&(a.proved, &b.peer)));
+        .asked
+        .sort_by(|a, b| (b.proved, &a.who).cmp(&(a.proved, &b.who)));
     Ok(census)
 }
 
@@ -146,11 +217,22 @@ fn head_root(node: &Node, shop: &Name) -> Result<Cid, MirrorError> {
 }
 
 /// Peers to be challenged, connected.
-async fn peers(node: &Node, network: &Network, shop: &Name, root: Cid) -> Vec<PeerId> {
-    if let Some(head) = places::head_of(node, root).await {
-        places::connect(node, &head).await;
-    }
+async fn peers(
+    network: &Network,
+    shop: &Name,
+    root: Cid,
+    head: Option<&ShopJson>,
+    places: &Places,
+) -> Vec<PeerId> {
     let mut peers = network.subscribers(shop).await.unwrap_or_default();
+    if let Some(head) = head {
+        places.connect_mirrors(network, head).await;
+        let named = head
+            .mirrors
+            .iter()
+            .filter_map(|text| text.rsplit_once("/p2p/"));
+        peers.extend(named.filter_map(|(_, id)| id.parse::<PeerId>().ok()));
+    }
     peers.extend(
         network
             .find_providers(&root, MAX_PEERS)
@@ -164,27 +246,27 @@ async fn peers(node: &Node, network: &Network, shop: &Name, root: Cid) -> Vec<Pe
     peers
 }
 
+/// Where the shop may be had: as its head and the operator name it.
+fn places(node: &Node, shop: &Name, head: Option<&ShopJson>) -> Result<Places, MirrorError> {
+    Ok(match node.manifest().mirror(shop)? {
+        Some(mirror) => Places::given(node, &mirror.gateways).and(node, head),
+        None => Places::own(node, head),
+    })
+}
+
 /// Asks all who proved something for the blocks that one of them did not prove.
 async fn ask_others(
     node: &Node,
-    network: &Network,
-    peers: &[Proved],
+    able: &mut [Asker<'_>],
     proofs: &mut BTreeMap<Cid, bool>,
 ) -> Result<(), MirrorError> {
-    let able = peers.iter().filter(|peer| peer.proved > 0);
-    let able: Vec<PeerId> = able.filter_map(|peer| peer.peer.parse().ok()).collect();
     for (cid, is_proved) in proofs.iter_mut().filter(|(_, is_proved)| !**is_proved) {
         let (store, cid) = (node.store().clone(), *cid);
         let Some(block) = node.blocking(move || store.get(&cid)).await? else {
             continue;
         };
-        for peer in &able {
-            let nonce: [u8; NONCE_LEN] = rand::random();
-            let answer = network.challenge(*peer, Question::new(nonce, &cid)).await;
-            if answer
-                .flatten()
-                .is_some_and(|digest| digest == proof(&nonce, block.data()))
-            {
+        for asker in &mut *able {
+            if matches!(asker.ask(&block).await, Found::Right | Found::Late) {
                 *is_proved = true;
                 break;
             }
@@ -193,74 +275,60 @@ async fn ask_others(
     Ok(())
 }
 
-/// Challenges one peer, one block at a time.
-async fn challenge_peer(
+/// Challenges one peer for proofs: what it proved, and which of the blocks.
+pub(crate) async fn challenge_peer(
     node: &Node,
     network: &Network,
     peer: PeerId,
     sample: &[Sampled],
     challenges: usize,
-) -> Result<(Proved, Vec<(Cid, bool)>), MirrorError> {
-    let mut proved = Proved {
-        peer: peer.to_string(),
-        ..Proved::default()
-    };
-    let mut answers = Vec::new();
-    proved.round_trip = round_trip(network, peer).await;
-    let Some(round_trip) = proved.round_trip else {
-        // It does not speak this protocol: nothing is known of it.
-        proved.share = share(0, 0);
-        return Ok((proved, answers));
-    };
-    let limit = round_trip.min(LONGEST_TRIP) * 2 + ALLOWANCE;
-    for cid in draw(sample, challenges) {
-        let store = node.store().clone();
-        // What is not here any more cannot be checked.
-        let Some(block) = node.blocking(move || store.get(&cid)).await? else {
-            continue;
-        };
-        let nonce: [u8; NONCE_LEN] = rand::random();
-        let asked = Instant::now();
-        let answer = network
-            .challenge(peer, Question::new(nonce, &cid))
-            .await
-            .flatten();
-        let took = asked.elapsed();
-        let right = proof(&nonce, block.data());
-        proved.asked += 1;
-        match &answer {
-            Some(digest) if *digest != right => proved.wrong += 1,
-            Some(_) if took > limit => proved.late += 1,
-            Some(_) => proved.proved += 1,
-            None => proved.absent += 1,
-        }
-        answers.push((
-            cid,
-            answer.is_some_and(|digest| digest == right) && took <= limit,
-        ));
-    }
-    proved.share = share(proved.proved, proved.asked);
+) -> Result<(Proved, Vec<(Cid, bool)>), StoreError> {
+    let asker = Asker::by_proof(network, peer).await;
+    let (proved, answers, _) = challenge(node, asker, sample, challenges).await?;
     Ok((proved, answers))
 }
 
-/// The fastest of a few answers about blocks that nobody has; `None` when the peer gives none.
-async fn round_trip(network: &Network, peer: PeerId) -> Option<Duration> {
-    let mut fastest: Option<Duration> = None;
-    for _ in 0..MEASURES {
-        let random: [u8; NONCE_LEN] = rand::random();
-        let nobodys = crate::block::cid_of(RAW, &random);
-        let asked = Instant::now();
-        network
-            .challenge(peer, Question::new(random, &nobodys))
-            .await?;
-        let took = asked.elapsed();
-        fastest = Some(fastest.map_or(took, |fastest| fastest.min(took)));
+/// Challenges one peer or gateway, one block at a time.
+async fn challenge<'a>(
+    node: &Node,
+    mut asker: Asker<'a>,
+    sample: &[Sampled],
+    challenges: usize,
+) -> Result<(Proved, Vec<(Cid, bool)>, Asker<'a>), StoreError> {
+    let questions = if asker.round_trip.is_some() {
+        challenges
+    } else {
+        0
+    };
+    let mut interview = Interview::new(sample, questions);
+    while let Some(cid) = interview.next() {
+        let store = node.store().clone();
+        // What is not here any more cannot be checked.
+        match node.blocking(move || store.get(&cid)).await? {
+            Some(block) => interview.heard(cid, asker.ask(&block).await),
+            None => interview.gone(),
+        }
     }
-    fastest
+    let Interview {
+        counts, answers, ..
+    } = interview;
+    let proved = Proved {
+        who: asker.name.clone(),
+        by: asker.by(),
+        asked: counts.asked(),
+        proved: counts.proved,
+        late: counts.late,
+        slow: counts.slow,
+        wrong: counts.wrong,
+        absent: counts.absent,
+        share: share(counts),
+        round_trip: asker.round_trip,
+    };
+    Ok((proved, answers, asker))
 }
 
 /// So many blocks at random, each once.
-fn draw(sample: &[Sampled], count: usize) -> Vec<Cid> {
+pub(crate) fn draw(sample: &[Sampled], count: usize) -> Vec<Cid> {
     let mut left: Vec<Cid> = sample.iter().map(|(cid, _)| *cid).collect();
     let mut rng = rand::rng();
     let mut drawn = Vec::new();
@@ -271,35 +339,51 @@ fn draw(sample: &[Sampled], count: usize) -> Vec<Cid> {
     drawn
 }
 
-/// Bounds of the share of all blocks (Wilson's interval).
+/// Bounds of the share of all blocks: low as if all late ones lacked, high as if none did.
+fn share(counts: Counts) -> (f64, f64) {
+    let asked = counts.asked();
+    let (low, _) = wilson(counts.proved, asked);
+    let (_, high) = wilson(counts.proved + counts.late, asked);
+    (low, high)
+}
+
+/// Wilson's interval.
 #[expect(clippy::cast_precision_loss, reason = "counts of challenges are small")]
-fn share(proved: u64, asked: u64) -> (f64, f64) {
+fn wilson(found: u64, asked: u64) -> (f64, f64) {
     if asked == 0 {
         return (0.0, 1.0);
     }
     let (count, square) = (asked as f64, SIGMAS * SIGMAS);
-    let found = proved as f64 / count;
+    let found = found as f64 / count;
     let middle = (found + square / (2.0 * count)) / (1.0 + square / count);
     let spread = SIGMAS / (1.0 + square / count)
         * (found * (1.0 - found) / count + square / (4.0 * count * count)).sqrt();
     ((middle - spread).max(0.0), (middle + spread).min(1.0))
 }
 
-/// Random blocks of the trees that are here, each as likely, and how many there are. Blocking.
-fn sample(store: &Store, trees: Vec<Sampled>) -> Result<(Vec<Sampled>, u64), StoreError> {
+/// Random blocks of the trees that are here, and how many there are: a block without links counts as often as
+/// it is linked to, all others once. Of more than can be counted some trees are left out, others each time.
+/// Blocking.
+pub(crate) fn sample(
+    store: &Store,
+    trees: Vec<Sampled>,
+) -> Result<(Vec<Sampled>, u64), StoreError> {
     let (mut sample, mut count) = (Vec::new(), 0_u64);
-    let mut seen = HashSet::new();
+    let mut linking = HashSet::new();
     let mut rng = rand::rng();
     let mut waiting = trees;
-    while let Some((cid, product)) = waiting.pop() {
-        if seen.len() >= MAX_BLOCKS || !seen.insert(key(&cid)) {
-            continue;
-        }
+    waiting.shuffle(&mut rng);
+    while count < MAX_BLOCKS
+        && let Some((cid, product)) = waiting.pop()
+    {
         if cid.codec() == RAW {
             if store.block_len(&cid)?.is_none() {
                 continue;
             }
         } else {
+            if linking.len() >= MAX_LINKING || !linking.insert(key(&cid)) {
+                continue;
+            }
             let Some(block) = store.get_whole(&cid)? else {
                 continue;
             };
@@ -317,6 +401,8 @@ fn sample(store: &Store, trees: Vec<Sampled>) -> Result<(Vec<Sampled>, u64), Sto
             }
         }
     }
+    sample.sort_by_key(|(cid, _)| *cid);
+    sample.dedup_by_key(|(cid, _)| *cid);
     Ok((sample, count))
 }
 
@@ -354,13 +440,23 @@ mod tests {
     }
 
     #[test]
-    fn bounds_hold_the_share() {
-        let (low, high) = share(50, 50);
+    fn bounds_hold_the_share_and_late_ones_widen_it() {
+        let share = |proved, late, absent| {
+            super::share(Counts {
+                proved,
+                late,
+                absent,
+                ..Counts::default()
+            })
+        };
+        let (low, high) = share(50, 0, 0);
         assert!((0.87..0.90).contains(&low) && high > 0.999, "{low} {high}");
-        let (low, high) = share(45, 50);
+        let (low, high) = share(45, 0, 5);
         assert!(low < 0.9 && high > 0.9 && high < 1.0);
-        let (low, high) = share(0, 50);
+        let (low, high) = share(0, 0, 50);
         assert!(low < 0.001 && high < 0.13);
-        assert_eq!(share(0, 0), (0.0, 1.0));
+        let (low, high) = share(46, 2, 0);
+        assert!(low < 0.87 && high > 0.999, "{low} {high}");
+        assert_eq!(share(0, 0, 0), (0.0, 1.0));
     }
 }

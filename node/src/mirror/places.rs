@@ -1,61 +1,122 @@
 //! Where a shop can be had: gateways that the operator and the head name, and peers.
 
-use std::net::IpAddr;
-
 use cid::Cid;
-use libp2p::PeerId;
-use url::{Host, Url};
+use libp2p::{Multiaddr, PeerId};
+use url::Url;
 
 use crate::fetch::FetchOptions;
 use crate::keys::Name;
-use crate::net::is_public_ip;
+use crate::net::Network;
 use crate::node::Node;
 use crate::shop::json::{self, MAX_SHOP_LEN, ShopJson};
 use crate::shop::read::read_small;
 use crate::source::delegated;
+use crate::source::guard::{is_public, is_public_address};
 use crate::source::trustless::gateway_url;
 
 /// Gateways of one shop that are asked.
-const MAX_GATEWAYS: usize = 16;
+pub(super) const MAX_GATEWAYS: usize = 16;
 /// Mirrors of one head that are dialed.
 const MAX_MIRRORS: usize = 16;
 
-/// Those that are URLs of gateways.
-pub(super) fn urls(gateways: &[String]) -> Vec<Url> {
-    let urls = gateways.iter().filter_map(|url| gateway_url(url));
-    urls.take(MAX_GATEWAYS).collect()
+/// Gateways of one shop; none while the node is offline.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    /// The operator's, then those of the head.
+    pub(super) gateways: Vec<Url>,
+    /// The operator named one in a local network. Else a head that strangers signed leads into none, nor
+    /// does a gateway.
+    may_be_local: bool,
 }
 
-/// The operator's gateways, then those of the head. A head that strangers signed leads into a local
-/// network only if the operator named a gateway there, too.
-pub(super) fn gateways(given: &[String], head: Option<&ShopJson>) -> Vec<Url> {
-    let mut all = urls(given);
-    let may_be_local = all.iter().any(is_local);
-    for url in head.into_iter().flat_map(|head| urls(&head.gateways)) {
-        let is_new = all.len() < MAX_GATEWAYS && !all.contains(&url);
-        if is_new && (may_be_local || !is_local(&url)) {
-            all.push(url);
+impl Places {
+    /// Those that the operator names.
+    pub(super) fn given(node: &Node, gateways: &[String]) -> Self {
+        match node.config().network.offline {
+            true => Self::of(&[]),
+            false => Self::of(gateways),
         }
     }
-    all
-}
 
-fn is_local(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(ip)) => !is_public_ip(IpAddr::V4(ip)),
-        Some(Host::Ipv6(ip)) => !is_public_ip(IpAddr::V6(ip)),
-        Some(Host::Domain(name)) => !name.contains('.') || name.ends_with("localhost"),
-        None => true,
+    /// Those of the own shop, which its operator named.
+    pub(super) fn own(node: &Node, head: Option<&ShopJson>) -> Self {
+        let gateways = head.map_or(&[][..], |head| &head.gateways);
+        Self {
+            may_be_local: true,
+            ..Self::given(node, gateways)
+        }
+    }
+
+    /// And those that the head names.
+    pub(super) fn and(self, node: &Node, head: Option<&ShopJson>) -> Self {
+        match head {
+            Some(head) if !node.config().network.offline => self.named(&head.gateways),
+            _ => self,
+        }
+    }
+
+    fn of(gateways: &[String]) -> Self {
+        let gateways = urls(gateways);
+        Self {
+            may_be_local: !gateways.iter().all(is_public),
+            gateways,
+        }
+    }
+
+    fn named(mut self, gateways: &[String]) -> Self {
+        for url in urls(gateways) {
+            let is_new = self.gateways.len() < MAX_GATEWAYS && !self.gateways.contains(&url);
+            if is_new && (self.may_be_local || is_public(&url)) {
+                self.gateways.push(url);
+            }
+        }
+        self
+    }
+
+    /// How blocks of the shop are fetched: to be kept, from the gateways and from peers that follow the
+    /// names.
+    pub(super) async fn options(&self, node: &Node, names: &[&Name]) -> FetchOptions {
+        FetchOptions {
+            gateways: self.gateways.clone(),
+            providers: peers(node, names).await,
+            ..FetchOptions::kept()
+        }
+    }
+
+    /// Connects to the mirrors that the head names.
+    pub(super) async fn connect_mirrors(&self, network: &Network, head: &ShopJson) {
+        let addresses = head.mirrors.iter().filter_map(|text| text.parse().ok());
+        self.connect(network, addresses).await;
+    }
+
+    /// Connects to peers that the gateways say have the head.
+    pub(super) async fn connect_providers(&self, network: &Network, root: Cid) {
+        let asked = self
+            .gateways
+            .iter()
+            .map(|gateway| delegated::providers(gateway, &root));
+        let found = futures::future::join_all(asked).await;
+        self.connect(network, found.into_iter().flatten()).await;
+    }
+
+    async fn connect(&self, network: &Network, addresses: impl Iterator<Item = Multiaddr>) {
+        let dials = addresses.take(MAX_MIRRORS).map(|address| async move {
+            if !self.may_be_local && !is_public_address(&address).await {
+                tracing::debug!(%address, "leads into a local network: it is not dialed");
+                return;
+            }
+            if let Err(error) = network.connect(address).await {
+                tracing::debug!(%error, "a peer of a mirrored shop is not reached");
+            }
+        });
+        futures::future::join_all(dials).await;
     }
 }
 
-/// How blocks of the shop are fetched: to be kept, from the gateways and from peers that follow the names.
-pub(super) async fn options(node: &Node, gateways: &[Url], names: &[&Name]) -> FetchOptions {
-    FetchOptions {
-        gateways: gateways.to_vec(),
-        providers: peers(node, names).await,
-        ..FetchOptions::kept()
-    }
+/// Those that are URLs of gateways.
+fn urls(gateways: &[String]) -> Vec<Url> {
+    let urls = gateways.iter().filter_map(|url| gateway_url(url));
+    urls.take(MAX_GATEWAYS).collect()
 }
 
 /// Connected peers that follow the names.
@@ -81,34 +142,26 @@ pub(super) async fn head_of(node: &Node, root: Cid) -> Option<ShopJson> {
     json::parse_shop(&bytes).ok()
 }
 
-/// Connects to the mirrors that the head names.
-pub(super) async fn connect(node: &Node, head: &ShopJson) {
-    let Some(network) = node.network() else {
-        return;
-    };
-    let addresses = head.mirrors.iter().filter_map(|text| text.parse().ok());
-    let dials = addresses.take(MAX_MIRRORS).map(|address| async move {
-        if let Err(error) = network.connect(address).await {
-            tracing::debug!(%error, "a mirror that the head names is not reached");
-        }
-    });
-    futures::future::join_all(dials).await;
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Connects to peers that the gateways say have the head.
-pub(super) async fn connect_gateways(node: &Node, gateways: &[Url], root: Cid) {
-    let Some(network) = node.network() else {
-        return;
-    };
-    let asked = gateways
-        .iter()
-        .map(|gateway| delegated::providers(gateway, &root));
-    let found = futures::future::join_all(asked).await;
-    let dials = found.into_iter().flatten().take(MAX_MIRRORS);
-    let dials = dials.map(|address| async move {
-        if let Err(error) = network.connect(address).await {
-            tracing::debug!(%error, "a peer that a gateway names is not reached");
-        }
-    });
-    futures::future::join_all(dials).await;
+    #[test]
+    fn a_head_leads_into_a_local_network_only_where_the_operator_named_one() {
+        let named = [
+            "http://192.168.1.1",
+            "http://router.lan",
+            "http://printer.local:631",
+            "http://db.internal",
+            "http://nas.home.arpa",
+            "http://localhost.",
+            "http://nas",
+            "https://mirror.example",
+        ];
+        let named = named.map(str::to_owned);
+        let of = |given: &str| Places::of(&[given.to_owned()]).named(&named).gateways;
+        let hosts: Vec<String> = of("https://a.example").iter().map(Url::to_string).collect();
+        assert_eq!(hosts, ["https://a.example/", "https://mirror.example/"]);
+        assert_eq!(of("http://10.0.0.1:8080").len(), 1 + named.len());
+    }
 }

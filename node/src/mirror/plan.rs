@@ -1,15 +1,17 @@
 //! What of a head a mirror keeps: the catalogue whole, and the releases that its policy chooses.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use cid::Cid;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 
-use crate::dag::path;
 use crate::dag::read::{list, load};
 use crate::dag::unixfs::{Link, UnixFs};
-use crate::ids::{ProductId, Version};
+use crate::dag::walk::key;
+use crate::dag::{DagError, path};
+use crate::ids::{Channel, ProductId, Version};
 use crate::manifest::record::{Keep, MirrorPolicy};
 use crate::roots::Root;
 use crate::shop::json::{self, MAX_PRODUCT_LEN, ProductJson};
@@ -17,9 +19,11 @@ use crate::shop::read::{ReadError, read_small};
 use crate::source::BlockSource;
 
 /// The entry of a head under which the releases' trees are.
-const RELEASES: &[u8] = b"p";
+pub(super) const RELEASES: &[u8] = b"p";
 /// Products of a head: each costs two small files.
 const MAX_PRODUCTS: usize = 1 << 20;
+/// Nodes of directories above the releases, and releases, of one plan: about 100 bytes each.
+const MAX_ENTRIES: usize = 1 << 21;
 
 /// A release that is to be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,16 +44,54 @@ pub(super) struct Plan {
     /// The whole catalogue, and nodes of directories above the releases.
     pub(super) catalogue: Vec<Root>,
     /// Newest first.
-    pub(super) releases: Vec<Wanted>,
+    pub(super) releases: Vec<Arc<Wanted>>,
     /// Every release of the head is among them.
     pub(super) is_whole: bool,
+    parts: HashMap<ProductId, Arc<Part>>,
 }
 
-/// Reads the head at `root`; the catalogue must be near, the releases need not.
+/// What is kept of one product.
+#[derive(Debug)]
+struct Part {
+    /// The product's two directories, of which all of this follows.
+    dirs: Dirs,
+    nodes: Vec<Root>,
+    releases: Vec<Arc<Wanted>>,
+    is_whole: bool,
+    /// Channels of the policy that it has.
+    channels: BTreeSet<Channel>,
+}
+
+/// The directories of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Dirs {
+    /// Its texts.
+    page: Cid,
+    /// Its releases.
+    trees: Cid,
+}
+
+impl Plan {
+    /// Products and channels that the policy names and that the head does not have.
+    pub(super) fn absent(&self, policy: &MirrorPolicy) -> (Vec<ProductId>, Vec<Channel>) {
+        let products = policy.products.iter();
+        let products = products.filter(|id| !self.parts.contains_key(*id));
+        let has = |channel: &Channel| {
+            let mut parts = self.parts.values();
+            parts.any(|part| part.channels.contains(channel))
+        };
+        let channels = policy.channels.iter().filter(|channel| !has(channel));
+        (products.cloned().collect(), channels.cloned().collect())
+    }
+}
+
+/// Reads the head at `root`; the catalogue must be near, the releases need not. Products that are as they
+/// were in the plan `before`, by the same policy, are not read again.
 pub(super) async fn plan<S: BlockSource + Clone>(
     source: &S,
     root: Cid,
     policy: &MirrorPolicy,
+    before: Option<&Plan>,
 ) -> Result<Plan, ReadError> {
     let mut plan = Plan {
         catalogue: vec![direct(root)],
@@ -71,49 +113,93 @@ pub(super) async fn plan<S: BlockSource + Clone>(
     let (Some(products), Some(trees)) = (products, trees) else {
         return Ok(plan);
     };
-    nodes(source, trees, &mut plan.catalogue).await?;
-    let mut entries = std::pin::pin!(list(source, trees));
-    let mut count = 0;
-    while let Some(entry) = entries.try_next().await? {
-        count += 1;
-        let Some(id) = product_of(&entry).filter(|_| count <= MAX_PRODUCTS) else {
-            continue;
-        };
-        if !policy.products.is_empty() && !policy.products.contains(&id) {
+    let pages = by_product(source, products).await?;
+    let mut room = MAX_ENTRIES;
+    plan.catalogue.extend(nodes(source, trees, room).await?);
+    room -= plan.catalogue.len().min(room);
+    for (id, trees) in by_product(source, trees).await? {
+        let is_chosen = policy.products.is_empty() || policy.products.contains(&id);
+        let Some(page) = pages.get(&id).copied().filter(|_| is_chosen) else {
             plan.is_whole = false;
             continue;
-        }
-        nodes(source, entry.cid, &mut plan.catalogue).await?;
-        let page = product_page(source, products, &id).await?;
-        let chosen = choose(&page, policy);
-        let mut versions = std::pin::pin!(list(source, entry.cid));
-        while let Some(link) = versions.try_next().await? {
-            let name = String::from_utf8_lossy(&link.name).into_owned();
-            let Ok(version) = name.parse::<Version>() else {
-                continue;
-            };
-            let ranked = chosen.iter().zip(0..);
-            match ranked
-                .into_iter()
-                .find(|((chosen, _), _)| *chosen == version)
-            {
-                Some(((_, issued), rank)) => plan.releases.push(Wanted {
-                    product: id.clone(),
-                    version,
-                    root: link.cid,
-                    size: link.tsize,
-                    issued: *issued,
-                    rank,
-                }),
-                None => plan.is_whole = false,
-            }
-        }
+        };
+        let dirs = Dirs { page, trees };
+        let known = before.and_then(|before| before.parts.get(&id));
+        let part = match known.filter(|part| part.dirs == dirs) {
+            Some(part) => Arc::clone(part),
+            None => Arc::new(part(source, &id, dirs, policy, room).await?),
+        };
+        room = room_left(trees, room, part.nodes.len() + part.releases.len())?;
+        plan.catalogue.extend(&part.nodes);
+        plan.releases.extend(part.releases.iter().map(Arc::clone));
+        plan.is_whole &= part.is_whole;
+        plan.parts.insert(id, part);
     }
     plan.releases.sort_by(|a, b| {
         let newest_first = b.issued.cmp(&a.issued);
         newest_first.then_with(|| (&a.product, a.rank).cmp(&(&b.product, b.rank)))
     });
     Ok(plan)
+}
+
+/// The entries of a directory of products.
+async fn by_product<S: BlockSource + Clone>(
+    source: &S,
+    dir: Cid,
+) -> Result<HashMap<ProductId, Cid>, ReadError> {
+    let mut found = HashMap::new();
+    let mut entries = std::pin::pin!(list(source, dir).take(MAX_PRODUCTS));
+    while let Some(entry) = entries.try_next().await? {
+        if let Some(id) = product_of(&entry) {
+            found.insert(id, entry.cid);
+        }
+    }
+    Ok(found)
+}
+
+/// Reads one product.
+async fn part<S: BlockSource + Clone>(
+    source: &S,
+    id: &ProductId,
+    dirs: Dirs,
+    policy: &MirrorPolicy,
+    room: usize,
+) -> Result<Part, ReadError> {
+    let nodes = nodes(source, dirs.trees, room).await?;
+    let page = product_page(source, dirs.page).await?;
+    let named = policy.channels.iter();
+    let named = named.filter(|channel| page.channels.contains_key(*channel));
+    let mut part = Part {
+        dirs,
+        nodes,
+        releases: Vec::new(),
+        is_whole: true,
+        channels: named.cloned().collect(),
+    };
+    let mut chosen: HashMap<Version, (usize, Timestamp)> = choose(&page, policy)
+        .into_iter()
+        .enumerate()
+        .map(|(rank, (version, issued))| (version, (rank, issued)))
+        .collect();
+    let mut versions = std::pin::pin!(list(source, dirs.trees));
+    while let Some(link) = versions.try_next().await? {
+        let name = String::from_utf8_lossy(&link.name).into_owned();
+        let Ok(version) = name.parse::<Version>() else {
+            continue;
+        };
+        match chosen.remove(&version) {
+            Some((rank, issued)) => part.releases.push(Arc::new(Wanted {
+                product: id.clone(),
+                version,
+                root: link.cid,
+                size: link.tsize,
+                issued,
+                rank,
+            })),
+            None => part.is_whole = false,
+        }
+    }
+    Ok(part)
 }
 
 fn direct(cid: Cid) -> Root {
@@ -127,31 +213,44 @@ fn product_of(link: &Link) -> Option<ProductId> {
     std::str::from_utf8(&link.name).ok()?.parse().ok()
 }
 
-/// The node of a directory, or all of its shards.
-async fn nodes<S: BlockSource>(
-    source: &S,
-    dir: Cid,
-    found: &mut Vec<Root>,
-) -> Result<(), ReadError> {
+/// The node of a directory, or all of its shards, if there is room for so many. What is in a shard depends
+/// on its place: one that is at two places was made to be walked without end.
+async fn nodes<S: BlockSource>(source: &S, dir: Cid, room: usize) -> Result<Vec<Root>, ReadError> {
+    let (mut found, mut seen) = (Vec::new(), HashSet::new());
     let mut waiting = vec![dir];
     while let Some(cid) = waiting.pop() {
+        if !seen.insert(key(&cid)) {
+            return Err(ReadError::Dag(DagError::Malformed {
+                cid,
+                what: "HAMT shard",
+                reason: "it is in the same directory twice".to_owned(),
+            }));
+        }
         found.push(direct(cid));
         if let UnixFs::Shard(shard) = load(source, &cid).await? {
             let prefix = crate::dag::hamt::prefix_len(shard.fanout);
             let shards = shard.links.iter().filter(|link| link.name.len() == prefix);
             waiting.extend(shards.map(|link| link.cid));
         }
+        room_left(dir, room, found.len() + waiting.len())?;
     }
-    Ok(())
+    Ok(found)
+}
+
+/// What is left when so many entries are taken; an error when there were not as many.
+fn room_left(dir: Cid, room: usize, taken: usize) -> Result<usize, ReadError> {
+    room.checked_sub(taken).ok_or_else(|| {
+        let limit = format!("{MAX_ENTRIES} nodes of directories and releases of one shop");
+        ReadError::Dag(DagError::Limit { cid: dir, limit })
+    })
 }
 
 async fn product_page<S: BlockSource + Clone>(
     source: &S,
-    products: Cid,
-    id: &ProductId,
+    dir: Cid,
 ) -> Result<ProductJson, ReadError> {
-    let segments = [id.to_string(), "product.json".to_owned()];
-    let cid = path::resolve(source, products, &segments).await?.cid;
+    let segments = ["product.json".to_owned()];
+    let cid = path::resolve(source, dir, &segments).await?.cid;
     let bytes = read_small(source, cid, MAX_PRODUCT_LEN).await?;
     json::parse_product(&bytes).map_err(|source| ReadError::Json { cid, source })
 }
@@ -203,7 +302,12 @@ fn choose(page: &ProductJson, policy: &MirrorPolicy) -> Vec<(Version, Timestamp)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block::{Block, DAG_PB, RAW};
+    use crate::dag::hamt::{Entry, build_directory};
+    use crate::dag::import::Profile;
+    use crate::dag::unixfs::{Metadata, encode_shard};
     use crate::shop::json::VersionJson;
+    use crate::source::memory::MemorySource;
 
     /// Versions 1 to 5, of which the fourth is yanked; stable names the third, beta the fifth.
     fn page() -> ProductJson {
@@ -252,5 +356,133 @@ mod tests {
         assert_eq!(chosen(Some(Keep::All), &["stable"]), "1 2 3");
         assert_eq!(chosen(None, &["stable", "beta"]), "3 5");
         assert_eq!(chosen(None, &["nightly"]), "");
+    }
+
+    fn directory(source: &MemorySource, entries: Vec<(String, Cid)>) -> Cid {
+        let entry = |(name, cid)| Entry {
+            name,
+            cid,
+            tsize: 1000,
+        };
+        let entries = entries.into_iter().map(entry).collect();
+        let built = build_directory(entries, Metadata::default(), Profile::default()).unwrap();
+        source.extend(built.blocks);
+        built.root
+    }
+
+    /// A shop of so many products, each with so many releases.
+    fn shop(source: &MemorySource, releases: &[usize]) -> Cid {
+        let (mut pages, mut trees) = (Vec::new(), Vec::new());
+        for (number, count) in releases.iter().enumerate() {
+            let id = format!("product-{number}");
+            let versions = (1..=*count).rev().map(|version| VersionJson {
+                issued: Timestamp::from_second(i64::try_from(version).unwrap()).unwrap(),
+                version: version.to_string().parse().unwrap(),
+                yanked: None,
+            });
+            let page = ProductJson {
+                channels: [].into(),
+                id: id.parse().unwrap(),
+                versions: versions.collect(),
+                ..page()
+            };
+            let page = source.put(Block::of(RAW, serde_json::to_vec(&page).unwrap().into()));
+            let page = directory(source, vec![("product.json".to_owned(), page)]);
+            let release = |version: usize| {
+                let bytes = format!("{id} {version}");
+                (
+                    version.to_string(),
+                    source.put(Block::of(RAW, bytes.into())),
+                )
+            };
+            let tree = directory(source, (1..=*count).map(release).collect());
+            pages.push((id.clone(), page));
+            trees.push((id, tree));
+        }
+        let shop = [("p", trees), ("products", pages)];
+        let shop = shop.map(|(name, entries)| (name.to_owned(), directory(source, entries)));
+        directory(source, shop.into())
+    }
+
+    /// A shard of which each of the entries is the shard below, `levels` times.
+    fn shards(source: &MemorySource, levels: usize, below: Cid) -> Cid {
+        (0..levels).fold(below, |below, _| {
+            let link = |slot: usize| Link {
+                cid: below,
+                name: format!("{slot:02X}").into_bytes(),
+                tsize: u64::MAX,
+            };
+            let links: Vec<Link> = (0..256).map(link).collect();
+            let shard = encode_shard(&links, vec![0xff; 32], 256, Metadata::default());
+            source.put(Block::of(DAG_PB, shard.into()))
+        })
+    }
+
+    #[tokio::test]
+    async fn shards_that_lead_to_one_shard_again_and_again_are_refused() {
+        let source = MemorySource::default();
+        let policy = MirrorPolicy::default();
+        let good = shop(&source, &[1]);
+        let links = crate::shop::read::root_links(&source, good).await.unwrap();
+        let of = |name: &str| {
+            let link = links.iter().find(|link| link.name == name.as_bytes());
+            link.unwrap().cid
+        };
+        let bad = shards(&source, 8, of("p"));
+        let inside = directory(&source, vec![("product-0".to_owned(), bad)]);
+        for trees in [bad, inside] {
+            let entries = [("p", trees), ("products", of("products"))];
+            let entries = entries.map(|(name, cid)| (name.to_owned(), cid));
+            let head = directory(&source, entries.into());
+            source.take_asked();
+            let refused = plan(&source, head, &policy, None).await.unwrap_err();
+            assert!(refused.to_string().contains("twice"), "{refused}");
+            assert!(source.take_asked().len() < 20);
+        }
+    }
+
+    #[tokio::test]
+    async fn more_nodes_than_there_is_room_for_are_refused() {
+        let source = MemorySource::default();
+        let entry = |number: usize| (format!("entry {number:0>50}"), direct_cid(number));
+        let dir = directory(&source, (0..20_000).map(entry).collect());
+        let all = nodes(&source, dir, MAX_ENTRIES).await.unwrap().len();
+        assert!(all > 20, "{all}");
+        assert!(nodes(&source, dir, all).await.is_ok());
+        let refused = nodes(&source, dir, all - 1).await.unwrap_err();
+        assert!(refused.to_string().contains("limit"), "{refused}");
+    }
+
+    fn direct_cid(number: usize) -> Cid {
+        crate::block::cid_of(RAW, &number.to_be_bytes())
+    }
+
+    #[tokio::test]
+    async fn a_new_release_costs_no_look_at_other_products() {
+        let source = MemorySource::default();
+        let policy = MirrorPolicy {
+            keep: Some(Keep::Latest(2)),
+            ..MirrorPolicy::default()
+        };
+        let mut releases = [3; 300];
+        let before = shop(&source, &releases);
+        releases[77] += 1;
+        let after = shop(&source, &releases);
+        source.take_asked();
+        let before = plan(&source, before, &policy, None).await.unwrap();
+        assert!(source.take_asked().len() > 600);
+        let next = plan(&source, after, &policy, Some(&before)).await.unwrap();
+        let asked = source.take_asked().len();
+        assert!(asked < 12, "{asked} blocks were read");
+        let anew = plan(&source, after, &policy, None).await.unwrap();
+        assert_eq!(next.releases, anew.releases);
+        assert_eq!(next.is_whole, anew.is_whole);
+        let sorted = |plan: &Plan| {
+            let mut cids: Vec<Cid> = plan.catalogue.iter().map(|root| root.cid).collect();
+            cids.sort();
+            cids
+        };
+        assert_eq!(sorted(&next), sorted(&anew));
+        assert_eq!(next.releases.len(), 600);
     }
 }

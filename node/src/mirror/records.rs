@@ -10,7 +10,7 @@ use crate::net::NetError;
 use crate::node::Node;
 use crate::shop::follow::{self, FollowError, Followed, Step};
 use crate::source::BlockSource;
-use crate::source::trustless::TrustlessSource;
+use crate::source::trustless::{Listen, TrustlessSource};
 
 /// A valid record, and who showed it.
 #[derive(Clone, Debug)]
@@ -18,6 +18,16 @@ pub(super) struct Offered {
     pub(super) name: Name,
     pub(super) record: Record,
     pub(super) from: String,
+}
+
+/// Where what was known before comes from.
+const HERE: &str = "here";
+
+impl Offered {
+    /// Nobody else showed it.
+    pub(super) fn is_from_here(&self) -> bool {
+        self.from == HERE
+    }
 }
 
 /// What was shown of one shop.
@@ -71,6 +81,11 @@ impl Shown {
             .map(|(_, publishing)| publishing)
     }
 
+    /// The newest record of the shop's key.
+    pub(super) fn shop_record(&self) -> Option<&Record> {
+        self.shop.first().map(|newest| &newest.record)
+    }
+
     /// Records of heads, newest first.
     pub(super) fn heads(&self) -> impl Iterator<Item = &Offered> {
         self.heads.iter()
@@ -94,7 +109,7 @@ fn kept(name: &Name, bytes: &[u8], now: Timestamp) -> Option<Offered> {
     Some(Offered {
         name: name.clone(),
         record: ipns::verify(name, bytes, now).ok()?,
-        from: "here".to_owned(),
+        from: HERE.to_owned(),
     })
 }
 
@@ -137,7 +152,10 @@ async fn ask_for(
     invalid: &mut Vec<(String, RecordError)>,
 ) -> Vec<Offered> {
     let now = Timestamp::now();
-    let from_peers = async { node.network()?.ask_subscribers(name).await.ok().flatten() };
+    let from_peers = async {
+        let found = node.network()?.ask_all_subscribers(name).await;
+        found.ok().flatten()
+    };
     let from_dht = async { from_dht(node.network()?.get_record(name).await) };
     let from_gateways = from_gateways(node, name, gateways);
     let (from_peers, from_dht, from_gateways) = tokio::join!(from_peers, from_dht, from_gateways);
@@ -172,7 +190,7 @@ async fn from_gateways(node: &Node, name: &Name, gateways: &[Url]) -> Vec<(Vec<u
     let timeout = node.config().network.limits.block_timeout;
     let asked = gateways.iter().map(|url| async move {
         let gateway = TrustlessSource::new(vec![url.clone()], timeout);
-        let found = gateway.ipns_record(name).await.found;
+        let found = gateway.ipns_record(name, Listen::ToAll).await.found;
         let from = url.to_string();
         found
             .into_iter()
@@ -190,7 +208,7 @@ pub(super) async fn check<S: BlockSource + Clone>(
     shown: &Shown,
     offered: &Offered,
 ) -> Result<Step, FollowError> {
-    let shop_record = shown.shop.first().map(|newest| newest.record.bytes.clone());
+    let shop_record = shown.shop_record().map(|record| record.bytes.clone());
     let now = Timestamp::now();
     follow::follow(
         source,

@@ -1,5 +1,7 @@
-//! The worker of one mirrored shop: looks for heads, brings the newest one here, tells it on.
+//! The worker of one mirrored shop: looks for heads, brings the newest one here, tells it on. It goes on
+//! looking while it fetches.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -7,12 +9,18 @@ use std::time::Duration;
 use cid::Cid;
 use futures::StreamExt;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::time::Instant;
-use url::Url;
 
+use super::places::Places;
+use super::plan::{Plan, Wanted};
 use super::records::{self, Shown};
-use super::{MirrorError, Progress, Shop, in_words, kept, places, plan, within_quota};
-use crate::fetch::{Fetcher, fetch_dag};
+use super::{
+    MirrorError, Progress, Shop, changed, check_quota, held_progress, held_releases, in_words,
+    kept, left_of_quota, places, plan, rarest, within_quota,
+};
+use crate::dag::unixfs::Link;
+use crate::fetch::{FetchOptions, Fetcher, fetch_dag_up_to};
 use crate::keys::Name;
 use crate::manifest::ManifestError;
 use crate::manifest::change::Op;
@@ -22,6 +30,7 @@ use crate::node::Node;
 use crate::roots::Root;
 use crate::shop::follow::{FollowError, Followed, Step};
 use crate::shop::json::ShopJson;
+use crate::source::trustless::Given;
 use crate::temp_pins::TempPin;
 
 /// How often everybody is asked, besides what is heard.
@@ -33,6 +42,10 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 const COMMIT: Duration = Duration::from_secs(30);
 /// Refused heads that are remembered.
 const MAX_REFUSED: usize = 16;
+/// How often it is seen whether the hours are over, or everybody is to be asked, while something is fetched.
+const LOOK: Duration = Duration::from_secs(1);
+/// Sources whose bytes are counted.
+const MAX_SOURCES: usize = 64;
 /// Gateways and mirrors of a head are looked for when fewer subscribers are connected.
 const ENOUGH_PEERS: usize = 6;
 
@@ -42,13 +55,14 @@ pub(super) async fn run(node: Node, shop: Arc<Shop>) {
         node,
         shop,
         temp_pin: None,
-        asked: None,
+        asked: Mutex::default(),
         retry: RETRY,
+        last: None,
     };
     work.hold();
     loop {
         if work.shop.changed.swap(false, Relaxed) {
-            work.asked = None;
+            *work.asked.lock() = None;
         }
         let pause = match work.round().await {
             Ok(pause) => pause,
@@ -62,6 +76,7 @@ pub(super) async fn run(node: Node, shop: Arc<Shop>) {
             }
         };
         work.shop.progress.lock().is_busy = false;
+        work.recall().await;
         tokio::select! {
             () = work.shop.wake.notified() => {}
             () = tokio::time::sleep(pause) => {}
@@ -74,8 +89,17 @@ struct Work {
     shop: Arc<Shop>,
     /// Keeps what was fetched of a head that is not whole yet.
     temp_pin: Option<TempPin>,
-    asked: Option<Instant>,
+    asked: Mutex<Option<Instant>>,
     retry: Duration,
+    /// What is held, as it was planned; not known after a restart.
+    last: Option<Arc<Last>>,
+}
+
+/// The plan of a head that is whole here.
+struct Last {
+    root: Cid,
+    policy: MirrorPolicy,
+    plan: Plan,
 }
 
 impl Work {
@@ -102,11 +126,12 @@ impl Work {
         }
         self.follow_names(mirror.known.as_ref()).await;
         // A head that cannot be had keeps nobody from the one that is known.
-        let unread = self.look(&mirror).await?;
+        let asks = self.is_due() || self.retry > RETRY;
+        let unread = self.look(&mirror, asks).await?;
         let Some(mirror) = self.stored()? else {
             return Ok(ASK);
         };
-        if let Some(wait) = until_open(&mirror.policy) {
+        if let Some(wait) = mirror.policy.until_open() {
             let stall = "it waits for the hours in which it may fetch".to_owned();
             self.shop.progress.lock().stall = Some(stall);
             return Ok(wait.min(ASK));
@@ -116,14 +141,22 @@ impl Work {
         {
             self.bring(&mirror, head).await?;
         }
+        // One that was heard of meanwhile is next.
+        let is_behind = |mirror: &Mirror| {
+            let known = mirror.known.as_ref();
+            known.is_some_and(|known| needs(mirror, known))
+        };
+        if unread.is_none() && self.stored()?.as_ref().is_some_and(is_behind) {
+            return Ok(Duration::ZERO);
+        }
         if let Some(error) = unread {
-            return Err(error.into());
+            return Err(error);
         }
         self.retry = RETRY;
         let mut progress = self.shop.progress.lock();
         progress.stall = None;
         drop(progress);
-        let since = self.asked.map_or(ASK, |asked| asked.elapsed());
+        let since = (*self.asked.lock()).map_or(ASK, |asked| asked.elapsed());
         Ok(ASK.saturating_sub(since).max(RETRY))
     }
 
@@ -145,49 +178,52 @@ impl Work {
         }
     }
 
-    /// Checks what was heard and, from time to time, what everybody shows. Returns why a newer head could
-    /// not be read, if there is one.
-    async fn look(&mut self, mirror: &Mirror) -> Result<Option<FollowError>, MirrorError> {
+    /// Checks what was heard and, if everybody is to be asked, what they show; a new publishing key is asked
+    /// for at once. Returns why a newer head could not be had, if there is one.
+    async fn look(&self, mirror: &Mirror, asks: bool) -> Result<Option<MirrorError>, MirrorError> {
         let heard = std::mem::take(&mut *self.shop.heard.lock());
         let known = mirror.known.as_ref();
         let shown = Shown::of(&self.shop.name, known, heard);
+        let is_rekeyed = has_new_key(known, &shown);
         let unread = self.consider(mirror, shown).await?;
-        let is_due = self.asked.is_none_or(|asked| asked.elapsed() >= ASK);
-        if is_due || self.is_stalled() {
+        if asks || is_rekeyed {
             let Some(mirror) = self.stored()? else {
                 return Ok(None);
             };
             let head = self.head_json(&mirror).await;
-            let gateways = places::gateways(&mirror.gateways, head.as_ref());
+            let places = Places::given(&self.node, &mirror.gateways).and(&self.node, head.as_ref());
             let known = mirror.known.as_ref();
-            self.meet(known.map(|known| known.root), head, &gateways);
-            let shown = records::ask(&self.node, &self.shop.name, known, &gateways).await?;
-            self.asked = Some(Instant::now());
-            return self.consider(&mirror, shown).await;
+            self.meet(known.map(|known| known.root), head, places.clone());
+            let shown = records::ask(&self.node, &self.shop.name, known, &places.gateways).await?;
+            *self.asked.lock() = Some(Instant::now());
+            let is_awaited = has_new_key(known, &shown) && shown.heads().next().is_none();
+            let (shop, tried) = (self.shop.name.clone(), shown.tried());
+            let awaited = is_awaited.then_some(MirrorError::NoHead { shop, tried });
+            return Ok(self.consider(&mirror, shown).await?.or(awaited));
         }
         Ok(unread)
     }
 
-    fn is_stalled(&self) -> bool {
-        self.retry > RETRY
+    fn is_due(&self) -> bool {
+        (*self.asked.lock()).is_none_or(|asked| asked.elapsed() >= ASK)
     }
 
     /// Connects to others who have the shop, meanwhile.
-    fn meet(&self, root: Option<Cid>, head: Option<ShopJson>, gateways: &[Url]) {
+    fn meet(&self, root: Option<Cid>, head: Option<ShopJson>, places: Places) {
         let Some(network) = self.node.network().cloned() else {
             return;
         };
-        let (node, name, gateways) = (self.node.clone(), self.shop.name.clone(), gateways.to_vec());
+        let name = self.shop.name.clone();
         self.node.spawn(async move {
             let subscribers = network.subscribers(&name).await;
             if subscribers.is_ok_and(|peers| peers.len() >= ENOUGH_PEERS) {
                 return;
             }
             if let Some(head) = head {
-                places::connect(&node, &head).await;
+                places.connect_mirrors(&network, &head).await;
             }
             if let Some(root) = root {
-                places::connect_gateways(&node, &gateways, root).await;
+                places.connect_providers(&network, root).await;
             }
             for point in root.into_iter().chain([rendezvous(&name)]) {
                 // Connects to those it finds. The worker asks again when there are none.
@@ -199,10 +235,10 @@ impl Work {
 
     /// Checks heads against the one that is known, newest first, and remembers what came of it.
     async fn consider(
-        &mut self,
+        &self,
         mirror: &Mirror,
         shown: Shown,
-    ) -> Result<Option<FollowError>, MirrorError> {
+    ) -> Result<Option<MirrorError>, MirrorError> {
         let mut mirror = mirror.clone();
         let before = mirror.clone();
         let mut failed = None;
@@ -215,7 +251,7 @@ impl Work {
             match records::check(&fetcher, &self.shop.name, known, &shown, offered).await {
                 Ok(Step::New(head)) => {
                     tracing::info!(shop = %self.shop.name, seq = head.followed.seq, from = %offered.from, "a new head of a mirrored shop");
-                    mirror.known = Some(head.followed);
+                    renew(&mut mirror, head.followed);
                 }
                 Ok(Step::Renewed(followed)) => renew(&mut mirror, *followed),
                 Ok(Step::Known) => {}
@@ -223,11 +259,15 @@ impl Work {
                     let seq = Some(offered.record.sequence);
                     refuse(&mut mirror, seq, &offered.from, in_words(&refused));
                 }
-                Err(error) => failed = Some(error),
+                Err(error) => failed = Some(error.into()),
             }
         }
+        let is_renewed = mirror.held != before.held;
         if mirror != before {
             self.save(mirror).await?;
+        }
+        if is_renewed {
+            self.tell()?;
         }
         Ok(failed)
     }
@@ -274,15 +314,16 @@ impl Work {
 
     async fn fetcher(&self, mirror: &Mirror) -> Fetcher {
         let head = self.head_json(mirror).await;
-        let gateways = places::gateways(&mirror.gateways, head.as_ref());
+        let places = Places::given(&self.node, &mirror.gateways).and(&self.node, head.as_ref());
         let publishing = mirror.known.as_ref();
         let publishing = publishing.and_then(|known| Name::from_bytes(&known.publishing).ok());
         let names: Vec<&Name> = [Some(&self.shop.name), publishing.as_ref()]
             .into_iter()
             .flatten()
             .collect();
-        let options = places::options(&self.node, &gateways, &names).await;
-        self.node.fetcher(options)
+        let options = places.options(&self.node, &names).await;
+        let rate = self.shop.rate(&mirror.policy);
+        self.node.fetcher(options).limited(rate)
     }
 
     /// The newest head that is here.
@@ -306,35 +347,43 @@ impl Work {
         let before = self.temp_pin.replace(temp_pin);
         self.shop.progress.lock().is_busy = true;
         let fetcher = self.fetcher(mirror).await;
+        let last = self.last(mirror).await?;
+        let here = match (&mirror.held, &last) {
+            (Some(held), last) => {
+                let plan = last.as_ref().map(|last| &last.plan);
+                held_releases(&self.node, held, plan).await?
+            }
+            (None, _) => HashSet::new(),
+        };
         let mut fetching = Fetching {
             node: &self.node,
             shop: &self.shop,
             policy: &mirror.policy,
+            fetcher: &fetcher,
             committed: Instant::now(),
             started: Instant::now(),
             fetched: 0,
-            before: self.shop.progress.lock().fetched,
+            before: self.shop.progress.lock().clone(),
             done: 0,
         };
-        fetching.begin();
-        for link in super::root_links(&fetcher, head.root).await? {
-            if link.name != b"p" {
-                fetching.tree(&fetcher, link.cid).await?;
-            }
-        }
-        let plan = plan::plan(&fetcher, head.root, &mirror.policy).await?;
-        let (fits, left_out) = within_quota(&plan, &mirror.policy, fetching.done);
-        fetching.expect(&fits, left_out);
-        for release in &fits {
-            fetching.tree(&fetcher, release.root).await?;
-            fetching.finished(release);
-        }
+        let held = mirror.held.as_ref().map(|held| held.head.root);
+        let same = last.iter().find(|last| last.policy == mirror.policy);
+        let same = same.map(|last| &last.plan);
+        let Fetched {
+            plan,
+            fits,
+            left_out,
+            bytes,
+        } = tokio::select! {
+            fetched = fetching.run(held, head.root, same, &here) => fetched?,
+            stop = self.watch(&mirror.policy) => return Err(stop),
+        };
         let mut roots = plan.catalogue.clone();
         roots.extend(fits.iter().map(|release| Root::whole(release.root)));
-        if plan.is_whole && left_out.0 == 0 {
+        if plan.is_whole && !left_out {
             roots = vec![Root::whole(head.root)];
         }
-        let (bytes, store) = (fetching.done, self.node.store().clone());
+        let store = self.node.store().clone();
         let list = self
             .node
             .blocking(move || {
@@ -352,17 +401,91 @@ impl Work {
             held: Some(Held {
                 head,
                 kept: list,
-                policy,
+                policy: policy.clone(),
                 bytes,
             }),
             ..now
         })
         .await?;
+        self.last = Some(Arc::new(Last { root, policy, plan }));
         drop(before);
         self.temp_pin = None;
         tracing::info!(shop = %self.shop.name, %root, bytes, "a head of a mirrored shop is whole here");
         self.node.offer(root);
         self.tell()?;
+        Ok(())
+    }
+
+    /// The plan of the head that is held.
+    async fn last(&mut self, mirror: &Mirror) -> Result<Option<Arc<Last>>, MirrorError> {
+        let Some(held) = &mirror.held else {
+            return Ok(None);
+        };
+        let root = held.head.root;
+        let is_of = |last: &&Arc<Last>| last.root == root && last.policy == held.policy;
+        if let Some(last) = self.last.as_ref().filter(is_of) {
+            return Ok(Some(Arc::clone(last)));
+        }
+        let here = self.node.fetcher(FetchOptions::offline());
+        let policy = held.policy.clone();
+        // Where something is missing here, everything is looked at.
+        let plan = plan::plan(&here, root, &policy, None).await.ok();
+        self.last = plan.map(|plan| Arc::new(Last { root, policy, plan }));
+        Ok(self.last.clone())
+    }
+
+    /// What is held is shown again after a restart.
+    async fn recall(&mut self) {
+        if self.last.is_some() {
+            return;
+        }
+        let Ok(Some(mirror)) = self.stored() else {
+            return;
+        };
+        let (Some(held), Ok(Some(last))) = (&mirror.held, self.last(&mirror).await) else {
+            return;
+        };
+        match held_progress(&self.node, held, &last.plan).await {
+            Ok(recalled) => {
+                let mut progress = self.shop.progress.lock();
+                if progress.total == 0 {
+                    progress.bytes = recalled.bytes;
+                    progress.total = recalled.total;
+                    progress.products = recalled.products;
+                    progress.left_out = recalled.left_out;
+                }
+            }
+            Err(error) => tracing::debug!(%error, "what is held of a mirror is not read"),
+        }
+    }
+
+    /// Takes note of heads while one is fetched, until that is not to go on.
+    async fn watch(&self, policy: &MirrorPolicy) -> MirrorError {
+        loop {
+            if self.shop.changed.load(Relaxed) || policy.until_open().is_some() {
+                return MirrorError::Changed;
+            }
+            if (self.is_due() || !self.shop.heard.lock().is_empty())
+                && let Err(error) = self.note().await
+            {
+                // The next round comes upon it, too.
+                tracing::debug!(shop = %self.shop.name, %error, "a head is not taken note of");
+            }
+            tokio::select! {
+                () = self.shop.wake.notified() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn note(&self) -> Result<(), MirrorError> {
+        let Some(mirror) = self.stored()? else {
+            return Ok(());
+        };
+        self.look(&mirror, self.is_due()).await?;
+        let mirror = self.stored()?;
+        let known = mirror.as_ref().and_then(|mirror| mirror.known.as_ref());
+        self.follow_names(known).await;
         Ok(())
     }
 
@@ -394,78 +517,171 @@ impl Work {
     }
 }
 
+/// What came of fetching a head.
+struct Fetched {
+    plan: Plan,
+    fits: Vec<Arc<Wanted>>,
+    /// Something did not fit into the quota.
+    left_out: bool,
+    /// As the shop says.
+    bytes: u64,
+}
+
 /// The fetching of one head.
 struct Fetching<'a> {
     node: &'a Node,
     shop: &'a Shop,
     policy: &'a MirrorPolicy,
+    fetcher: &'a Fetcher,
     committed: Instant,
     started: Instant,
     /// Bytes that came from outside.
     fetched: u64,
-    /// The same of heads before.
-    before: u64,
-    /// Bytes of whole trees.
+    /// What came of heads before.
+    before: Progress,
+    /// Bytes of whole trees, as the shop says.
     done: u64,
 }
 
 impl Fetching<'_> {
+    /// Fetches what is missing of the head `root`: nothing of the head `held`, nor of the releases that are
+    /// `here`. Products are planned as `before` where they did not change.
+    async fn run(
+        &mut self,
+        held: Option<Cid>,
+        root: Cid,
+        before: Option<&Plan>,
+        here: &HashSet<Cid>,
+    ) -> Result<Fetched, MirrorError> {
+        self.begin();
+        self.catalogue(held, root).await?;
+        let plan = plan::plan(self.fetcher, root, self.policy, before).await?;
+        let (fits, left_out) = within_quota(&plan, self.policy, self.done);
+        self.expect(&fits, left_out);
+        let (held, missing): (Vec<_>, Vec<_>) = fits
+            .iter()
+            .cloned()
+            .partition(|release| here.contains(&release.root));
+        for release in held {
+            self.done = self.done.saturating_add(release.size);
+            self.finished(&release);
+        }
+        self.releases(&missing).await?;
+        Ok(Fetched {
+            plan,
+            fits,
+            left_out: left_out.0 > 0,
+            bytes: self.done,
+        })
+    }
+
     fn begin(&self) {
         let mut progress = self.shop.progress.lock();
         *progress = Progress {
-            fetched: progress.fetched,
+            fetched: self.before.fetched,
+            sources: self.before.sources.clone(),
             is_busy: true,
             ..Progress::default()
         };
     }
 
+    /// Fetches what is new in the catalogue.
+    async fn catalogue(&mut self, held: Option<Cid>, root: Cid) -> Result<(), MirrorError> {
+        let here = self.node.fetcher(FetchOptions::offline());
+        let before = match held {
+            Some(held) => super::root_links(&here, held).await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let links = super::root_links(self.fetcher, root).await?;
+        let is_catalogue = |link: &&Link| link.name != plan::RELEASES;
+        for link in links.iter().filter(is_catalogue) {
+            let known = before.iter().find(|known| known.name == link.name);
+            let trees = changed::trees(self.fetcher, &here, known, link).await?;
+            let changed = trees.iter().map(|tree| tree.tsize);
+            let changed = changed.fold(0, u64::saturating_add);
+            let same = link.tsize.saturating_sub(changed);
+            self.done = self.done.saturating_add(same);
+            for tree in trees {
+                self.tree(tree.cid, tree.tsize).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// What there is to do is known.
-    fn expect(&self, releases: &[&plan::Wanted], left_out: (u64, u64)) {
+    fn expect(&self, releases: &[Arc<Wanted>], left_out: (u64, u64)) {
         let mut progress = self.shop.progress.lock();
         progress.left_out = left_out;
+        progress.bytes = self.done;
         progress.total = self.done;
         for release in releases {
-            progress.total += release.size;
+            progress.total = progress.total.saturating_add(release.size);
             let product = progress.products.entry(release.product.clone());
-            product.or_default().1 += release.size;
+            let total = &mut product.or_default().1;
+            *total = total.saturating_add(release.size);
         }
     }
 
-    fn finished(&self, release: &plan::Wanted) {
+    /// Fetches releases, so many at a time the rarest first.
+    async fn releases(&mut self, missing: &[Arc<Wanted>]) -> Result<(), MirrorError> {
+        let (node, shop) = (self.node, self.shop);
+        let shop = &shop.name;
+        let network = node.network();
+        let mut groups = missing.chunks(rarest::TOGETHER);
+        let mut next = rarest::first(network, shop, groups.next().unwrap_or_default()).await;
+        while !next.is_empty() {
+            let after = rarest::first(network, shop, groups.next().unwrap_or_default());
+            let fetched = async {
+                for release in &next {
+                    self.tree(release.root, release.size).await?;
+                    self.finished(release);
+                }
+                Ok::<(), MirrorError>(())
+            };
+            let (fetched, after) = futures::join!(fetched, after);
+            fetched?;
+            next = after;
+        }
+        Ok(())
+    }
+
+    fn finished(&self, release: &Wanted) {
         let mut progress = self.shop.progress.lock();
+        progress.bytes = self.done;
+        progress.total = progress.total.max(self.done);
         if let Some(product) = progress.products.get_mut(&release.product) {
-            product.0 += release.size;
+            product.0 = product.0.saturating_add(release.size);
         }
     }
 
-    /// Fetches a whole tree.
-    async fn tree(&mut self, fetcher: &Fetcher, root: Cid) -> Result<(), MirrorError> {
+    /// Fetches a whole tree, of so many bytes as the shop says.
+    async fn tree(&mut self, root: Cid, size: u64) -> Result<(), MirrorError> {
         let window = self.window();
-        let mut tree = std::pin::pin!(fetch_dag(fetcher.clone(), root, window));
+        let left = left_of_quota(self.policy, self.done);
+        let tree = fetch_dag_up_to(self.fetcher.clone(), root, window, left);
+        let mut tree = std::pin::pin!(tree);
         let (mut bytes, mut fetched) = (0, 0);
         while let Some(progress) = tree.next().await {
             let now = progress?;
             self.fetched += now.fetched - fetched;
             (bytes, fetched) = (now.bytes, now.fetched);
-            self.report(bytes);
-            if self.shop.changed.load(Relaxed) || until_open(self.policy).is_some() {
-                return Err(MirrorError::Changed);
-            }
+            check_quota(self.policy, self.done.saturating_add(bytes))?;
+            self.report(bytes.min(size));
             if self.committed.elapsed() >= COMMIT {
                 self.node.commit_blocks().await?;
                 self.committed = Instant::now();
             }
-            self.pace().await;
         }
-        self.done += bytes;
+        self.done = self.done.saturating_add(size.max(bytes));
         Ok(())
     }
 
     fn report(&self, bytes: u64) {
         let mut progress = self.shop.progress.lock();
-        progress.bytes = self.done + bytes;
+        progress.bytes = self.done.saturating_add(bytes);
         progress.total = progress.total.max(progress.bytes);
-        progress.fetched = self.before + self.fetched;
+        progress.fetched = self.before.fetched + self.fetched;
+        progress.sources = together(&self.before.sources, self.fetcher.given());
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -485,16 +701,25 @@ impl Fetching<'_> {
             None => most,
         }
     }
+}
 
-    /// Waits until what came is within the rate.
-    async fn pace(&self) {
-        let Some(rate) = self.policy.bytes_per_second.filter(|rate| *rate > 0) else {
-            return;
-        };
-        #[expect(clippy::cast_precision_loss, reason = "a pause need not be exact")]
-        let due = Duration::from_secs_f64(self.fetched as f64 / rate as f64);
-        tokio::time::sleep_until(self.started + due).await;
+/// What sources gave in all, those that gave most first.
+fn together(before: &[Given], now: Vec<Given>) -> Vec<Given> {
+    let mut all = before.to_vec();
+    for given in now {
+        match all.iter_mut().find(|known| known.source == given.source) {
+            Some(known) => {
+                known.blocks += given.blocks;
+                known.bytes += given.bytes;
+                known.errors += given.errors;
+                known.lied |= given.lied;
+            }
+            None => all.push(given),
+        }
     }
+    all.sort_by(|a, b| (b.bytes, &a.source).cmp(&(a.bytes, &b.source)));
+    all.truncate(MAX_SOURCES);
+    all
 }
 
 /// Whether something of the head may be missing, or is kept by another policy.
@@ -505,13 +730,22 @@ fn needs(mirror: &Mirror, head: &Followed) -> bool {
         .is_none_or(|held| held.head.root != head.root || held.policy != mirror.policy)
 }
 
+/// Whether the shop's key leads to another publishing key than the known head's.
+fn has_new_key(known: Option<&Followed>, shown: &Shown) -> bool {
+    let publishing = shown.publishing().map(|name| name.to_bytes());
+    known.is_some_and(|known| publishing.is_some_and(|publishing| publishing != known.publishing))
+}
+
+/// The newest head is this one. Where it is whole here already it is also the one that is shown.
 fn renew(mirror: &mut Mirror, followed: Followed) {
-    if let Some(held) = mirror
-        .held
-        .as_mut()
-        .filter(|held| held.head.root == followed.root)
-    {
-        held.head = followed.clone();
+    if let Some(Held { head, .. }) = &mut mirror.held {
+        if head.root == followed.root {
+            *head = followed.clone();
+        } else if head.publishing == followed.publishing {
+            head.shop_record.clone_from(&followed.shop_record);
+            head.shop_sequence = followed.shop_sequence;
+            head.shop_validity = followed.shop_validity;
+        }
     }
     mirror.known = Some(followed);
 }
@@ -536,10 +770,4 @@ fn refuse(mirror: &mut Mirror, seq: Option<u64>, from: &str, why: String) {
         },
     );
     mirror.refused.truncate(MAX_REFUSED);
-}
-
-/// How long the hours in which may be fetched are away; `None` within them.
-fn until_open(policy: &MirrorPolicy) -> Option<Duration> {
-    let hours = policy.hours?;
-    hours.until_open(crate::mirror::minute_of_day())
 }

@@ -5,8 +5,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{keep_if_newer, known_record};
+use super::{keep_if_newer, kept};
+use crate::announce;
+use crate::ipns::Record;
 use crate::keys::Name;
+use crate::manifest::ManifestError;
 use crate::net::gossip::{Heard, rendezvous};
 use crate::net::{NetError, Network};
 use crate::node::Node;
@@ -23,30 +26,23 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
     let Some(network) = node.network().cloned() else {
         return;
     };
-    let hear = async {
+    let hears = async {
         for name in node.keys().names() {
-            let known = match known_record(&node, &name) {
-                Ok(known) => known.map(|known| known.record),
-                Err(error) => {
-                    tracing::warn!(%name, %error, "cannot read the record of a name");
-                    None
-                }
-            };
-            if network.follow(&name, known).await.is_err() {
+            if follow(&network, &node, &name).await.is_err() {
                 return;
             }
         }
         loop {
             for heard in network.heard().take().await {
-                keep(&node, heard).await;
+                hear(&node, heard).await;
             }
         }
     };
-    let both = async { tokio::join!(hear, meet(&network, &node)) };
+    let both = async { tokio::join!(hears, meet(&network, &node)) };
     stop.run_until_cancelled(both).await;
 }
 
-async fn keep(node: &Node, heard: Heard) {
+async fn hear(node: &Node, heard: Heard) {
     let Heard { name, record, from } = heard;
     if node.mirrors().hear(&name, &record, format!("peer {from}")) {
         return;
@@ -55,6 +51,29 @@ async fn keep(node: &Node, heard: Heard) {
     if let Err(error) = keep_if_newer(node, &name, Some(record)).await {
         tracing::warn!(%name, %error, "a record that was heard is not kept");
     }
+    if let Some(network) = node.network()
+        && node.keys().names().contains(&name)
+    {
+        // A network that has stopped needs no more names.
+        let _stopped = follow(network, node, &name).await;
+    }
+}
+
+/// Hears of an own name, and answers others with the record that is kept.
+async fn follow(network: &Network, node: &Node, name: &Name) -> Result<(), NetError> {
+    let known = told(node, name).unwrap_or_else(|error| {
+        tracing::warn!(%name, %error, "cannot read the record of a name");
+        None
+    });
+    network.follow(name, known).await
+}
+
+/// What others are told of an own name. A restored shop asks them for its head.
+fn told(node: &Node, name: &Name) -> Result<Option<Record>, ManifestError> {
+    if announce::is_publishing(node, name)? && announce::is_restored(node)? {
+        return Ok(None);
+    }
+    kept(node, name)
 }
 
 /// Connects to others who follow the names, again and again.

@@ -15,7 +15,11 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::keyring;
+use crate::manifest::record::Head;
 use crate::node;
+use crate::shop::json::MAX_SEQ;
+use crate::shop::settings::{self, Setting};
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -273,5 +277,97 @@ async fn a_gateway_that_cannot_be_asked_is_not_one_without_the_record() {
     assert!(matches!(silent, Err(NameError::Silent { .. })));
     let asked_nobody = resolve(&node, &name, None).await;
     assert!(matches!(asked_nobody, Err(NameError::NotFound { .. })));
+    node.shutdown().await;
+}
+
+/// A head of the shop, made by a change of its title.
+async fn titled(node: &Node, title: &str) -> u64 {
+    let setting = Setting::Title(Some(title.to_owned()));
+    let job = settings::change(node, setting).await.unwrap();
+    let is_done = announce::wait_for_job(node, job, HOUR).await.unwrap();
+    assert!(is_done);
+    node.manifest().head().unwrap().unwrap().seq
+}
+
+async fn assert_own_head(node: &Node) {
+    let root = node.manifest().head().unwrap().unwrap().root;
+    let resolved = resolve(node, &node.shop_name(), None).await.unwrap();
+    assert_eq!(resolved.path, format!("/ipfs/{root}"));
+}
+
+#[tokio::test]
+async fn what_others_sign_with_the_publishing_key_is_not_kept_and_the_owner_is_told() {
+    let (node, _dir) = node(None).await;
+    assert_eq!(titled(&node, "one").await, 1);
+    assert_eq!(titled(&node, "two").await, 2);
+    let stolen = node.keys().publishing.key().unwrap().clone();
+    let name = name_of(&stolen);
+    let hear = |record: Record| keep_if_newer(&node, &name, Some(record));
+    // Its own heads, as others have them.
+    let own = node.manifest().head().unwrap().unwrap();
+    let same = format!("/ipfs/{}", own.root);
+    for own in [
+        record(&stolen, "/ipfs/bafkqaaa", 1, 48),
+        record(&stolen, &same, 2, 48),
+    ] {
+        hear(own).await.unwrap();
+        assert_eq!(announce::stranger(&node).unwrap(), None);
+    }
+    // A fork, and a jump.
+    for (sequence, publishes) in [(2, 3), (u64::MAX, 4)] {
+        let theft = record(&stolen, "/ipfs/bafkqaaa", sequence, 99 * 365 * 24);
+        hear(theft.clone()).await.unwrap();
+        let stranger = announce::stranger(&node).unwrap().unwrap();
+        assert_eq!(
+            (stranger.seq, stranger.value.as_str()),
+            (2, "/ipfs/bafkqaaa")
+        );
+        let put = put(&node, &name, &theft.bytes).await;
+        assert!(matches!(put, Err(NameError::Own { .. })), "{put:?}");
+        assert_own_head(&node).await;
+        assert_eq!(titled(&node, &sequence.to_string()).await, publishes);
+        assert_own_head(&node).await;
+    }
+    // The numbers go on from what the owner signed.
+    keyring::rotate(&node).await.unwrap();
+    assert_eq!(announce::stranger(&node).unwrap(), None);
+    assert_own_head(&node).await;
+    assert_eq!(titled(&node, "after").await, 5);
+    assert_own_head(&node).await;
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_shop_without_a_head_takes_none_that_a_newcomer_would_refuse() {
+    let (node, _dir) = node(None).await;
+    let key = node.keys().publishing.key().unwrap().clone();
+    let theft = record(&key, "/ipfs/bafkqaaa", u64::MAX, 48);
+    let name = name_of(&key);
+    keep_if_newer(&node, &name, Some(theft)).await.unwrap();
+    assert!(known_record(&node, &name).unwrap().is_none());
+    assert_eq!(titled(&node, "first").await, 1);
+    assert_own_head(&node).await;
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn numbers_that_are_used_up_are_an_error() {
+    let (node, _dir) = node(None).await;
+    titled(&node, "one").await;
+    let head = node.manifest().head().unwrap().unwrap();
+    let far = Head {
+        seq: MAX_SEQ,
+        ..head
+    };
+    let change = Change {
+        expect: Vec::new(),
+        ops: vec![Op::PutHead(far)],
+    };
+    node.manifest().commit(change).await.unwrap();
+    let setting = Setting::Title(Some("two".to_owned()));
+    let job = settings::change(&node, setting).await.unwrap();
+    let soon = Duration::from_secs(1);
+    assert!(!announce::wait_for_job(&node, job, soon).await.unwrap());
+    assert_eq!(node.manifest().head().unwrap().unwrap().seq, MAX_SEQ);
     node.shutdown().await;
 }

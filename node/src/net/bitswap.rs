@@ -37,6 +37,7 @@ mod ledger;
 mod message;
 mod metrics;
 mod peer;
+mod question;
 mod reader;
 mod server;
 mod session;
@@ -58,6 +59,7 @@ use server::Server;
 
 pub use behaviour::Behaviour;
 pub use client::LastReceived;
+pub(crate) use client::Said;
 pub use session::Session;
 
 /// Dials and disconnects that wait for the swarm.

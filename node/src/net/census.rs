@@ -34,6 +34,8 @@ const READS: usize = 4;
 /// Questions that are answered to one peer in [`WINDOW`].
 const QUESTIONS: u32 = 200;
 const WINDOW: Duration = Duration::from_secs(10);
+/// Whoever asks one peer no more often than this is always answered.
+pub(crate) const PAUSE: Duration = Duration::from_millis(60);
 /// Peers whose questions are counted.
 const PEERS: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 /// Longest message.
@@ -216,6 +218,16 @@ mod tests {
         assert_eq!(answered, 200);
         assert!(asked.may(other, now));
         assert!(asked.may(one, now + WINDOW));
+    }
+
+    #[test]
+    fn who_pauses_between_questions_is_always_answered() {
+        let (mut asked, mut now) = (Asked::new(), Instant::now());
+        let peer = PeerId::random();
+        for _ in 0..1000 {
+            assert!(asked.may(peer, now));
+            now += PAUSE;
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::keys::Name;
 
 pub(crate) use inbox::{Heard, Inbox};
 pub(super) use outgoing::Outgoing;
-pub(super) use topics::{Topics, Verdict};
+pub(super) use topics::{Patience, Topics, Verdict};
 
 /// What topics of names begin with.
 const TOPIC_PREFIX: &str = "/record/";

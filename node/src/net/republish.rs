@@ -22,14 +22,14 @@ const RETRY: Duration = Duration::from_secs(15);
 pub async fn run(
     network: Network,
     manifest: Manifest,
-    names: impl Fn() -> [Name; 3],
+    names: impl Fn() -> Vec<Name>,
     interval: Duration,
     stop: CancellationToken,
 ) {
     let rounds = async {
         let mut retry = RETRY;
         loop {
-            let mut all = names().to_vec();
+            let mut all = names();
             match mirror::names(&manifest) {
                 Ok(mirrored) => all.extend(mirrored),
                 Err(error) => {

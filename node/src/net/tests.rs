@@ -152,6 +152,7 @@ fn config() -> NetworkConfig {
         reprovide_interval: Duration::from_secs(22 * 60 * 60),
         republish_interval: Duration::from_secs(4 * 60 * 60),
         record_lifetime: Duration::from_secs(48 * 60 * 60),
+        serve_rate: ByteSize::b(0),
         limits: LimitsConfig {
             connections: 100,
             connections_per_peer: 4,

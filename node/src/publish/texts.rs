@@ -1,20 +1,28 @@
 //! What a release carries besides its tree: file list, notes, description, cover.
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cid::Cid;
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_TITLE_LEN, PublishError, PublishOptions, Source};
+use super::{PublishError, PublishOptions, Source};
 use crate::dag::import::{self, ImportError, ImportOptions, ImportedFile, OnProgress, Sink};
 use crate::manifest::record::{Cover, Text};
 use crate::node::Node;
+use crate::picture;
+use crate::shop::{MAX_COVER_LEN, is_too_large_a_cover};
 use crate::store::PackKind;
+use crate::title;
 
 /// Longest description kept in the manifest itself, in bytes.
 const INLINE_TEXT_LEN: usize = 1024;
+/// Bytes of a cover that tell its kind.
+const COVER_KIND: u64 = 8 << 10;
+/// Longest notes, in bytes.
+const MAX_NOTES_LEN: u64 = 1 << 20;
 /// Longest file name, in bytes.
 const MAX_NAME_LEN: usize = 255;
 
@@ -45,33 +53,79 @@ pub(super) fn check(source: &Source, options: &PublishOptions) -> Result<(), Pub
     if let Some(title) = &options.title {
         check_title(title)?;
     }
+    if let Some(notes) = &options.notes {
+        check_notes(notes)?;
+    }
     if let Source::Reader { name, .. } = source
         && let Some(reason) = unusable_name(name)
     {
         return refuse("name", name, reason);
     }
-    options.cover.as_deref().map_or(Ok(()), check_cover)
+    Ok(())
 }
 
 /// Refuses a title that cannot be shown.
 pub(crate) fn check_title(title: &str) -> Result<(), PublishError> {
-    if title.trim().is_empty() {
-        return refuse("title", title, "it is empty");
-    }
-    if title.len() > MAX_TITLE_LEN {
-        return refuse("title", title, "it is longer than 256 bytes");
-    }
-    Ok(())
+    title::unusable(title).map_or(Ok(()), |reason| refuse("title", title, reason))
 }
 
-/// Refuses a cover whose name cannot be kept.
-pub(crate) fn check_cover(cover: &Path) -> Result<(), PublishError> {
-    let name = file_name(cover);
-    unusable_name(&name).map_or(Ok(()), |reason| refuse("cover", &name, reason))
+/// Refuses notes that are no file, or too long for a page.
+fn check_notes(notes: &Path) -> Result<(), PublishError> {
+    let name = notes.to_string_lossy();
+    match std::fs::metadata(notes) {
+        Ok(found) if !found.is_file() => refuse("notes", &name, "they are not a file"),
+        Ok(found) if found.len() > MAX_NOTES_LEN => {
+            refuse("notes", &name, "they are longer than 1 MiB")
+        }
+        // What cannot be read is told when it is read.
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a cover whose name cannot be kept, or of which no small picture could be made, so large it is.
+pub(crate) async fn check_cover(node: &Node, cover: PathBuf) -> Result<(), PublishError> {
+    let name = file_name(&cover);
+    let unusable = match unusable_name(&name) {
+        Some(reason) => Some(reason),
+        None => node.blocking(move || unusable_cover(&cover)).await?,
+    };
+    unusable.map_or(Ok(()), |reason| refuse("cover", &name, reason))
+}
+
+fn unusable_cover(cover: &Path) -> Result<Option<&'static str>, ImportError> {
+    let failed = |source| ImportError::Read {
+        path: cover.to_owned(),
+        source,
+    };
+    // A pipe would be waited for when it is opened.
+    if !std::fs::metadata(cover).map_err(failed)?.is_file() {
+        return Ok(Some("it is not a file"));
+    }
+    let file = beginning(cover, MAX_COVER_LEN + 1)?;
+    Ok(if file.len() as u64 > MAX_COVER_LEN {
+        Some("it is longer than 16 MiB")
+    } else if is_too_large_a_cover(&file) {
+        Some("decoded it takes more than 52 MiB, which 2000 × 2000 pixels never do")
+    } else if picture::extensions(&file).is_none() {
+        Some("it is no picture that browsers show: PNG, JPEG, GIF, WebP, AVIF or SVG")
+    } else {
+        None
+    })
+}
+
+fn beginning(path: &Path, most: u64) -> Result<Vec<u8>, ImportError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(most).read_to_end(&mut bytes))
+        .map_err(|source| ImportError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(bytes)
 }
 
 fn refuse(what: &'static str, text: &str, reason: &'static str) -> Result<(), PublishError> {
-    let text = text.to_owned();
+    let text = title::beginning(text);
     Err(PublishError::Text { what, text, reason })
 }
 
@@ -127,9 +181,19 @@ pub(crate) async fn import_cover(node: &Node, path: PathBuf) -> Result<Cover, Im
 }
 
 fn cover_of(sink: &Sink, path: &Path) -> Result<Cover, ImportError> {
+    let mut name = file_name(path);
+    // Gateways tell browsers by the name what it is.
+    let known = picture::extensions(&beginning(path, COVER_KIND)?).unwrap_or_default();
+    let extension = name.rsplit_once('.').map(|(_, extension)| extension);
+    let is_known = |given: &str| known.iter().any(|known| known.eq_ignore_ascii_case(given));
+    if let Some(usual) = known.first()
+        && !extension.is_some_and(is_known)
+    {
+        name = format!("cover.{usual}");
+    }
     Ok(Cover {
         cid: import_file(sink, path)?,
-        name: file_name(path),
+        name,
     })
 }
 

@@ -1,13 +1,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use tempfile::TempDir;
 
 use super::*;
-use crate::block::Block;
+use crate::block::{Block, RAW, cid_of};
+use crate::dag::import::{Chunker, ImportOptions, Sink, import_reader};
 use crate::manifest::ManifestOptions;
 use crate::manifest::change::{Change, Op};
-use crate::manifest::record::{DirLink, ShopDirs, ShopEntry};
+use crate::manifest::record::{Card, DirLink, Head, ShopDirs, ShopEntry};
 use crate::store::{PackKind, StoreOptions};
 
 struct Shop {
@@ -49,6 +51,7 @@ impl Shop {
             cover: None,
             created: "2026-11-22T00:00:00Z".parse().unwrap(),
             channels: BTreeMap::new(),
+            history: BTreeMap::new(),
         };
         self.commit(Op::PutProduct(id.clone(), product));
         let entries = self.manifest.shop_entries().map(Result::unwrap);
@@ -66,9 +69,29 @@ impl Shop {
             revision: revision.last().unwrap(),
             dirs: in_head.then_some(dirs),
             look: 0,
-            card: None,
+            card: in_head.then(|| Card {
+                title: title.to_owned(),
+                summary: String::new(),
+                price: None,
+                cover: None,
+                version: "1".parse().unwrap(),
+                issued: Timestamp::UNIX_EPOCH,
+            }),
         };
         self.commit(Op::PutShopEntry(id, entry));
+        self.new_head();
+    }
+
+    /// The index follows the heads.
+    fn new_head(&self) {
+        let seq = self.manifest.head().unwrap().map_or(1, |head| head.seq + 1);
+        let head = Head {
+            seq,
+            root: cid_of(RAW, &seq.to_be_bytes()),
+            prev: None,
+            issued: Timestamp::UNIX_EPOCH,
+        };
+        self.commit(Op::PutHead(head));
     }
 
     fn inline(&self, id: &str, title: &str, text: &str) {
@@ -135,4 +158,62 @@ fn the_index_follows_the_shop_and_may_be_deleted() {
         }
         assert_eq!(shop.find("animals"), ["long"]);
     }
+}
+
+#[test]
+fn long_descriptions_are_found_by_their_words_whatever_blocks_they_take() {
+    let shop = Shop::new();
+    let sink = Sink::Store(shop.store.clone(), PackKind::Kept);
+    let text = format!("{} walrus", "word ".repeat(5000));
+    let options = ImportOptions {
+        chunker: Some(Chunker::Size(1024)),
+        ..ImportOptions::default()
+    };
+    let stored = import_reader(
+        &sink,
+        &mut text.as_bytes(),
+        &options,
+        &(Arc::new(|_| true) as _),
+    );
+    let root = stored.unwrap().root;
+    assert_ne!(root.codec(), RAW, "more than one block");
+    shop.put("long", "Long", Text::Stored(root), true);
+    assert_eq!(shop.find("walrus"), ["long"]);
+}
+
+#[test]
+fn products_are_found_while_the_index_is_brought_up_to_date() {
+    let shop = Shop::new();
+    shop.inline("light", "Lighthouse", "");
+    assert_eq!(shop.find("lighthouse"), ["light"]);
+    let updating = shop.search.opened.lock();
+    shop.inline("other", "Lighthouses", "");
+    assert_eq!(shop.find("lighthouse"), ["light"]);
+    drop(updating);
+    assert_eq!(shop.find("lighthouse"), ["light", "other"]);
+}
+
+#[test]
+fn nothing_is_read_anew_before_there_is_another_head() {
+    let shop = Shop::new();
+    shop.inline("light", "Lighthouse", "");
+    assert_eq!(shop.find("lighthouse"), ["light"]);
+    // No index is opened, nor brought up to date.
+    *shop.search.opened.lock() = None;
+    assert_eq!(shop.find("lighthouse"), ["light"]);
+    assert!(shop.search.opened.lock().is_none());
+    shop.new_head();
+    assert_eq!(shop.find("lighthouse"), ["light"]);
+    assert!(shop.search.opened.lock().is_some());
+}
+
+#[tokio::test]
+async fn who_would_wait_long_for_other_searches_is_refused() {
+    let shop = Shop::new();
+    let turn = || shop.search.turn_within(Duration::ZERO);
+    let mine = turn().await.unwrap();
+    let _other = turn().await.unwrap();
+    assert!(matches!(turn().await, Err(SearchError::Busy)));
+    drop(mine);
+    assert!(turn().await.is_ok());
 }

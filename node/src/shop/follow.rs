@@ -11,7 +11,7 @@ use cid::Cid;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::json::{MAX_SHOP_LEN, ShopJson, parse_shop};
+use super::json::{MAX_SEQ, MAX_SHOP_LEN, ShopJson, parse_shop};
 use super::past::read_shop_json;
 use super::read::{ReadError, read_small, root_links};
 use crate::dag::path::{ContentPath, Root};
@@ -75,9 +75,9 @@ pub enum Freshness {
 }
 
 impl Followed {
-    /// How old the signature is.
+    /// How old the signature is. Without the record of the shop's key a head is nobody's.
     pub fn freshness(&self, now: Timestamp) -> Freshness {
-        if self.validity <= now {
+        if self.validity.min(self.shop_validity) <= now {
             return Freshness::Expired;
         }
         let signed = before(self.validity, self.lifetime);
@@ -194,6 +194,12 @@ pub enum Refused {
         /// Time between them.
         seconds: u64,
     },
+    /// A number that no shop has.
+    #[error("head {offered} is above {MAX_SEQ}, the highest number that a head can have")]
+    Number {
+        /// The refused one's number.
+        offered: u64,
+    },
     /// It was built in the future.
     #[error("head {seq} is dated {issued}, which has not come yet")]
     Future {
@@ -247,7 +253,7 @@ pub fn publishing_key(
     let record = verify(shop, record, now, "shop")?;
     match leads_to(&record) {
         Some(Root::Name(publishing)) => Ok((record, publishing)),
-        _ => Err(no_shop(record, "shop")),
+        _ => Err(no_shop(&record, "shop")),
     }
 }
 
@@ -271,7 +277,7 @@ impl Signed {
                 head,
                 root,
             }),
-            _ => Err(no_shop(head, "publishing")),
+            _ => Err(no_shop(&head, "publishing")),
         }
     }
 }
@@ -291,8 +297,8 @@ fn leads_to(record: &Record) -> Option<Root> {
     path.segments.is_empty().then_some(path.root)
 }
 
-fn no_shop(record: Record, key: &'static str) -> Refused {
-    let value = record.value;
+fn no_shop(record: &Record, key: &'static str) -> Refused {
+    let value = record.value.clone();
     Refused::NoShop { key, value }
 }
 
@@ -323,14 +329,15 @@ pub async fn follow<S: BlockSource + Clone>(
     {
         return Ok(step);
     }
-    let (shop_json, head) = read_head(source, &signed).await?;
     let latest = now.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX);
+    check_number(known, signed.head.sequence, latest)?;
+    let (shop_json, head) = read_head(source, &signed).await?;
     if head.issued > latest {
         let (seq, issued) = (head.seq, head.issued);
         return Err(Refused::Future { seq, issued }.into());
     }
     if let Some(known) = known {
-        check_pace(known, &head)?;
+        check_pace(known, head.seq, head.issued)?;
         check_past(source, known, &head).await?;
     }
     Ok(Step::New(Box::new(NewHead {
@@ -414,14 +421,19 @@ async fn read_head<S: BlockSource + Clone>(
     source: &S,
     signed: &Signed,
 ) -> Result<(Cid, ShopJson), FollowError> {
-    let (cid, head) = read_shop_json(source, signed.root).await?;
+    let no_shop = |error| match error {
+        ReadError::NoShop { .. } => no_shop(&signed.head, "publishing").into(),
+        error => FollowError::Read(error),
+    };
+    let links = root_links(source, signed.root).await.map_err(no_shop)?;
+    let read = read_shop_json(source, signed.root, &links).await;
+    let (cid, head) = read.map_err(no_shop)?;
     if head.seq != signed.head.sequence {
         return Err(mixed(format!(
             "its record has number {}, its shop.json {}",
             signed.head.sequence, head.seq
         )));
     }
-    let links = root_links(source, signed.root).await?;
     let others = links.iter().filter(|link| link.name != b"shop.json");
     let found: BTreeMap<String, String> = others
         .map(|link| {
@@ -439,14 +451,22 @@ fn mixed(what: String) -> FollowError {
     Refused::Mixed { what }.into()
 }
 
+/// Refuses what cannot be the next head, whatever it says: nothing of it is read then.
+fn check_number(known: Option<&Followed>, offered: u64, latest: Timestamp) -> Result<(), Refused> {
+    if offered > MAX_SEQ {
+        return Err(Refused::Number { offered });
+    }
+    known.map_or(Ok(()), |known| check_pace(known, offered, latest))
+}
+
 /// A stolen publishing key must not be able to use up all sequence numbers.
-fn check_pace(known: &Followed, head: &ShopJson) -> Result<(), Refused> {
-    let between = head.issued.duration_since(known.issued);
+fn check_pace(known: &Followed, offered: u64, issued: Timestamp) -> Result<(), Refused> {
+    let between = issued.duration_since(known.issued);
     let seconds = u64::try_from(between.as_secs()).unwrap_or(0);
-    if head.seq - known.seq > BURST.saturating_add(seconds) {
+    if offered - known.seq > BURST.saturating_add(seconds) {
         return Err(Refused::FastForward {
             known: known.seq,
-            offered: head.seq,
+            offered,
             seconds,
         });
     }

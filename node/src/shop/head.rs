@@ -14,9 +14,10 @@ use ipld_dagpb::PbNode;
 use super::json::{
     self, FORMAT, PriceJson, ProductJson, ShopCounts, ShopJson, VersionJson, canonical,
 };
-use super::storefront::{self, Lists, Page, Previous};
+use super::storefront::{self, Listed, Lists, Page, Previous};
 use super::{BuiltHead, HeadInput, ShopError};
 use crate::block::{Block, DAG_PB, RAW};
+use crate::channel::history;
 use crate::dag::hamt::{BuiltDirectory, Entry, build_directory};
 use crate::dag::import::{self, ImportOptions, Profile, Sink};
 use crate::dag::unixfs::Metadata;
@@ -56,6 +57,7 @@ pub(super) fn build(
                 shop.left_out = false;
                 let built = shop.product(manifest, &id)?;
                 let (dirs, card) = built.unzip();
+                let card = card.flatten();
                 let entry = ShopEntry {
                     revision,
                     dirs,
@@ -129,13 +131,13 @@ pub(super) struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Builds the two directories of a product, and what lists show of it; `None` while it has no
+    /// Builds the two directories of a product, and what lists show of it, if they do; `None` while it has no
     /// finished release.
     fn product(
         &mut self,
         manifest: &Manifest,
         id: &ProductId,
-    ) -> Result<Option<(ShopDirs, Card)>, ShopError> {
+    ) -> Result<Option<(ShopDirs, Option<Card>)>, ShopError> {
         let Some(product) = manifest.product(id)? else {
             return Ok(None);
         };
@@ -144,11 +146,11 @@ impl Builder<'_> {
         if finished.is_empty() {
             return Ok(None);
         }
-        let channels: Vec<(&Channel, &(Version, Release))> = product
-            .channels
-            .iter()
-            .filter_map(|(channel, version)| Some((channel, offered(&all, version)?)))
-            .collect();
+        let mut channels: Vec<(&Channel, &(Version, Release))> = Vec::new();
+        for channel in product.channels.keys() {
+            let named = history::until_now(manifest, id, &product, channel)?;
+            channels.extend(offered(&all, &named).map(|offered| (channel, offered)));
+        }
 
         let mut entries = Vec::new();
         let mut trees = Vec::new();
@@ -194,12 +196,24 @@ impl Builder<'_> {
                 })
                 .collect(),
         };
+        let listed = match (&product.cover, &cover) {
+            (Some(stored), Some(entry)) => {
+                storefront::of_cover(self.store, &stored.cid, entry.tsize)?
+            }
+            _ => Listed::Art,
+        };
+        let cover_name = cover.as_ref().map(|entry| entry.name.as_str());
         let shown = Page {
             id,
             product: &product,
             releases: &finished,
             channels: &channels,
-            cover: cover.as_ref().map(|entry| entry.name.as_str()),
+            cover: cover_name,
+            listed: match &listed {
+                Listed::Cover => cover_name,
+                Listed::Small(made) => Some(made.name),
+                Listed::Art => None,
+            },
             has_description_file: description.is_some(),
         };
         let Some(made) = storefront::page(self.store, self.input, shown)? else {
@@ -208,6 +222,9 @@ impl Builder<'_> {
         self.left_out |= !made.is_whole;
         entries.push(self.file("index.html".to_owned(), made.html)?);
         entries.extend(cover);
+        if let Listed::Small(made) = listed {
+            entries.push(self.file(made.name.to_owned(), made.bytes)?);
+        }
         entries.extend(description);
         entries.push(self.file("product.json".to_owned(), canonical(&page))?);
         let dirs = ShopDirs {
@@ -293,21 +310,22 @@ impl Builder<'_> {
     }
 }
 
-/// The release that a channel offers: the one it names, or, while that one's record is not computed
-/// yet, the newest finished one before it that is not yanked.
+/// The release that a channel offers: the last of those that it named, or, while that one's record is not
+/// computed yet, the newest finished one before it that is not yanked.
 fn offered<'a>(
     releases: &'a [(Version, Release)],
-    named: &Version,
+    named: &[u64],
 ) -> Option<&'a (Version, Release)> {
-    let at = releases.iter().position(|(version, _)| version == named)?;
-    let (before, named) = (releases.get(..at)?, releases.get(at)?);
-    if named.1.record.is_some() {
-        return Some(named);
-    }
-    before
-        .iter()
-        .rev()
-        .find(|(_, release)| release.record.is_some() && release.yanked.is_none())
+    let numbered = |number: &u64| {
+        let at = releases.binary_search_by_key(number, |(_, release)| release.number);
+        releases.get(at.ok()?)
+    };
+    let (now, before) = named.split_last()?;
+    let now = numbered(now).filter(|(_, release)| release.record.is_some());
+    now.or_else(|| {
+        let mut before = before.iter().rev().filter_map(numbered);
+        before.find(|(_, release)| release.record.is_some() && release.yanked.is_none())
+    })
 }
 
 fn tree(name: &str, release: &Release) -> Entry {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::follow::{FollowError, Followed, Refused, Step, follow, publishing_key};
 use super::json::ShopJson;
 use super::past::read_shop_json;
+use super::read::root_links;
 use crate::dag::path::{ContentPath, Root};
 use crate::ipns::{self, Record};
 use crate::keys::Name;
@@ -144,7 +145,8 @@ pub async fn head_of<S: BlockSource + Clone>(
     source: &S,
     followed: &Followed,
 ) -> Result<ShopJson, FollowError> {
-    Ok(read_shop_json(source, followed.root).await?.1)
+    let links = root_links(source, followed.root).await?;
+    Ok(read_shop_json(source, followed.root, &links).await?.1)
 }
 
 fn root_of(record: &Record) -> Option<Cid> {

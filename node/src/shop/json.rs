@@ -26,6 +26,8 @@ pub const MAX_PRODUCT_LEN: usize = 4 << 20;
 pub const MAX_RELEASE_LEN: usize = 64 << 20;
 /// Largest number that every JSON reader keeps exactly (2^53 - 1).
 const MAX_NUMBER: u64 = (1 << 53) - 1;
+/// Highest sequence number of a head.
+pub const MAX_SEQ: u64 = MAX_NUMBER;
 
 /// `shop.json`: the head.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
@@ -260,7 +262,8 @@ pub fn parse_release(bytes: &[u8]) -> Result<ReleaseJson, JsonError> {
     Ok(release)
 }
 
-fn is_inside(path: &str) -> bool {
+/// Whether a path of a release leads to nowhere else.
+pub(crate) fn is_inside(path: &str) -> bool {
     path.split('/')
         .all(|segment| !matches!(segment, "" | "." | "..") && !segment.contains('\0'))
 }
@@ -287,6 +290,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, JsonError
 /// The canonical bytes of a file.
 pub(super) fn canonical(file: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(file).expect("strings, whole numbers and lists have a JSON form")
+}
+
+/// Length of a file's entry in a release's record.
+pub(crate) fn file_len(file: &FileJson) -> usize {
+    canonical(file).len()
 }
 
 /// Name of a release's record beside `product.json`.

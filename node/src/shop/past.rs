@@ -9,6 +9,7 @@ use cid::Cid;
 use super::json::{Ancestor, MAX_SHOP_LEN, ShopJson, parse_shop};
 use super::read::{ReadError, read_small, root_links};
 use crate::dag::hamt::Entry;
+use crate::dag::unixfs::Link;
 use crate::source::BlockSource;
 
 /// Heads that are named of each power of [`BASE`].
@@ -28,7 +29,8 @@ pub struct Past {
 /// # Errors
 /// [`ReadError`] when they cannot be had, or are no heads.
 pub async fn past_of<S: BlockSource + Clone>(source: &S, root: Cid) -> Result<Past, ReadError> {
-    let (cid, head) = read_shop_json(source, root).await?;
+    let links = root_links(source, root).await?;
+    let (cid, head) = read_shop_json(source, root, &links).await?;
     let prev = Ancestor {
         cid: cid.to_string(),
         seq: head.seq,
@@ -47,12 +49,12 @@ pub async fn past_of<S: BlockSource + Clone>(source: &S, root: Cid) -> Result<Pa
     Ok(Past { history, files })
 }
 
-/// `shop.json` of the head at `root`, and its CID.
+/// `shop.json` among the entries of the head at `root`, and its CID.
 pub(super) async fn read_shop_json<S: BlockSource + Clone>(
     source: &S,
     root: Cid,
+    links: &[Link],
 ) -> Result<(Cid, ShopJson), ReadError> {
-    let links = root_links(source, root).await?;
     let file = links.iter().find(|link| link.name == b"shop.json");
     let cid = file.ok_or(ReadError::NoShop { root })?.cid;
     let bytes = read_small(source, cid, MAX_SHOP_LEN).await?;

@@ -1,6 +1,7 @@
 //! What the shop says of itself: in the manifest, so that it goes with the shop and not with the
 //! machine. For what is not said there the settings file counts.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
@@ -11,10 +12,10 @@ use crate::manifest::change::{Change, Op};
 use crate::manifest::record::{JobId, Shop};
 use crate::manifest::{Manifest, ManifestError};
 use crate::node::Node;
-use crate::source::trustless::gateway_url;
+use crate::source::place::place_of;
+use crate::source::trustless::told_gateway_url;
+use crate::title;
 
-/// Longest title, in bytes.
-const MAX_TITLE_LEN: usize = 256;
 /// Longest description, in bytes: it travels with every head.
 const MAX_DESCRIPTION_LEN: usize = 4 << 10;
 /// Most bytes of all gateways, and of all mirrors.
@@ -82,6 +83,12 @@ pub enum SettingError {
     Manifest(#[from] ManifestError),
 }
 
+/// Refuses what the settings file has everybody told and is not to be told.
+pub(crate) fn check_file(file: &duka_config::ShopConfig) -> Result<(), SettingError> {
+    check(&Setting::Gateways(Some(file.gateways.clone())))?;
+    check(&Setting::Mirrors(Some(file.mirrors.clone())))
+}
+
 /// What counts for the next head.
 pub fn read(node: &Node) -> Result<Settings, ManifestError> {
     let (shop, file) = (node.manifest().shop()?, &node.config().shop);
@@ -145,33 +152,23 @@ pub async fn change(node: &Node, setting: Setting) -> Result<JobId, SettingError
 
 fn check(setting: &Setting) -> Result<(), SettingError> {
     match setting {
-        Setting::Title(Some(title)) => match title.as_str() {
-            title if title.trim().is_empty() => refuse("title", title, "it is empty"),
-            title if title.len() > MAX_TITLE_LEN => {
-                refuse("title", title, "it is longer than 256 bytes")
-            }
-            title if title.contains(char::is_control) => {
-                refuse("title", title, "it is more than one line")
-            }
-            _ => Ok(()),
+        Setting::Title(Some(title)) => match title::unusable(title) {
+            Some(reason) => refuse("title", title, reason),
+            None => Ok(()),
         },
         Setting::Description(Some(text)) if text.len() > MAX_DESCRIPTION_LEN => {
-            let begin: String = text.chars().take(40).collect();
-            refuse("description", &begin, "it is longer than 4 KiB")
+            refuse("description", text, "it is longer than 4 KiB")
         }
         Setting::Gateways(Some(urls)) => list("gateways", urls, |url| {
-            gateway_url(url)
-                .is_none()
-                .then_some("it is not an http or https URL")
+            told_gateway_url(url).map(|url| place_of(&url))
         }),
         Setting::Mirrors(Some(addresses)) => list("mirrors", addresses, |address| {
-            address.parse::<Multiaddr>().is_err().then_some(
+            let address = peer_address(address).ok_or(
                 "it is no peer address such as /dns4/mirror.example/tcp/4101/p2p/12D3KooW…",
-            )
+            )?;
+            Ok(address.to_string())
         }),
-        Setting::Expiry(Some(time)) if *time > MAX_LIFETIME => {
-            refuse("expiry", &in_seconds(*time), "it is longer than 100 years")
-        }
+        Setting::Expiry(Some(time)) => check_lifetime(*time),
         Setting::Refresh(Some(time)) if *time < MIN_REFRESH => {
             refuse("refresh", &in_seconds(*time), "it is shorter than a minute")
         }
@@ -179,16 +176,30 @@ fn check(setting: &Setting) -> Result<(), SettingError> {
     }
 }
 
+/// Refuses a signature for longer than anybody lives.
+pub(crate) fn check_lifetime(time: Duration) -> Result<(), SettingError> {
+    match time > MAX_LIFETIME {
+        true => refuse("expiry", &in_seconds(time), "it is longer than 100 years"),
+        false => Ok(()),
+    }
+}
+
+/// Addresses of peers have no place for a user or a query, but a host name in one takes any text.
+fn peer_address(text: &str) -> Option<Multiaddr> {
+    let address = text.parse().ok();
+    address.filter(|_| !text.contains(['@', '?', '#']))
+}
+
+/// `meant` tells what a value stands for, however it is written, or why it stands for nothing.
 fn list(
     key: &'static str,
     values: &[String],
-    wrong: impl Fn(&str) -> Option<&'static str>,
+    meant: impl Fn(&str) -> Result<String, &'static str>,
 ) -> Result<(), SettingError> {
-    for (index, value) in values.iter().enumerate() {
-        if let Some(reason) = wrong(value) {
-            return refuse(key, value, reason);
-        }
-        if values[..index].contains(value) {
+    let mut seen = HashSet::new();
+    for value in values {
+        let meant = meant(value).or_else(|reason| refuse(key, value, reason))?;
+        if !seen.insert(meant) {
             return refuse(key, value, "it is there twice");
         }
     }
@@ -203,6 +214,6 @@ fn in_seconds(time: Duration) -> String {
 }
 
 fn refuse<T>(key: &'static str, value: &str, reason: &'static str) -> Result<T, SettingError> {
-    let value = value.to_owned();
+    let value = title::beginning(value);
     Err(SettingError::Value { key, value, reason })
 }

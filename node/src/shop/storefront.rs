@@ -5,6 +5,7 @@
 //! products/<id>/index.html      one product
 //! catalogue/from-<id>.html      all of them, in pages, when there are more than the front page has
 //! search/from-<id>.json         the same for the script, node/schemas/search.schema.json
+//! …/index.json                  the pieces of both, node/schemas/lists.schema.json
 //! assets/                       styles and scripts
 //! ```
 //! All links are relative, so that it is the same under `/ipns/<key>/`, on a host of its own, and out
@@ -16,6 +17,7 @@ mod markdown;
 mod product;
 mod show;
 mod stored;
+mod thumbnail;
 
 use sha2::{Digest, Sha256};
 
@@ -23,11 +25,14 @@ use super::HeadInput;
 
 pub(super) use catalogue::{Lists, Previous};
 pub(super) use product::{Page, page};
+pub(crate) use stored::beginning;
+pub(super) use thumbnail::{Listed, of_cover};
+pub(crate) use thumbnail::{MAX_COVER_LEN, is_too_large_a_cover};
 
 /// What a shop without a title is called.
 const UNTITLED: &str = "Shop";
 /// Raised when pages change in a way that their templates do not tell.
-const REVISION: u64 = 1;
+const REVISION: u64 = 2;
 
 macro_rules! asset {
     ($name:literal) => {

@@ -94,6 +94,7 @@ impl Shop {
             }),
             created: time(),
             channels: BTreeMap::from([(stable(), version.clone())]),
+            history: BTreeMap::new(),
         };
         self.commit(vec![
             Op::PutProduct(product.clone(), page),

@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use cid::Cid;
-use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
 use reqwest::Client;
 use serde::Deserialize;
 use url::Url;
 
 use super::guard::Guard;
+use crate::block::{IDENTITY, Multihash, RAW};
 
 /// Time for the answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,6 +50,21 @@ pub(crate) async fn providers(gateway: &Url, cid: &Cid) -> Vec<Multiaddr> {
     }
 }
 
+/// The node behind a gateway, if it says so: only it provides a block that is nowhere else, as its CID has all
+/// of it and was never used.
+///
+/// # Cancel safety
+/// Dropping the future gives up the request.
+pub(crate) async fn node_of(gateway: &Url) -> Option<PeerId> {
+    let nonce = Multihash::wrap(IDENTITY, &rand::random::<[u8; 16]>()).ok()?;
+    let cid = Cid::new_v1(RAW, nonce);
+    let answer = tokio::time::timeout(TIMEOUT, ask(gateway, &cid)).await;
+    match answer.ok()??.providers?.as_slice() {
+        [only] => only.id.parse().ok(),
+        _ => None,
+    }
+}
+
 async fn ask(gateway: &Url, cid: &Cid) -> Option<Answer> {
     let url = gateway.join(&format!("/routing/v1/providers/{cid}")).ok()?;
     let client = Client::builder()
@@ -73,7 +89,7 @@ async fn ask(gateway: &Url, cid: &Cid) -> Option<Answer> {
 fn addresses(answer: Answer) -> Vec<Multiaddr> {
     let providers = answer.providers.unwrap_or_default();
     let all = providers.into_iter().filter_map(|provider| {
-        let peer: libp2p::PeerId = provider.id.parse().ok()?;
+        let peer: PeerId = provider.id.parse().ok()?;
         let addresses = provider.addresses.unwrap_or_default();
         Some((peer, addresses))
     });

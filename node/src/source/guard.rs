@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
@@ -73,6 +75,31 @@ pub fn is_public(url: &Url) -> bool {
     }
 }
 
+/// Whether a peer's address leads into the public internet, now that its name is looked up. Of `/dnsaddr`
+/// nobody knows before it is dialed.
+pub(crate) async fn is_public_address(address: &Multiaddr) -> bool {
+    for part in address {
+        let is_public = match part {
+            Protocol::Ip4(ip) => is_public_ip(ip.into()),
+            Protocol::Ip6(ip) => is_public_ip(ip.into()),
+            Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => {
+                !is_local(&name) && leads_out(&name).await
+            }
+            Protocol::Dnsaddr(_) => false,
+            _ => true,
+        };
+        if !is_public {
+            return false;
+        }
+    }
+    true
+}
+
+async fn leads_out(name: &str) -> bool {
+    let found = tokio::net::lookup_host((name, 0)).await;
+    found.is_ok_and(|mut found| found.all(|address| is_public_ip(address.ip())))
+}
+
 /// Whether only a local network knows the name: whoever configured it means that network.
 fn is_local(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
@@ -137,6 +164,26 @@ mod tests {
             ("http://nas.lan/", false),
         ] {
             assert_eq!(is_public(&url.parse().unwrap()), public, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peers_address_tells_whether_it_leads_into_the_local_network() {
+        for (address, public) in [
+            ("/ip4/1.1.1.1/tcp/4001", true),
+            ("/ip6/2606:4700::1111/udp/4001/quic-v1", true),
+            ("/ip4/192.168.1.1/tcp/80", false),
+            (
+                "/ip4/1.1.1.1/tcp/4001/p2p-circuit/ip4/10.0.0.1/tcp/1",
+                false,
+            ),
+            ("/ip6/::1/tcp/4001", false),
+            ("/dns4/router.lan/tcp/80", false),
+            ("/dns/localhost./tcp/80", false),
+            ("/dnsaddr/mirror.example", false),
+        ] {
+            let found = is_public_address(&address.parse().unwrap()).await;
+            assert_eq!(found, public, "{address}");
         }
     }
 

@@ -14,12 +14,14 @@
 mod board;
 mod health;
 mod http;
+mod memory;
 mod progress;
 mod refusal;
 mod schedule;
 #[cfg(test)]
 mod tests;
 
+use std::future::Future;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -32,8 +34,10 @@ use url::Url;
 
 use self::board::Rules;
 use self::http::Http;
+pub use self::memory::{Memory, Seen};
 pub(crate) use self::progress::Progress;
 use self::refusal::Refusal;
+pub(crate) use self::schedule::Guest;
 use self::schedule::Schedule;
 use super::guard::Guard;
 pub use super::guard::is_public;
@@ -56,6 +60,21 @@ const MAX_NAMED: usize = 3;
 pub fn gateway_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok();
     url.filter(|url| matches!(url.scheme(), "http" | "https"))
+}
+
+/// Reads the URL of a gateway that everybody is told.
+///
+/// # Errors
+/// Why it is not told.
+pub fn told_gateway_url(text: &str) -> Result<Url, &'static str> {
+    let url = gateway_url(text).ok_or("it is not an http or https URL")?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it has a user name or a password, which everybody would be told");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("it has a query or a fragment, and paths are put behind it");
+    }
+    Ok(url)
 }
 
 /// How hard gateways are tried.
@@ -82,6 +101,7 @@ pub struct TrustlessSource {
     http: Http,
     gateways: Arc<[Gateway]>,
     schedule: Arc<Schedule>,
+    memory: Memory,
 }
 
 #[derive(Debug)]
@@ -96,6 +116,8 @@ struct Gateway {
 pub struct Given {
     /// The gateway, without what an URL may hold besides, or the peer.
     pub source: String,
+    /// Whether it is a gateway.
+    pub is_gateway: bool,
     /// Verified blocks.
     pub blocks: u64,
     /// Their bytes.
@@ -104,6 +126,15 @@ pub struct Given {
     pub errors: u64,
     /// It sent wrong bytes and was dropped.
     pub lied: bool,
+}
+
+/// How long gateways are listened to that are not the first to show a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A moment: what is known of the name tells a replayed record.
+    Briefly,
+    /// Until all have answered, or their time is over: whoever is first may replay an old record.
+    ToAll,
 }
 
 /// What gateways say of a name.
@@ -129,12 +160,29 @@ pub enum Silence {
 impl TrustlessSource {
     /// Asks `gateways`, each request bounded by `timeout` without progress.
     pub fn new(gateways: Vec<Url>, timeout: Duration) -> Self {
-        Self::with(gateways, timeout, Effort::default())
+        Self::with(gateways, timeout, Effort::default(), Memory::default())
     }
 
-    /// Asks `gateways` as hard as `effort` says.
-    pub fn with(gateways: Vec<Url>, timeout: Duration, effort: Effort) -> Self {
-        Self::guarded(gateways, timeout, effort, &Guard::system())
+    /// Asks `gateways` as hard as `effort` says, first those that answered before as far as `memory` knows.
+    pub fn with(gateways: Vec<Url>, timeout: Duration, effort: Effort, memory: Memory) -> Self {
+        let mut source = Self::guarded(gateways, timeout, effort, &Guard::system());
+        for (index, gateway) in source.gateways.iter().enumerate() {
+            if let Some(seen) = memory.of(&gateway.base) {
+                source.schedule.know(index, &seen);
+            }
+        }
+        source.memory = memory;
+        source
+    }
+
+    /// Remembers how the gateways did. What is known of all.
+    pub fn remember(&self) -> &Memory {
+        for (gateway, seen) in self.gateways.iter().zip(self.schedule.seen()) {
+            if let Some(seen) = seen {
+                self.memory.remember(&gateway.base, seen);
+            }
+        }
+        &self.memory
     }
 
     fn guarded(gateways: Vec<Url>, timeout: Duration, effort: Effort, guard: &Guard) -> Self {
@@ -151,6 +199,7 @@ impl TrustlessSource {
             http: Http::new(timeout, guard),
             gateways: gateways.collect(),
             schedule: Arc::new(schedule),
+            memory: Memory::default(),
         }
     }
 
@@ -164,6 +213,7 @@ impl TrustlessSource {
         let gateways = self.gateways.iter().zip(self.schedule.totals());
         let given = gateways.map(|(gateway, totals)| Given {
             source: gateway.base.origin().ascii_serialization(),
+            is_gateway: true,
             blocks: totals.blocks,
             bytes: totals.bytes,
             errors: totals.errors,
@@ -172,18 +222,15 @@ impl TrustlessSource {
         given.collect()
     }
 
-    /// The signed record of a name, as gateways have it: not verified here.
+    /// The signed record of a name, as gateways and delegated routers have it: not verified here.
     ///
     /// # Cancel safety
     /// Dropping the future gives up the requests.
-    pub async fn ipns_record(&self, name: &Name) -> Records {
+    pub async fn ipns_record(&self, name: &Name, listen: Listen) -> Records {
         let name = &name.to_string();
         let gateways = self.gateways.iter().enumerate();
-        let requests = gateways.map(|(index, gateway)| async move {
-            let url = gateway.url("ipns", name, "ipns-record");
-            let answer = self.http.get(url, IPNS_RECORD, MAX_RECORD_LEN, || {});
-            (index, answer.await)
-        });
+        let requests = gateways
+            .map(|(index, gateway)| async move { (index, self.record_at(gateway, name).await) });
         let mut requests: FuturesUnordered<_> = requests.collect();
         let mut records = Records::default();
         let mut deadline = Instant::now() + RECORD_TIMEOUT;
@@ -193,7 +240,9 @@ impl TrustlessSource {
             let silence = match answer {
                 Ok(record) => {
                     records.found.push(record.into());
-                    deadline = deadline.min(Instant::now() + OTHER_RECORDS);
+                    if listen == Listen::Briefly {
+                        deadline = deadline.min(Instant::now() + OTHER_RECORDS);
+                    }
                     continue;
                 }
                 Err(Refusal::NotFound) => continue,
@@ -210,6 +259,19 @@ impl TrustlessSource {
         records
     }
 
+    /// The record as one gateway has it, or as a delegated router that is no gateway.
+    async fn record_at(&self, gateway: &Gateway, name: &str) -> Result<Bytes, Refusal> {
+        let ask = |url| self.http.get(url, IPNS_RECORD, MAX_RECORD_LEN, |_| {});
+        let answer = ask(gateway.url("ipns", name, "ipns-record")).await;
+        match answer {
+            Err(Refusal::NotFound | Refusal::Failed) => {
+                let routed = ask(gateway.below(&["routing", "v1", "ipns", name])).await;
+                routed.or(answer)
+            }
+            answer => answer,
+        }
+    }
+
     /// The block from one gateway, verified.
     async fn ask(
         &self,
@@ -219,9 +281,9 @@ impl TrustlessSource {
     ) -> Result<Block, Refusal> {
         let gateway = &self.gateways[index];
         let url = gateway.url("ipfs", &cid.to_string(), "raw");
-        let arrived = || {
-            self.schedule.note(index);
-            progress.iter().for_each(|progress| progress.note());
+        let arrived = |share| {
+            self.schedule.note(index, share);
+            progress.iter().for_each(|progress| progress.note(share));
         };
         let bytes = self
             .http
@@ -242,12 +304,35 @@ impl BlockSource for TrustlessSource {
 }
 
 impl TrustlessSource {
+    /// The peers of one request as one more source, who last sent something when `heard` says.
+    pub(crate) fn join(
+        &self,
+        heard: impl Fn() -> Option<std::time::Instant> + Send + Sync + 'static,
+    ) -> Guest {
+        self.schedule.join(heard)
+    }
+
     /// [`BlockSource::fetch`], which notes when bytes arrive.
     pub(crate) async fn fetch_noting(
         &self,
         cid: &Cid,
         progress: &Progress,
     ) -> Result<Block, FetchError> {
+        let ask_nobody = || std::future::ready(None);
+        self.fetch_among(cid, progress, None, ask_nobody).await
+    }
+
+    /// The same, where a guest may be asked, too: `ask_guest` gives `None` when it does not have the block.
+    pub(crate) async fn fetch_among<F>(
+        &self,
+        cid: &Cid,
+        progress: &Progress,
+        guest: Option<&Guest>,
+        ask_guest: impl Fn() -> F,
+    ) -> Result<Block, FetchError>
+    where
+        F: Future<Output = Option<Block>>,
+    {
         if let Some(block) = Block::inlined(cid)? {
             return Ok(block);
         }
@@ -256,9 +341,14 @@ impl TrustlessSource {
             return Err(error.into());
         }
         let cid = *cid;
-        let ask =
-            |index, own: Arc<Progress>| async move { self.ask(index, cid, [&own, progress]).await };
-        self.schedule.fetch(ask).await.map_err(|refusal| {
+        let ask_guest = &ask_guest;
+        let ask = |index, own: Arc<Progress>| async move {
+            if guest.is_some_and(|guest| guest.index() == index) {
+                return ask_guest().await.ok_or(Refusal::NotFound);
+            }
+            self.ask(index, cid, [&own, progress]).await
+        };
+        self.schedule.fetch(guest, ask).await.map_err(|refusal| {
             let tried = self.tried();
             match refusal {
                 Refusal::TimedOut => FetchError::TimedOut { cid, tried },
@@ -276,6 +366,27 @@ impl TrustlessSource {
                 },
             }
         })
+    }
+
+    /// The block as the first gateway has it: it is asked not to fetch it from anywhere.
+    ///
+    /// # Errors
+    /// [`FetchError::NotFound`] only when it says that it does not have it.
+    pub(crate) async fn fetch_cached(&self, cid: &Cid) -> Result<Block, FetchError> {
+        let (cid, tried) = (*cid, self.names());
+        let Some(gateway) = self.gateways.first() else {
+            return Err(FetchError::Failed { cid, tried });
+        };
+        let url = gateway.url("ipfs", &cid.to_string(), "raw");
+        match self.http.get_cached(url, RAW_BLOCK, MAX_BLOCK_LEN).await {
+            Ok(bytes) => Block::new(cid, bytes).map_err(|source| FetchError::Lied {
+                source_name: tried,
+                source,
+            }),
+            Err(Refusal::NotFound) => Err(FetchError::NotFound { cid, tried }),
+            Err(Refusal::TimedOut) => Err(FetchError::TimedOut { cid, tried }),
+            Err(_) => Err(FetchError::Failed { cid, tried }),
+        }
     }
 
     /// The first gateway that lied, and how.
@@ -314,11 +425,18 @@ impl TrustlessSource {
 impl Gateway {
     /// `{base}/{namespace}/{name}?format={format}`.
     fn url(&self, namespace: &str, name: &str, format: &str) -> Url {
+        let mut url = self.below(&[namespace, name]);
+        url.query_pairs_mut().append_pair("format", format);
+        url
+    }
+
+    /// `{base}/{segments}`.
+    fn below(&self, segments: &[&str]) -> Url {
         let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend([namespace, name]);
+        url.set_query(None);
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
         }
-        url.query_pairs_mut().clear().append_pair("format", format);
         url
     }
 }

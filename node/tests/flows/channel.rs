@@ -125,7 +125,12 @@ async fn channel_is_set_moved_and_removed() {
     assert_eq!(page["channels"], serde_json::json!({ "stable": "1" }));
     assert!(channel::remove(&node, &id, &beta).await.is_err());
     let absent = channel::set(&node, &"absent".parse().unwrap(), &beta, &version("1")).await;
-    assert!(matches!(absent, Err(ChannelError::NoProduct { .. })));
+    assert!(matches!(
+        absent,
+        Err(ChannelError::Manifest(ManifestError::Conflict(
+            Conflict::NoProduct { .. }
+        )))
+    ));
     node.shutdown().await;
 }
 
@@ -153,12 +158,113 @@ async fn undone_yank_is_offered_again() {
     let dir = tempfile::tempdir().unwrap();
     let (node, _) = with_releases(dir.path(), 1).await;
     let (id, one) = (album(), version("1"));
-    let (product, _) = yank::yank(&node, &id, &one).await.unwrap();
-    assert!(product.channels.is_empty());
-    let (product, job) = yank::undo(&node, &id, &one).await.unwrap();
-    assert_eq!(product.channels.get(&named("stable")), Some(&one));
-    assert_eq!(after(&node, job, STABLE_SONG).await, b"song 1");
-    assert_eq!(yank::undo(&node, &id, &one).await.unwrap().1, None);
+    let yanked = yank::yank(&node, &id, &one).await.unwrap();
+    assert!(yanked.product.channels.is_empty());
+    assert_eq!(yanked.gone, [named("stable")]);
+    let undone = yank::undo(&node, &id, &one).await.unwrap();
+    assert_eq!(undone.product.channels.get(&named("stable")), Some(&one));
+    assert_eq!(after(&node, undone.job, STABLE_SONG).await, b"song 1");
+    assert_eq!(yank::undo(&node, &id, &one).await.unwrap().job, None);
+    node.shutdown().await;
+}
+
+/// Publishes versions of the album, each on its channel.
+async fn publish_all(node: &Node, folder: &Path, versions: &[(&str, &str)]) {
+    for (number, channel) in versions {
+        write_album(folder, &format!("song {number}"));
+        let options = PublishOptions {
+            version: Some(version(number)),
+            channel: Some(named(channel)),
+            ..PublishOptions::new(album())
+        };
+        publish(node, folder, options).await;
+    }
+}
+
+fn names(product: &duka_node::manifest::record::Product) -> Vec<(&str, &str)> {
+    let channels = product.channels.iter();
+    channels.map(|(c, v)| (c.as_str(), v.as_str())).collect()
+}
+
+#[tokio::test]
+async fn yank_and_rollback_never_lead_a_channel_to_what_was_on_another_one_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(&dir.path().join("data")).await;
+    let versions = [
+        ("1.0", "stable"),
+        ("2.0-beta", "beta"),
+        ("1.1", "stable"),
+        ("2.1-beta", "beta"),
+    ];
+    publish_all(&node, &dir.path().join("album"), &versions).await;
+    let (id, stable, beta) = (album(), named("stable"), named("beta"));
+    let (moved, _) = channel::roll_back(&node, &id, &stable, None).await.unwrap();
+    assert_eq!(moved.version, Some(version("1.0")));
+    let refused = channel::roll_back(&node, &id, &stable, None).await;
+    assert!(matches!(refused, Err(ChannelError::NothingBefore { .. })));
+    channel::set(&node, &id, &stable, &version("1.1"))
+        .await
+        .unwrap();
+
+    // What was a beta and then became the stable one is led back to the stable one before it.
+    channel::set(&node, &id, &stable, &version("2.0-beta"))
+        .await
+        .unwrap();
+    let yank = async |number: &str| yank::yank(&node, &id, &version(number)).await.unwrap();
+    let yanked = yank("2.0-beta").await;
+    assert_eq!(
+        names(&yanked.product),
+        [("beta", "2.1-beta"), ("stable", "1.1")]
+    );
+    let yanked = yank("1.1").await;
+    assert_eq!(
+        names(&yanked.product),
+        [("beta", "2.1-beta"), ("stable", "1.0")]
+    );
+    let yanked = yank("1.0").await;
+    assert_eq!(
+        (names(&yanked.product), yanked.gone),
+        (vec![("beta", "2.1-beta")], vec![stable])
+    );
+    let yanked = yank("2.1-beta").await;
+    assert_eq!((names(&yanked.product), yanked.gone), (vec![], vec![beta]));
+
+    // What is offered again comes back to the channels that named it, and to no others.
+    let undone = yank::undo(&node, &id, &version("2.1-beta")).await.unwrap();
+    assert_eq!(names(&undone.product), [("beta", "2.1-beta")]);
+    let undone = yank::undo(&node, &id, &version("1.1")).await.unwrap();
+    assert_eq!(
+        names(&undone.product),
+        [("beta", "2.1-beta"), ("stable", "1.1")]
+    );
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_a_channel_was_rolled_back_from_does_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _) = with_releases(dir.path(), 3).await;
+    let (id, stable) = (album(), named("stable"));
+    let one = version("1");
+    channel::roll_back(&node, &id, &stable, Some(&one))
+        .await
+        .unwrap();
+    let yanked = yank::yank(&node, &id, &one).await.unwrap();
+    assert_eq!(
+        (names(&yanked.product), yanked.gone),
+        (vec![], vec![stable.clone()])
+    );
+
+    yank::undo(&node, &id, &one).await.unwrap();
+    write_album(&dir.path().join("album"), "song 4");
+    publish(
+        &node,
+        &dir.path().join("album"),
+        PublishOptions::new(album()),
+    )
+    .await;
+    let (moved, _) = channel::roll_back(&node, &id, &stable, None).await.unwrap();
+    assert_eq!(moved.version, Some(one), "2 and 3 were left");
     node.shutdown().await;
 }
 
@@ -167,7 +273,7 @@ async fn product_says_what_it_is_told_and_keeps_its_files_from_collection() {
     let dir = tempfile::tempdir().unwrap();
     let (node, _) = with_releases(dir.path(), 1).await;
     let cover = dir.path().join("front.JPG");
-    std::fs::write(&cover, "picture").unwrap();
+    std::fs::write(&cover, b"\xff\xd8\xffpicture").unwrap();
     let price = Price {
         minor: 950,
         digits: 2,
@@ -191,7 +297,7 @@ async fn product_says_what_it_is_told_and_keeps_its_files_from_collection() {
     let root = head(&node).1;
     assert_eq!(
         read(&node, root, "products/album/cover.jpg").await,
-        b"picture"
+        b"\xff\xd8\xffpicture"
     );
     assert_eq!(
         read(&node, root, "products/album/description.md").await,
@@ -213,7 +319,12 @@ async fn product_says_what_it_is_told_and_keeps_its_files_from_collection() {
 
     let absent = "absent".parse().unwrap();
     let refused = product::change(&node, &absent, Setting::Price(None)).await;
-    assert!(matches!(refused, Err(ProductError::NoProduct { .. })));
+    assert!(matches!(
+        refused,
+        Err(ProductError::Manifest(ManifestError::Conflict(
+            Conflict::NoProduct { .. }
+        )))
+    ));
     let empty = product::change(&node, &album(), Setting::Title(" ".to_owned())).await;
     assert!(matches!(empty, Err(ProductError::Value(_))));
     node.shutdown().await;

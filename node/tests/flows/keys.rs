@@ -3,7 +3,7 @@
 use duka_node::backup::{Lock, Opener};
 use duka_node::ipns;
 use duka_node::keyring::{self, Exported, KeyringError};
-use duka_node::keys::{self, KeyError, Kind, name_of};
+use duka_node::keys::{self, KeyError, Kind};
 use jiff::{Timestamp, ToSpan};
 
 use super::*;
@@ -31,7 +31,7 @@ fn record(node: &Node, name: &Name) -> Option<ipns::Record> {
 
 /// The shop's name leads over the publishing key to the newest head.
 async fn assert_resolves(node: &Node) {
-    let publishing = name_of(&node.keys().publishing);
+    let publishing = node.keys().publishing.name().unwrap();
     let shop = record(node, &node.shop_name()).unwrap();
     assert_eq!(shop.value, format!("/ipns/{publishing}"));
     let root = node.manifest().head().unwrap().unwrap().root;
@@ -61,7 +61,7 @@ async fn without_its_key_a_shop_publishes_and_serves_until_the_key_is_back() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let node = with_head(dir.path()).await;
-    let (name, publishing) = (node.shop_name(), name_of(&node.keys().publishing));
+    let (name, publishing) = (node.shop_name(), node.keys().publishing.name().unwrap());
     let key = exported(&data, Kind::Shop);
     assert!(key.is_of(&data, Kind::Shop).unwrap());
     assert!(!key.is_of(&data, Kind::Publishing).unwrap());
@@ -111,11 +111,11 @@ async fn rotation_keeps_the_links_and_signs_the_newest_head_with_a_new_key() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let node = with_head(dir.path()).await;
-    let (name, old) = (node.shop_name(), name_of(&node.keys().publishing));
+    let (name, old) = (node.shop_name(), node.keys().publishing.name().unwrap());
     let before = record(&node, &name).unwrap();
     let head = node.manifest().head().unwrap().unwrap();
     let new = keyring::rotate(&node).await.unwrap();
-    assert_eq!(new, name_of(&node.keys().publishing));
+    assert_eq!(new, node.keys().publishing.name().unwrap());
     assert_ne!(new, old);
     assert_eq!(node.shop_name(), name);
     let after = record(&node, &name).unwrap();
@@ -129,7 +129,7 @@ async fn rotation_keeps_the_links_and_signs_the_newest_head_with_a_new_key() {
     node.shutdown().await;
     drop(node);
     let node = open(&data).await;
-    assert_eq!(name_of(&node.keys().publishing), new);
+    assert_eq!(node.keys().publishing.name().unwrap(), new);
     assert_resolves(&node).await;
     node.shutdown().await;
 }
@@ -158,7 +158,7 @@ async fn rotation_that_was_cut_short_is_finished_or_never_was() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let node = with_head(dir.path()).await;
-    let old = name_of(&node.keys().publishing);
+    let old = node.keys().publishing.name().unwrap();
     node.shutdown().await;
     drop(node);
     let before = copy_keys(&data);
@@ -169,7 +169,7 @@ async fn rotation_that_was_cut_short_is_finished_or_never_was() {
         cut.insert("publishing.key.next".to_owned(), next);
         write_keys(&data, &cut);
         let node = open(&data).await;
-        assert_eq!(name_of(&node.keys().publishing), old);
+        assert_eq!(node.keys().publishing.name().unwrap(), old);
         assert_resolves(&node).await;
         node.shutdown().await;
         drop(node);
@@ -189,7 +189,7 @@ async fn rotation_that_was_cut_short_is_finished_or_never_was() {
     );
     write_keys(&data, &cut);
     let node = open(&data).await;
-    assert_eq!(name_of(&node.keys().publishing), new);
+    assert_eq!(node.keys().publishing.name().unwrap(), new);
     assert_resolves(&node).await;
     publish_song(&node, dir.path(), 2).await;
     assert_resolves(&node).await;
@@ -285,5 +285,79 @@ async fn keys_are_put_where_none_are_and_replace_none() {
     assert_eq!(
         key_files(&elsewhere),
         ["peer.key", "publishing.key", "shop.name"]
+    );
+}
+
+#[tokio::test]
+async fn a_publishing_key_that_is_lost_is_replaced_and_links_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut node = with_head(dir.path()).await;
+    let file = keys::file(&node::keys_dir(&data), Kind::Publishing);
+    let name = node.shop_name();
+    let half = std::fs::read(&file).unwrap()[..20].to_vec();
+    for (number, damage) in [(2, None), (3, Some(half)), (4, Some(Vec::new()))] {
+        let lost = node.keys().publishing.name().unwrap();
+        node.shutdown().await;
+        drop(node);
+        match damage {
+            None => std::fs::remove_file(&file).unwrap(),
+            Some(bytes) => std::fs::write(&file, bytes).unwrap(),
+        }
+        node::init(&data).unwrap();
+        node = open(&data).await;
+        assert!(node.keys().publishing.key().is_err());
+        // What was signed is still shown.
+        let root = node.manifest().head().unwrap().unwrap().root;
+        let resolved = node.resolve_name(&name, &[]).await.unwrap();
+        assert_eq!(resolved.path, format!("/ipfs/{root}"));
+        let year = Duration::from_secs(365 * 86_400);
+        let refused = keyring::take_offline(&node, year).await;
+        assert!(matches!(refused, Err(KeyringError::Lost(_))), "{refused:?}");
+
+        let new = keyring::rotate(&node).await.unwrap();
+        assert_ne!(new, lost);
+        assert_eq!(node.shop_name(), name);
+        assert_resolves(&node).await;
+        publish_song(&node, dir.path(), number).await;
+        assert_resolves(&node).await;
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_damaged_publishing_key_is_put_back_from_its_export() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let node = with_head(dir.path()).await;
+    let publishing = node.keys().publishing.name();
+    let key = exported(&data, Kind::Publishing);
+    node.shutdown().await;
+    drop(node);
+    let file = keys::file(&node::keys_dir(&data), Kind::Publishing);
+    std::fs::write(&file, "half").unwrap();
+    let node = open(&data).await;
+    key.put(&data).unwrap();
+    keyring::reload(&node).await.unwrap();
+    assert_eq!(node.keys().publishing.name(), publishing);
+    publish_song(&node, dir.path(), 2).await;
+    assert_resolves(&node).await;
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn without_the_shop_key_a_lost_publishing_key_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let node = with_head(dir.path()).await;
+    let year = Duration::from_secs(365 * 86_400);
+    keyring::take_offline(&node, year).await.unwrap();
+    node.shutdown().await;
+    drop(node);
+    std::fs::remove_file(keys::file(&node::keys_dir(&data), Kind::Publishing)).unwrap();
+    let error = Node::open(&data, &offline_config()).await.unwrap_err();
+    assert!(
+        matches!(error, node::OpenError::Keys(KeyError::Missing { .. })),
+        "{error}"
     );
 }

@@ -10,6 +10,7 @@ mod in_place;
 mod keys;
 mod large_shop;
 mod pins;
+mod publish_again;
 mod rebuild;
 mod schemas;
 mod shop;
@@ -94,7 +95,9 @@ async fn shop_file(node: &Node, releases: u64, path: &str) -> serde_json::Value 
     let mut heads = node.heads();
     let read = async {
         loop {
-            if let Some(head) = heads.borrow_and_update().clone() {
+            // No lock over the awaits below.
+            let head = heads.borrow_and_update().clone();
+            if let Some(head) = head {
                 let shop: serde_json::Value = read_json(node, &head.root, "shop.json").await;
                 if shop["counts"]["releases"] == releases {
                     return read_json(node, &head.root, path).await;
@@ -462,6 +465,7 @@ async fn publish_broken(node: &Node, list: &Block) {
         cover: None,
         created: now,
         channels: BTreeMap::new(),
+        history: BTreeMap::new(),
     };
     let release = Release {
         root: *list.cid(),

@@ -10,6 +10,7 @@ use super::*;
 const SHOP: &str = include_str!("../../schemas/shop.schema.json");
 const PRODUCT: &str = include_str!("../../schemas/product.schema.json");
 const SEARCH: &str = include_str!("../../schemas/search.schema.json");
+const LISTS: &str = include_str!("../../schemas/lists.schema.json");
 const RELEASE: &str = include_str!("../../schemas/release.schema.json");
 
 /// The schema with no keys allowed but its own: readers ignore others, but none are undocumented.
@@ -64,6 +65,9 @@ async fn a_plain_release_follows_the_schemas() {
     );
     assert_valid(SHOP, &shop_file(&node, 1, "shop.json").await);
     assert_valid(SEARCH, &shop_file(&node, 1, "search/from-album.json").await);
+    let index = shop_file(&node, 1, "search/index.json").await;
+    assert_valid(LISTS, &index);
+    assert_eq!(index["pieces"][0]["file"], "from-album.json");
     node.shutdown().await;
 }
 
@@ -77,7 +81,7 @@ async fn a_release_with_everything_follows_the_schemas() {
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
     let (notes, cover) = (dir.path().join("notes.md"), dir.path().join("cover.png"));
     std::fs::write(&notes, "# New").unwrap();
-    std::fs::write(&cover, "png").unwrap();
+    std::fs::write(&cover, b"\x89PNG\r\n\x1a\n").unwrap();
     let mut config = offline_config();
     config.shop.gateways = vec!["https://gateway.example".to_owned()];
     config.shop.mirrors = vec!["/dns4/mirror.example/tcp/4101".to_owned()];

@@ -123,3 +123,34 @@ async fn values_that_cannot_be_used_change_nothing() {
     assert_eq!(node.manifest().jobs().count(), 0);
     node.shutdown().await;
 }
+
+#[tokio::test]
+async fn who_waits_for_a_release_does_not_wait_for_the_heads_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("album");
+    write_album(&folder, "la");
+    let node = open(&dir.path().join("data")).await;
+    let unknown = announce::is_announced(&node, &album(), &"1".parse().unwrap()).await;
+    assert!(!unknown.unwrap());
+    // There is always another head to be made.
+    let (busy, stop) = (node.clone(), tokio_util::sync::CancellationToken::new());
+    let stopped = stop.clone();
+    let others = tokio::spawn(async move {
+        while !stopped.is_cancelled() {
+            let job = busy.manifest().new_job_id();
+            let change = Change {
+                expect: Vec::new(),
+                ops: vec![Op::PutJob(job, Job::Announce)],
+            };
+            busy.manifest().commit(change).await.unwrap();
+        }
+    });
+    let published = publish(&node, &folder, PublishOptions::new(album())).await;
+    let waited = announce::wait_for_head(&node, &album(), &published.version, DEADLINE).await;
+    assert!(waited.unwrap());
+    let root = node.manifest().head().unwrap().unwrap().root;
+    assert_eq!(read(&node, root, "p/album/1/lyrics/one.txt").await, b"la");
+    stop.cancel();
+    others.await.unwrap();
+    node.shutdown().await;
+}

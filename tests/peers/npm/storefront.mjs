@@ -1,7 +1,7 @@
 // A visitor of a shop in headless Chromium: storefront.mjs CHROMIUM SCENARIO JSON prints what it saw, as JSON.
 
 import { spawn } from "node:child_process";
-import { createHash } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createReadStream } from "node:fs";
 import { mkdtemp, readFile, readdir, rm } from "node:fs/promises";
@@ -12,11 +12,13 @@ import { pipeline } from "node:stream/promises";
 import { chromium } from "playwright-core";
 
 const PATIENCE = 120_000;
+// Longest block that the pages hash.
+const LONGEST = 2 << 20;
 const BLOCKS = /\/ipfs\/[a-z0-9]+\?format=raw$|[?&]format=raw$/;
 
 const [, , executablePath, scenario, json] = process.argv;
 const what = JSON.parse(json);
-const scenarios = { look, search, fetchFile, resume, refused, plain, measure };
+const scenarios = { look, search, fetchFile, resume, interrupted, shared, refused, plain, versions, hashes, measure };
 
 // /dev/shm is small in containers, and root has no sandbox.
 const args = ["--no-sandbox", "--disable-dev-shm-usage"];
@@ -72,27 +74,32 @@ async function look({ urls }) {
 // Opens search by the keyboard, types, and follows the first result by the keyboard.
 async function search({ url, query }) {
   const { page, complaints } = await visit();
+  const scripts = scriptsOf(page);
   await page.goto(url, { waitUntil: "networkidle" });
-  const before = await scripts(page);
+  const before = await scripts();
   await page.keyboard.press("/");
   await page.keyboard.type(query);
   await page.waitForFunction(() => / for “/.test(document.getElementById("found").textContent) && !/so far|Searching/.test(document.getElementById("found").textContent));
-  const titles = await page.locator("#results a").allTextContents();
+  const titles = await page.locator("#results li a").allTextContents();
   await page.waitForURL(/[?]q=/);
   const again = page.url();
-  await page.locator("#results a").first().focus();
+  await page.locator("#results li a").first().focus();
   await page.keyboard.press("Enter");
   await page.waitForURL("**/products/**");
   return { titles, again, arrived: await page.locator("h1").first().textContent(), before, complaints };
 }
 
-// Bytes of scripts that the page has loaded.
-async function scripts(page) {
-  return page.evaluate(async () => {
-    const files = performance.getEntriesByType("resource").filter(({ name }) => /\.m?js$/.test(new URL(name).pathname));
-    const lengths = files.map(async ({ name }) => (await (await fetch(name)).arrayBuffer()).byteLength);
-    return (await Promise.all(lengths)).reduce((all, one) => all + one, 0);
+// Gives a function that tells the bytes of script that a page has loaded since: in files, in its workers, and in itself.
+function scriptsOf(page) {
+  const files = [];
+  page.on("response", (response) => {
+    const isScript = response.request().resourceType() === "script" || /script|wasm/.test(response.headers()["content-type"] ?? "");
+    if (isScript && response.ok()) files.push(response.body());
   });
+  return async () => {
+    const inside = await page.evaluate(() => [...document.scripts].reduce((all, { textContent }) => all + textContent.length, 0));
+    return (await Promise.all(files)).reduce((all, one) => all + one.length, inside);
+  };
 }
 
 async function saved(page, click) {
@@ -139,6 +146,54 @@ async function resume({ url, blocks }) {
   return { ...got, offered, asked: asked[1] };
 }
 
+// A download during which no gateway can be reached for some time.
+async function interrupted({ url, blocks, ms }) {
+  const { context, page } = await visit();
+  let asked = 0;
+  let until = 0;
+  await context.route(BLOCKS, (route) => {
+    if (++asked === blocks) until = Date.now() + ms;
+    return Date.now() < until ? route.abort("internetdisconnected") : route.continue();
+  });
+  await page.goto(url, { waitUntil: "networkidle" });
+  const click = async () => {
+    await checked(page).click();
+    await page.locator(".job .fine", { hasText: "No gateway answers" }).waitFor();
+  };
+  return saved(page, click);
+}
+
+// A download on an origin whose disk has things of others, old ones among them, and what is there afterwards.
+async function shared({ url }) {
+  const { page } = await visit();
+  const there = () =>
+    page.evaluate(async () => {
+      const names = [];
+      const root = await navigator.storage.getDirectory();
+      for await (const [name, { kind }] of root.entries()) names.push(`${name} ${kind}`);
+      return names.sort();
+    });
+  await page.goto(url, { waitUntil: "networkidle" });
+  await page.evaluate(async () => {
+    const root = await navigator.storage.getDirectory();
+    await root.getFileHandle("notes", { create: true });
+    await root.getDirectoryHandle("other", { create: true });
+    const own = await root.getDirectoryHandle("duka", { create: true });
+    await own.getDirectoryHandle("folder", { create: true });
+    const month = 30 * 24 * 3600 * 1000;
+    const { lastModified } = await (await root.getFileHandle("notes")).getFile();
+    sessionStorage.later = lastModified + month;
+  });
+  // A month later.
+  await page.addInitScript(() => {
+    const later = Number(sessionStorage.later);
+    if (later) Date.now = () => later;
+  });
+  await page.reload({ waitUntil: "networkidle" });
+  const got = await saved(page, () => checked(page).click());
+  return { ...got, there: await there() };
+}
+
 // What a product's page says where no checked download is offered.
 async function refused({ url }) {
   const { page } = await visit();
@@ -158,9 +213,65 @@ async function plain({ url }) {
   return { sha256: hash.digest("hex"), name: download.suggestedFilename(), text: await page.locator("main").innerText() };
 }
 
-// For the bench: figures of a download and of queries.
+// The versions that a product's page lists, each with what its link gives.
+async function versions({ url }) {
+  const { page } = await visit();
+  await page.goto(url, { waitUntil: "networkidle" });
+  const seen = [];
+  for (const row of await page.locator(".versions li").all()) {
+    const given = await row.locator("a").first().evaluate(async ({ href }) => {
+      const reader = new FileReader();
+      reader.readAsDataURL(await (await fetch(href)).blob());
+      await new Promise((resume) => (reader.onload = resume));
+      return reader.result;
+    });
+    const bytes = Buffer.from(given.slice(given.indexOf(",") + 1), "base64");
+    const sha256 = createHash("sha256").update(bytes).digest("hex");
+    const text = bytes.length < 1 << 20 ? bytes.toString() : "";
+    seen.push({ version: await row.locator("strong").textContent(), sha256, text });
+  }
+  return seen;
+}
+
+// SHA-256 as the pages have it: the digests of given messages, and the lengths of random ones whose digests are not
+// those of node.
+async function hashes({ url, given }) {
+  // The page itself may not run WASM; its worker may.
+  const { page } = await visit({ bypassCSP: true });
+  await page.goto(url);
+  // The longest first, so that shorter ones find its rest in memory.
+  const lengths = [LONGEST, ...Array(301).keys(), LONGEST - 1, LONGEST - 64, 1 << 20];
+  const random = lengths.map((length) => randomBytes(length));
+  const messages = [...given.map(({ hex, times }) => Buffer.from(hex.repeat(times), "hex")), ...random];
+  const digests = await page.evaluate(async (messages) => {
+    const { sha256 } = await import(new URL("assets/sha256.js", location.href));
+    const wasm = await fetch(new URL("assets/sha256.wasm", location.href));
+    const hash = await sha256(await wasm.arrayBuffer());
+    return messages.map((message, at) => {
+      const bytes = Uint8Array.from(atob(message), (letter) => letter.charCodeAt(0));
+      // Somewhere within a larger buffer, as parts of a block are.
+      const around = new Uint8Array(bytes.length + 16).fill(0xff);
+      around.set(bytes, at % 16);
+      const digest = hash(around.subarray(at % 16, (at % 16) + bytes.length));
+      return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+    });
+  }, messages.map((message) => message.toString("base64")));
+  const ofRandom = digests.slice(given.length);
+  const wrong = lengths.filter((_, at) => ofRandom[at] !== createHash("sha256").update(random[at]).digest("hex"));
+  return { given: digests.slice(0, given.length), random: random.length, wrong };
+}
+
+// For the bench: figures of a download, of the scripts before search, and of queries.
 async function measure({ url, file, queries }) {
   const download = await measureDownload(file);
+  const scripts = [];
+  for (const place of [url, file]) {
+    const { context, page } = await visit();
+    const loaded = scriptsOf(page);
+    await page.goto(place, { waitUntil: "networkidle" });
+    scripts.push(await loaded());
+    await context.close();
+  }
   const { page } = await visit();
   await page.goto(url, { waitUntil: "networkidle" });
   const search = await page.evaluate(async (queries) => {
@@ -176,7 +287,7 @@ async function measure({ url, file, queries }) {
     });
     return { loaded, products: index.products.length, times };
   }, queries);
-  return { ...download, search };
+  return { ...download, scripts, search };
 }
 
 // In a browser without playwright: the inspector that playwright turns on keeps what a page loads in its memory.

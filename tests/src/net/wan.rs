@@ -46,6 +46,8 @@ pub struct Carried {
     /// Packets with something in them, or that begin a connection, by port and place in the stream, that found the way
     /// open: of a client, its requests.
     pub sent: HashSet<Piece>,
+    /// Those of them that begin a connection.
+    pub begun: HashSet<Piece>,
     /// Those that found it blocked.
     pub blocked: HashSet<Piece>,
 }
@@ -231,6 +233,9 @@ impl State {
                 &mut carried.sent
             };
             pieces.insert(segment.piece);
+            if segment.is_first && !is_blocked {
+                carried.begun.insert(segment.piece);
+            }
         }
         if is_blocked {
             return false;
@@ -387,6 +392,7 @@ mod tests {
         assert!(mebibyte >= Duration::from_millis(500), "{mebibyte:?}");
         let carried = wan.carried(HERE, THERE);
         assert_eq!((carried.sent.len(), carried.blocked.len()), (3, 0));
+        assert_eq!(carried.begun.len(), 1);
         assert!(wan.carried(THERE, HERE).bytes > 1 << 20);
     }
 

@@ -11,30 +11,20 @@ use duka_tests::process::Process;
 use duka_tests::{Duka, files};
 use serde_json::Value;
 
+use crate::shop::Shop;
 use crate::{assert_refused, versions};
 
 /// A key pair of the age project's own tests.
 const RECIPIENT: &str = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj";
 const IDENTITY: &str = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
 
-/// A shop, and the folder of its backup beside it.
-struct Shop {
-    duka: Duka,
-}
-
+/// The folder of the backup is beside the shop.
 impl Shop {
-    fn new() -> Self {
-        let duka = Duka::new().unwrap();
-        fs::write(duka.home().join("passphrase"), "correct horse\n").unwrap();
-        fs::write(duka.home().join("identity"), format!("{IDENTITY}\n")).unwrap();
-        Self { duka }
-    }
-
-    fn folder(&self) -> PathBuf {
+    fn backup(&self) -> PathBuf {
         self.duka.home().join("backup")
     }
 
-    fn publish(&self, seed: u64) -> Result<String> {
+    fn publish_random(&self, seed: u64) -> Result<String> {
         let file = self.source(seed);
         files::write_random(&file, seed, 1_500_000)?;
         let file = file.to_str().expect("a test's path is text");
@@ -52,29 +42,30 @@ impl Shop {
     }
 
     fn restore_to(&self, other: &Duka, more: &[&str]) -> Outcome {
-        let folder = self.folder();
+        let folder = self.backup();
         let folder = folder.to_str().expect("a test's path is text");
         other.cmd(&[&["restore", folder], more].concat()).unwrap()
     }
 
     fn identity(&self) -> String {
-        self.duka.home().join("identity").display().to_string()
+        self.secret("identity", IDENTITY)
     }
 
     fn passphrase(&self) -> String {
-        self.duka.home().join("passphrase").display().to_string()
+        self.secret("passphrase", "correct horse")
+    }
+
+    /// A file with this line.
+    fn secret(&self, name: &str, line: &str) -> String {
+        let file = self.duka.home().join(name);
+        fs::write(&file, format!("{line}\n")).unwrap();
+        file.display().to_string()
     }
 }
 
 /// A home without a shop.
 fn elsewhere() -> Duka {
     crate::buyer(&Options::default())
-}
-
-fn name_of(duka: &Duka) -> String {
-    field(&duka.ok(&["id"]).unwrap(), "name")
-        .unwrap()
-        .to_owned()
 }
 
 #[track_caller]
@@ -103,12 +94,12 @@ fn root_of(duka: &Duka, version: &str) -> String {
 fn a_shop_that_was_backed_up_while_it_served_goes_on_elsewhere() {
     let shop = Shop::new();
     let node = shop.duka.serve().unwrap();
-    let first = shop.publish(1).unwrap();
+    let first = shop.publish_random(1).unwrap();
     let passphrase = shop.passphrase();
     let done = std::thread::scope(|scope| {
         let publishing = scope.spawn(|| {
             for seed in 2..5 {
-                shop.publish(seed).unwrap();
+                shop.publish_random(seed).unwrap();
             }
         });
         let arguments = ["backup", "backup", "--passphrase-file", &passphrase];
@@ -120,7 +111,7 @@ fn a_shop_that_was_backed_up_while_it_served_goes_on_elsewhere() {
     assert_eq!(done["settings"], true);
     // On one file system the packs are the same files.
     assert_eq!(done["linked_packs"], done["new_packs"], "{done}");
-    let packs = fs::read_dir(shop.folder().join("packs")).unwrap();
+    let packs = fs::read_dir(shop.backup().join("packs")).unwrap();
     let packs = packs.map(|entry| entry.unwrap().path());
     for pack in packs.filter(|path| path.extension().is_some_and(|e| e == "car")) {
         let name = pack.file_name().unwrap().to_str().unwrap();
@@ -132,14 +123,14 @@ fn a_shop_that_was_backed_up_while_it_served_goes_on_elsewhere() {
         let (own, pack) = (own.metadata().unwrap(), pack.metadata().unwrap());
         assert_eq!((own.dev(), own.ino()), (pack.dev(), pack.ino()));
     }
-    let keys = fs::read_dir(shop.folder().join("keys")).unwrap().next();
+    let keys = fs::read_dir(shop.backup().join("keys")).unwrap().next();
     let keys = keys.unwrap().unwrap();
     assert_eq!(keys.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let text = fs::read_to_string(keys.path()).unwrap();
     assert!(text.starts_with("-----BEGIN AGE ENCRYPTED FILE-----"));
 
     // The second one has what came since, and only that.
-    let last = shop.publish(9).unwrap();
+    let last = shop.publish_random(9).unwrap();
     let again = shop
         .duka
         .ok(&["backup", "backup", "--passphrase-file", &passphrase])
@@ -149,7 +140,7 @@ fn a_shop_that_was_backed_up_while_it_served_goes_on_elsewhere() {
         "{again}"
     );
     // Others know heads that the backup does not have.
-    shop.publish(10).unwrap();
+    shop.publish_random(10).unwrap();
 
     let other = elsewhere();
     let restored = shop.restore_to(&other, &["--passphrase-file", &passphrase]);
@@ -157,14 +148,14 @@ fn a_shop_that_was_backed_up_while_it_served_goes_on_elsewhere() {
     assert_eq!(restored.result().unwrap()["keys"], true);
     assert_has(&other, &shop, &first, 1);
     assert_has(&other, &shop, &last, 9);
-    let name = name_of(&shop.duka);
-    assert_eq!(name_of(&other), name);
+    let name = &shop.name;
+    assert_eq!(field(&other.ok(&["id"]).unwrap(), "name").unwrap(), name);
     assert_eq!(
         fs::read(other.data_dir().join("config.toml")).unwrap(),
         fs::read(shop.duka.home().join("config.toml")).unwrap()
     );
 
-    let known = head_of(&shop.duka, &name);
+    let known = head_of(&shop.duka, name);
     let gateway = node.gateway().unwrap();
     other
         .configure(&Options {
@@ -178,7 +169,7 @@ fn a_shop_that_was_backed_up_while_it_served_goes_on_elsewhere() {
     let published = other.ok(&["publish", file, "--product", "more"]).unwrap();
     assert_eq!(published["product"], "more");
     let next = duka_tests::process::wait_until("a new head", Duration::from_secs(60), || {
-        let head = head_of(&other, &name);
+        let head = head_of(&other, name);
         (head["seq"].as_u64() > known["seq"].as_u64()).then_some(head)
     });
     assert_eq!(next.unwrap()["counts"]["products"], 2);
@@ -195,11 +186,11 @@ fn head_of(duka: &Duka, name: &str) -> Value {
 #[test]
 fn a_killed_backup_leaves_the_one_before_or_the_new_one() {
     let shop = Shop::new();
-    let first = shop.publish(0).unwrap();
+    let first = shop.publish_random(0).unwrap();
     shop.back_up().unwrap();
     let mut complete = 0;
     for kill in 1..10_u64 {
-        shop.publish(kill).unwrap();
+        shop.publish_random(kill).unwrap();
         let mut command = shop.duka.command();
         command.args(["backup", "backup", "--recipient", RECIPIENT]);
         // By the command itself and by the node that it asks.
@@ -234,10 +225,10 @@ fn a_killed_backup_leaves_the_one_before_or_the_new_one() {
 #[test]
 fn a_killed_restore_is_begun_anew() {
     let shop = Shop::new();
-    let version = shop.publish(1).unwrap();
+    let version = shop.publish_random(1).unwrap();
     shop.back_up().unwrap();
     let other = elsewhere();
-    let (folder, identity) = (shop.folder(), shop.identity());
+    let (folder, identity) = (shop.backup(), shop.identity());
     for kill in 0..6 {
         let mut command = other.command();
         command.arg("restore").arg(&folder);
@@ -261,7 +252,7 @@ fn a_killed_restore_is_begun_anew() {
 #[test]
 fn what_cannot_be_restored_is_refused_with_a_reason() {
     let shop = Shop::new();
-    shop.publish(1).unwrap();
+    shop.publish_random(1).unwrap();
     let passphrase = shop.passphrase();
     let refused = shop.duka.cmd(&["backup", "backup"]).unwrap();
     assert_refused(&refused, 2, &["--passphrase-file", "--without-keys"]);
@@ -289,7 +280,7 @@ fn what_cannot_be_restored_is_refused_with_a_reason() {
     let refused = other.cmd(&["restore", "nothing"]).unwrap();
     assert_refused(&refused, 3, &["no backup", "nothing"]);
 
-    let pack = fs::read_dir(shop.folder().join("packs")).unwrap().next();
+    let pack = fs::read_dir(shop.backup().join("packs")).unwrap().next();
     let pack = pack.unwrap().unwrap().path();
     let whole = fs::read(&pack).unwrap();
     let mut flipped = whole.clone();
@@ -304,7 +295,7 @@ fn what_cannot_be_restored_is_refused_with_a_reason() {
     }
     fs::write(&pack, &whole).unwrap();
 
-    let list = shop.folder().join("backup.json");
+    let list = shop.backup().join("backup.json");
     let text = fs::read_to_string(&list).unwrap();
     fs::write(&list, text.replacen("\"format\": 1", "\"format\": 2", 1)).unwrap();
     let refused = shop.restore_to(&other, &["--passphrase-file", &passphrase]);
@@ -320,13 +311,13 @@ fn what_cannot_be_restored_is_refused_with_a_reason() {
 #[test]
 fn a_backup_without_keys_says_so() {
     let shop = Shop::new();
-    shop.publish(1).unwrap();
+    shop.publish_random(1).unwrap();
     let made = shop
         .duka
         .plain(&["backup", "backup", "--without-keys"])
         .unwrap();
     assert!(made.stderr.contains("the keys are not in it"), "{made:?}");
-    assert_eq!(fs::read_dir(shop.folder().join("keys")).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(shop.backup().join("keys")).unwrap().count(), 0);
     let refused = shop.restore_to(&elsewhere(), &["--identity", &shop.identity()]);
     assert_refused(&refused, 3, &["without the keys", "--without-keys"]);
 }
@@ -334,7 +325,7 @@ fn a_backup_without_keys_says_so() {
 #[test]
 fn a_rebuild_is_for_a_stopped_node_and_says_what_is_lost() {
     let shop = Shop::new();
-    let version = shop.publish(1).unwrap();
+    let version = shop.publish_random(1).unwrap();
     let node = shop.duka.serve().unwrap();
     assert_refused(
         &shop.duka.cmd(&["rebuild"]).unwrap(),

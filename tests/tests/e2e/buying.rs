@@ -9,33 +9,25 @@ use duka_tests::duka::{Options, Outcome, Serving};
 use duka_tests::http::{BadGateway, Fault};
 use duka_tests::kubo::{self, Kubo};
 
+use crate::shop::Shop;
 use crate::{assert_refused, buyer};
 
-/// A shop with one product.
-struct Shop {
-    duka: Duka,
-    name: String,
-    folder: PathBuf,
-}
-
 impl Shop {
-    fn new() -> Self {
-        let duka = Duka::new().unwrap();
-        let id = duka.ok(&["id"]).unwrap();
-        let folder = duka.home().join("album");
-        fs::create_dir(&folder).unwrap();
-        let shop = Self {
-            name: id["name"].as_str().unwrap().to_owned(),
-            duka,
-            folder,
-        };
+    /// One with a product.
+    fn with_album() -> Self {
+        let shop = Self::new();
+        fs::create_dir(shop.album()).unwrap();
         shop.publish("1.0");
         shop
     }
 
+    fn album(&self) -> PathBuf {
+        self.duka.home().join("album")
+    }
+
     /// Publishes a version that says which one it is.
     fn publish(&self, version: &str) {
-        publish(&self.duka, &self.folder, version);
+        publish(&self.duka, &self.album(), version);
     }
 
     /// The shop as it is now, somewhere else: as whoever kept a copy may serve it.
@@ -84,7 +76,7 @@ fn gateway(node: &Serving) -> String {
 
 #[test]
 fn a_product_comes_by_name_version_and_channel_and_its_shop_is_remembered() {
-    let shop = Shop::new();
+    let shop = Shop::with_album();
     shop.publish("2.0");
     shop.duka
         .ok(&["channel", "set", "album", "old", "1.0"])
@@ -121,8 +113,67 @@ fn a_product_comes_by_name_version_and_channel_and_its_shop_is_remembered() {
 }
 
 #[test]
+fn a_newcomer_is_told_of_gateways_that_say_nothing() {
+    let shop = Shop::with_album();
+    let node = shop.duka.serve().unwrap();
+    let url = gateway(&node);
+    let hangs = BadGateway::start(&url, Fault::Hangs).unwrap().url();
+    let album = format!("{}/album", shop.name);
+    let newcomer = buyer(&crate::get::impatient());
+    let from_both = [album.as_str(), "--mirror", &hangs, "--mirror", &url];
+    let outcome = get(&newcomer, &from_both);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    let said = "1 of 2 gateways did not answer: there may be a newer head";
+    assert!(outcome.text().contains(said), "{outcome:?}");
+}
+
+#[test]
+fn what_cannot_be_remembered_keeps_nobody_from_a_download() {
+    let shop = Shop::with_album();
+    let node = shop.duka.serve().unwrap();
+    let buyer = buyer(&Options::default());
+    let state = buyer.home().join("file");
+    fs::write(&state, "no folder").unwrap();
+    let out = buyer.home().join("out");
+    let album = format!("{}/ipns/{}/album", gateway(&node), shop.name);
+    let mut command = buyer.command();
+    command.env("XDG_STATE_HOME", &state);
+    command.args(["get", &album, "-o", out.to_str().unwrap()]);
+    let got = command.output().unwrap();
+    let said = String::from_utf8_lossy(&got.stderr);
+    assert!(got.status.success(), "{said}");
+    assert!(said.contains("is not remembered"), "{said}");
+    assert_eq!(fs::read_to_string(out.join("version")).unwrap(), "1.0");
+}
+
+#[test]
+fn offline_nobody_is_asked_whoever_is_remembered() {
+    let shop = Shop::with_album();
+    let node = shop.duka.serve().unwrap();
+    let buyer = buyer(&Options::default());
+    let at = format!("{}/ipns/{}/album", gateway(&node), shop.name);
+    assert_eq!(got(&buyer, &[&at]), "1.0");
+    let reference = format!("{}/album", shop.name);
+    assert_eq!(got(&buyer, &[&reference]), "1.0");
+    let out = buyer.home().join("elsewhere");
+    let refused = |what: &[&str]| {
+        let arguments = [what, &[&reference, "-o", out.to_str().unwrap()]].concat();
+        let refused = buyer.cmd(&arguments).unwrap();
+        assert_refused(&refused, 3, &[]);
+        assert!(!out.exists());
+    };
+    refused(&["--offline", "get"]);
+    // Nor by a node that is offline, whatever those say who ask it.
+    buyer.ok(&["init"]).unwrap();
+    refused(&["--offline", "get"]);
+    let _own = buyer.start(&["--offline", "serve"]).unwrap();
+    refused(&["get"]);
+    refused(&["get", "--mirror", &gateway(&node)]);
+}
+
+#[test]
 fn without_stable_the_newest_release_that_is_not_yanked_comes() {
-    let shop = Shop::new();
+    let shop = Shop::with_album();
     shop.publish("2.0");
     shop.duka.ok(&["yank", "album", "2.0"]).unwrap();
     let node = shop.duka.serve().unwrap();
@@ -136,7 +187,7 @@ fn without_stable_the_newest_release_that_is_not_yanked_comes() {
 
 #[test]
 fn an_older_head_and_another_one_with_the_same_number_are_refused() {
-    let shop = Shop::new();
+    let shop = Shop::with_album();
     let old = shop.copy();
     shop.publish("2.0");
     let node = shop.duka.serve().unwrap();
@@ -157,7 +208,7 @@ fn an_older_head_and_another_one_with_the_same_number_are_refused() {
     node.stop().unwrap();
     serving.stop().unwrap();
 
-    publish(&old, &shop.folder, "2.1");
+    publish(&old, &shop.album(), "2.1");
     let serving = old.serve().unwrap();
     let refused = get(&buyer, &[&album, "--mirror", &gateway(&serving)]);
     assert_refused(&refused, 8, &["two heads"]);
@@ -165,7 +216,7 @@ fn an_older_head_and_another_one_with_the_same_number_are_refused() {
 
 #[test]
 fn a_record_that_the_shops_key_did_not_sign_is_refused() {
-    let shop = Shop::new();
+    let shop = Shop::with_album();
     let node = shop.duka.serve().unwrap();
     let changing = BadGateway::start(&gateway(&node), Fault::FlipsABit).unwrap();
     let buyer = buyer(&Options::default());
@@ -177,7 +228,7 @@ fn a_record_that_the_shops_key_did_not_sign_is_refused() {
 
 #[test]
 fn a_shop_comes_through_kubos_gateway() {
-    let shop = Shop::new();
+    let shop = Shop::with_album();
     let node = shop.duka.serve().unwrap();
     let kubo = Kubo::run(kubo::Options::default()).unwrap();
     let id = shop.duka.ok(&["id"]).unwrap();
@@ -197,4 +248,93 @@ fn a_shop_comes_through_kubos_gateway() {
         got(&buyer, &[&[album.as_str()], &mirrors[..]].concat()),
         "1.0"
     );
+}
+
+#[test]
+fn a_newcomer_takes_the_newest_head_that_anybody_has() {
+    let shop = Shop::with_album();
+    let old = shop.copy();
+    shop.publish("2.0");
+    let frozen = old.serve().unwrap();
+    let node = shop.duka.serve().unwrap();
+    let (replayed, honest) = (gateway(&frozen), gateway(&node));
+    let album = format!("{}/album", shop.name);
+    // Whoever hears the old head alone cannot know better,
+    let newcomer = buyer(&Options::default());
+    let from_frozen = [album.as_str(), "--mirror", &replayed];
+    assert_eq!(got(&newcomer, &from_frozen), "1.0");
+    // but one honest gateway is enough, wherever it stands,
+    let both = [album.as_str(), "--mirror", &replayed, "--mirror", &honest];
+    assert_eq!(got(&newcomer, &both), "2.0");
+    // and from then on the old one is refused.
+    let alone = buyer(&Options::default());
+    assert_eq!(got(&alone, &both), "2.0");
+    node.stop().unwrap();
+    for knowing in [&newcomer, &alone] {
+        let refused = get(knowing, &from_frozen);
+        assert_refused(&refused, 8, &[&shop.name, "older"]);
+    }
+}
+
+#[test]
+fn a_shop_is_found_by_the_dnslink_of_its_domain() {
+    let shop = Shop::with_album();
+    let node = shop.duka.serve().unwrap();
+    let buyer = buyer(&Options {
+        more: format!(
+            "dnslink = {{ \"songs.example\" = \"/ipns/{}\" }}\n",
+            shop.name
+        ),
+        ..Options::default()
+    });
+    let album = ["songs.example/album@1.0", "--mirror", &gateway(&node)];
+    assert_eq!(got(&buyer, &album), "1.0");
+    let refused = get(&buyer, &["songs.example/nothing"]);
+    assert_refused(&refused, 3, &["no product nothing"]);
+}
+
+#[test]
+fn what_another_shops_key_signed_is_refused() {
+    let (shop, other) = (Shop::with_album(), Shop::with_album());
+    let node = other.duka.serve().unwrap();
+    let upstream = format!("{}/ipns/{}", gateway(&node), other.name);
+    // It gives the record of another shop for every name.
+    let impostor = BadGateway::start(&upstream, Fault::Renames).unwrap();
+    let buyer = buyer(&Options::default());
+    let album = format!("{}/album", shop.name);
+    let refused = get(&buyer, &[&album, "--mirror", &impostor.url()]);
+    assert_refused(&refused, 8, &[&shop.name]);
+    assert!(!buyer.home().join("out").exists());
+}
+
+#[test]
+fn what_is_remembered_of_a_shop_is_forgotten_on_demand_and_after_a_question() {
+    let shop = Shop::with_album();
+    let old = shop.copy();
+    shop.publish("2.0");
+    let node = shop.duka.serve().unwrap();
+    let frozen = old.serve().unwrap();
+    let buyer = buyer(&Options::default());
+    buyer.ok(&["shop", "alias", "songs", &shop.name]).unwrap();
+    assert_eq!(
+        got(&buyer, &["songs/album", "--mirror", &gateway(&node)]),
+        "2.0"
+    );
+    node.stop().unwrap();
+    let refused = buyer.cmd(&["shop", "forget", "songs"]).unwrap();
+    assert_refused(&refused, 2, &["nothing is forgotten", "--yes"]);
+    let album = format!("{}/album", shop.name);
+    let from_frozen = [album.as_str(), "--mirror", &gateway(&frozen)];
+    assert_refused(&get(&buyer, &from_frozen), 8, &["older"]);
+
+    let forgotten = buyer.ok(&["--yes", "shop", "forget", "songs"]).unwrap();
+    assert_eq!(forgotten["shop"], shop.name.as_str());
+    assert_eq!(forgotten["aliases"], serde_json::json!(["songs"]));
+    assert_eq!(got(&buyer, &from_frozen), "1.0");
+    let unknown = buyer.cmd(&["shop", "forget", "songs"]).unwrap();
+    assert_refused(&unknown, 2, &["songs"]);
+    // Without a remembered head there is nothing to ask.
+    let other = Duka::new().unwrap().ok(&["id"]).unwrap();
+    let unknown = buyer.cmd(&["shop", "forget", other["name"].as_str().unwrap()]);
+    assert_refused(&unknown.unwrap(), 3, &["nothing is remembered"]);
 }

@@ -12,7 +12,7 @@ use duka_tests::process::Process;
 use duka_tests::{Duka, files};
 
 use crate::network::progress;
-use crate::{add, assert_refused, assert_same_file, buyer};
+use crate::{add, assert_refused, assert_same_file, buyer, is_root, system};
 
 const MIB: u64 = 1 << 20;
 
@@ -161,7 +161,8 @@ fn leftovers(folder: &Path) -> Vec<String> {
     let names = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name());
-    let known = ["file", "out", "data", "config.toml"];
+    // `.local` has what is remembered of gateways.
+    let known = ["file", "out", "data", "config.toml", ".local"];
     names
         .filter_map(|name| name.into_string().ok())
         .filter(|name| !known.contains(&name.as_str()))
@@ -331,4 +332,131 @@ fn a_node_shares_what_it_added_with_another_duka() {
         .ok(&["get", &cid, "-o", out.to_str().unwrap()])
         .unwrap();
     assert_same_file(&out, &file);
+}
+
+#[test]
+fn what_a_node_has_is_not_fetched_and_no_rate_holds_it_back() {
+    let duka = Duka::new().unwrap();
+    let _node = duka.serve().unwrap();
+    let (file, out) = (duka.home().join("file"), duka.home().join("out"));
+    files::write_random(&file, 48, 20 * MIB).unwrap();
+    let cid = add(&duka, &file).unwrap();
+    let get = [
+        "get",
+        &cid,
+        "-o",
+        out.to_str().unwrap(),
+        "--bwlimit",
+        "1KiB",
+    ];
+    let got = duka.ok(&get).unwrap();
+    assert_same_file(&out, &file);
+    assert_eq!(got["fetched"], 0, "{got}");
+    assert!(got["reused"].as_u64() >= Some(20 * MIB), "{got}");
+}
+
+#[test]
+fn standard_output_takes_no_options_of_files() {
+    let duka = buyer(&Options::default());
+    let cid = "bafkqaaa";
+    for option in [
+        &["--update"][..],
+        &["--restart"],
+        &["--continue"],
+        &["--from", "file"],
+    ] {
+        let get = [&["get", cid, "-o", "-"], option].concat();
+        let refused = duka.cmd(&get).unwrap();
+        assert_refused(&refused, 2, &[option[0], "-o -"]);
+    }
+    let get = ["get", cid, "-o", "x", "--bwlimit", "99999999999999999999"];
+    let refused = duka.cmd(&get).unwrap();
+    assert_refused(&refused, 2, &["500K or 10MiB"]);
+}
+
+/// The result of a `get` with further arguments, which must succeed and give the file.
+fn got(offer: &Offer, gateways: &[&str], more: &[&str]) -> serde_json::Value {
+    let arguments = [&offer.arguments(gateways), more].concat();
+    let got = offer.duka.ok(&arguments).unwrap();
+    assert_same_file(&offer.out, &offer.file);
+    got
+}
+
+#[test]
+fn what_curl_or_a_browser_began_is_finished() {
+    let offer = Offer::new(50, 8 * MIB, &Options::default());
+    let whole = fs::read(&offer.file).unwrap();
+    let begun = &whole[..5_500_000];
+    let reused = |got: &serde_json::Value| got["reused"].as_u64().unwrap();
+    // curl writes to the name itself,
+    fs::write(&offer.out, begun).unwrap();
+    let from_curl = got(&offer, &[&offer.gateway], &[]);
+    assert!(reused(&from_curl) >= 5 * MIB, "{from_curl}");
+    fs::remove_file(&offer.out).unwrap();
+    // a browser beside it.
+    let beside = offer.duka.home().join("file.crdownload");
+    fs::write(&beside, begun).unwrap();
+    let from = ["--from", beside.to_str().unwrap()];
+    let from_browser = got(&offer, &[&offer.gateway], &from);
+    assert!(reused(&from_browser) >= 5 * MIB, "{from_browser}");
+    assert_eq!(fs::read(&beside).unwrap(), begun);
+    fs::remove_file(&offer.out).unwrap();
+    // What is no beginning of it is somebody's file.
+    let other = files::random_bytes(51, 3_000_000);
+    fs::write(&offer.out, &other).unwrap();
+    let refused = offer.duka.cmd(&offer.arguments(&[&offer.gateway])).unwrap();
+    assert_refused(&refused, 6, &["exists"]);
+    assert_eq!(fs::read(&offer.out).unwrap(), other);
+    let refused = offer
+        .duka
+        .cmd(
+            &[
+                &offer.arguments(&[&offer.gateway])[..],
+                &["--from", "/nowhere"],
+            ]
+            .concat(),
+        )
+        .unwrap();
+    assert_refused(&refused, 3, &["/nowhere", "--from"]);
+}
+
+#[test]
+fn no_more_comes_than_the_limit_allows_and_from_no_more_gateways() {
+    let offer = Offer::new(52, 6 * MIB, &Options::default());
+    let started = std::time::Instant::now();
+    got(&offer, &[&offer.gateway], &["--bwlimit", "4MiB"]);
+    assert!(started.elapsed() >= Duration::from_millis(1_300));
+    fs::remove_file(&offer.out).unwrap();
+    // Another door to the same gateway.
+    let other = offer.bad_gateway(Fault::Passes);
+    let one = got(&offer, &[&offer.gateway, &other], &["-x", "1"]);
+    let gave = one["sources"].as_array().unwrap().iter();
+    let least = gave.map(|source| source["bytes"].as_u64().unwrap()).min();
+    // The root may have come from the other one.
+    assert!(least.unwrap() < MIB, "{one}");
+}
+
+#[test]
+fn a_full_disk_is_told_before_anything_is_fetched() {
+    assert!(
+        is_root(),
+        "this test mounts a file system, which only root may: run the tests as root"
+    );
+    struct Mounted(PathBuf);
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            let _gone = system("umount", &["-l", self.0.to_str().unwrap()]);
+        }
+    }
+    let mut offer = Offer::new(53, 12 * MIB, &Options::default());
+    let small = Mounted(offer.duka.home().join("small"));
+    fs::create_dir(&small.0).unwrap();
+    let to = small.0.to_str().unwrap();
+    let mounted = system("mount", &["-t", "tmpfs", "-o", "size=8m", "none", to]).unwrap();
+    assert_eq!(mounted.code, Some(0), "{}", mounted.text());
+    offer.out = small.0.join("out");
+    let refused = offer.duka.cmd(&offer.arguments(&[&offer.gateway])).unwrap();
+    assert_refused(&refused, 9, &["no room", "12582912"]);
+    assert!(!offer.out.exists());
+    assert_eq!(fs::read_dir(&small.0).unwrap().count(), 0);
 }

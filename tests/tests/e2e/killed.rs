@@ -1,8 +1,9 @@
 //! SIGKILL at random moments: what a command said it did is there afterwards.
 
+use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use duka_tests::duka::field;
@@ -105,4 +106,126 @@ fn assert_kept(duka: &Duka, published: &[Published]) {
         duka.ok(&["get", cid, "-o", output]).unwrap();
         assert_same_file(Path::new(output), &source(duka.home(), *seed));
     }
+}
+
+/// What is in the folder of keys when a command is killed.
+type Step = fn(&Path) -> bool;
+
+const BEFORE_ALL: Step = |_| true;
+const NEXT_UNNAMED: Step = |keys| keys.join("publishing.key.next.tmp").exists();
+const NEXT_MADE: Step = |keys| keys.join("publishing.key.next").exists();
+const SHOP_NAMED: Step = |keys| keys.join("shop.name").exists();
+const SHOP_KEY_AWAY: Step = |keys| !keys.join("shop.key").exists();
+const SHOP_KEY_BACK: Step = |keys| keys.join("shop.key").exists();
+
+/// Kills a command so long after a step of it was seen, or lets it end. Returns whether it was killed.
+fn kill_at(duka: &Duka, arguments: &[&str], step: Step, later: Duration) -> bool {
+    let keys = duka.data_dir().join("keys");
+    let process = Process::start("duka key", duka.command().args(arguments)).unwrap();
+    while process.is_running() && !step(&keys) {
+        std::hint::spin_loop();
+    }
+    let seen = Instant::now();
+    while process.is_running() && seen.elapsed() < later {
+        std::hint::spin_loop();
+    }
+    let is_killed = process.is_running();
+    process.kill();
+    is_killed
+}
+
+/// The shop publishes, and its link, which never changes, leads to the new version.
+#[track_caller]
+fn assert_publishes(duka: &Duka, link: &str, version: u64) {
+    let file = source(duka.home(), 0);
+    files::write_random(&file, version, 1000).unwrap();
+    let (path, version) = (file.to_str().unwrap(), version.to_string());
+    let publish = ["publish", path, "--product", "files", "--version", &version];
+    let published = duka.ok(&publish).unwrap();
+    assert_eq!(published["signed"], true, "{published}");
+    assert_eq!(field(&duka.ok(&["id"]).unwrap(), "name").unwrap(), link);
+    let link = format!("/ipns/{link}/p/files/{version}");
+    assert_eq!(crate::cat(duka, &link).unwrap(), fs::read(&file).unwrap());
+    for rest in ["publishing.key.next", "shop.key.removed"] {
+        assert!(!duka.data_dir().join("keys").join(rest).exists(), "{rest}");
+    }
+}
+
+#[test]
+fn a_killed_rotation_of_the_publishing_key_leaves_the_shop_and_its_link() {
+    let duka = Duka::new().unwrap();
+    let link = field(&duka.ok(&["id"]).unwrap(), "name")
+        .unwrap()
+        .to_owned();
+    assert_publishes(&duka, &link, 1);
+    let mut killed = 0;
+    for (round, step) in [BEFORE_ALL, NEXT_UNNAMED, NEXT_MADE]
+        .into_iter()
+        .enumerate()
+    {
+        for moment in 0..5 {
+            let later = match round {
+                0 => Duration::from_millis(moment * 30),
+                _ => Duration::from_micros(moment * moment * 1500),
+            };
+            killed += u64::from(kill_at(&duka, &["key", "rotate"], step, later));
+            assert_publishes(&duka, &link, 2 + round as u64 * 5 + moment);
+        }
+    }
+    assert!(killed >= 8, "only {killed} were killed");
+    // A running node rotates on behalf of the command.
+    for moment in 0..5 {
+        let node = duka.serve().unwrap();
+        let keys = duka.data_dir().join("keys");
+        let rotation = Process::start("duka key", duka.command().args(["key", "rotate"])).unwrap();
+        while rotation.is_running() && !NEXT_MADE(&keys) {
+            std::hint::spin_loop();
+        }
+        std::thread::sleep(Duration::from_micros(moment * moment * 1500));
+        node.kill();
+        rotation.wait_exit(Duration::from_secs(60)).unwrap();
+        assert_publishes(&duka, &link, 20 + moment);
+    }
+    duka.ok(&["key", "rotate"]).unwrap();
+    assert_publishes(&duka, &link, 30);
+}
+
+#[test]
+fn a_shop_key_whose_removal_or_return_is_killed_is_here_or_in_its_file() {
+    let duka = Duka::new().unwrap();
+    let link = field(&duka.ok(&["id"]).unwrap(), "name")
+        .unwrap()
+        .to_owned();
+    assert_publishes(&duka, &link, 1);
+    let [secret, exported] = ["secret", "shop.age"].map(|name| duka.home().join(name));
+    fs::write(&secret, "correct horse\n").unwrap();
+    let (secret, exported) = (secret.to_str().unwrap(), exported.to_str().unwrap());
+    let with_secret = ["--passphrase-file", secret];
+    let [offline, import] =
+        ["offline", "import"].map(|what| ["key", what, exported, with_secret[0], with_secret[1]]);
+    let export = ["key", "export", "--output", exported];
+    duka.ok(&[&export[..], &with_secret].concat()).unwrap();
+    let (mut killed, mut version) = (0, 1);
+    for (away, back) in [
+        (BEFORE_ALL, BEFORE_ALL),
+        (SHOP_NAMED, SHOP_KEY_BACK),
+        (SHOP_KEY_AWAY, SHOP_KEY_BACK),
+    ] {
+        for moment in [0, 1, 4] {
+            let later = Duration::from_millis(moment * 2);
+            killed += u64::from(kill_at(&duka, &offline, away, later));
+            version += 1;
+            assert_publishes(&duka, &link, version);
+            killed += u64::from(kill_at(&duka, &import, back, later));
+            duka.ok(&import).unwrap();
+            version += 1;
+            assert_publishes(&duka, &link, version);
+        }
+    }
+    assert!(killed >= 6, "only {killed} were killed");
+    duka.ok(&offline).unwrap();
+    assert_publishes(&duka, &link, version + 1);
+    duka.ok(&import).unwrap();
+    duka.ok(&["key", "rotate"]).unwrap();
+    assert_publishes(&duka, &link, version + 2);
 }

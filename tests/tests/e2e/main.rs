@@ -12,6 +12,7 @@ mod case;
 mod checklist;
 mod connectivity;
 mod fixtures;
+mod forged;
 mod gateway;
 mod get;
 mod gossip;
@@ -27,7 +28,10 @@ mod network;
 mod reflink;
 mod roots;
 mod routing;
+mod shop;
+mod sources;
 mod storefront;
+mod thief;
 mod up;
 mod wait;
 

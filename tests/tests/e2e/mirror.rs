@@ -1,5 +1,12 @@
 //! Mirrors of a shop: real processes that find one another by a gateway's URL, without a DHT.
 
+mod chosen;
+mod heads;
+mod kept;
+mod keys;
+mod limited;
+mod sources;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -14,13 +21,13 @@ use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
-struct Node {
-    duka: Duka,
-    serving: Serving,
+pub(crate) struct Node {
+    pub(crate) duka: Duka,
+    pub(crate) serving: Serving,
 }
 
 impl Node {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::of(Duka::new().unwrap())
     }
 
@@ -29,7 +36,7 @@ impl Node {
         Self { duka, serving }
     }
 
-    fn shop(&self) -> String {
+    pub(crate) fn shop(&self) -> String {
         let id = self.duka.ok(&["id"]).unwrap();
         field(&id, "name").unwrap().to_owned()
     }
@@ -40,7 +47,7 @@ impl Node {
         shop["head"]["seq"].as_u64().unwrap()
     }
 
-    fn publish(&self, product: &str, version: &str, size: usize) {
+    pub(crate) fn publish(&self, product: &str, version: &str, size: usize) {
         let file = self.duka.home().join("file");
         let seed = version.bytes().map(u64::from).sum();
         fs::write(&file, files::random_bytes(seed, size)).unwrap();
@@ -83,14 +90,29 @@ impl Node {
         });
     }
 
+    /// The head that the mirror refused for such a reason.
+    fn refuses(&self, what: &str, why: &str) -> Value {
+        self.until(what, |mirror| {
+            let refused = mirror["refused"].as_array()?;
+            let is_it = |head: &&Value| head["why"].as_str().is_some_and(|text| text.contains(why));
+            refused.iter().find(is_it).cloned()
+        })
+    }
+
     /// Whether the gateway has a path of the shop in its store.
     fn holds(&self, path: &str) -> bool {
+        self.stored(path).is_some()
+    }
+
+    /// What the gateway has at a path, if it is in its store.
+    pub(crate) fn stored(&self, path: &str) -> Option<Vec<u8>> {
         let url = self.serving.gateway().unwrap();
         let address = url.strip_prefix("http://").unwrap().parse().unwrap();
         let mut connection = Connection::open(address).unwrap();
         let headers = [("host", "localhost"), ("cache-control", "only-if-cached")];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        connection.ask("GET", path, &headers).unwrap().status == 200
+        let answer = connection.ask("GET", path, &headers).unwrap();
+        (answer.status == 200 && answer.complete).then_some(answer.body)
     }
 }
 
@@ -256,15 +278,7 @@ fn older_heads_forks_and_foreign_records_are_refused_and_reported() {
     mirror.has(newest);
 
     mirror.mirror(&lagging.url(&shop), &[]);
-    let refused = |what: &str, text: &str| {
-        mirror.until(what, |mirror| {
-            let refused = mirror["refused"].as_array()?;
-            let found = refused
-                .iter()
-                .find(|head| head["why"].as_str().is_some_and(|why| why.contains(text)));
-            found.cloned()
-        })
-    };
+    let refused = |what: &str, text: &str| mirror.refuses(what, text);
     let older = refused("the older head is refused", "is older than head");
     assert_eq!(older["seq"], seq);
     let from = older["from"].as_str().unwrap();
@@ -281,44 +295,53 @@ fn older_heads_forks_and_foreign_records_are_refused_and_reported() {
     let fork = refused("the fork is refused", "there are two heads");
     assert_eq!(fork["seq"], newest);
 
-    let liar = Answering::of(b"\x0a\x05hello");
+    let liar = Answering::of(|_| Some(b"\x0a\x05hello".to_vec()));
     mirror.mirror(&format!("{}/ipns/{shop}", liar.url), &[]);
     refused("what is no record is refused", "not a valid IPNS record");
     mirror.has(newest);
 }
 
-/// A gateway that has the same answer to everything.
-struct Answering {
-    url: String,
+/// A gateway that answers as it is told to, by the path that is asked for.
+pub(crate) struct Answering {
+    pub(crate) url: String,
 }
 
 impl Answering {
-    fn of(body: &'static [u8]) -> Self {
+    pub(crate) fn of(body: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                answer(stream, body).ok();
+                answer(stream, &body).ok();
             }
         });
         Self { url }
     }
 }
 
-fn answer(stream: TcpStream, body: &[u8]) -> std::io::Result<()> {
+fn answer(stream: TcpStream, body: &impl Fn(&str) -> Option<Vec<u8>>) -> std::io::Result<()> {
     let mut lines = BufReader::new(&stream).lines();
+    let request = lines.next().transpose()?.unwrap_or_default();
     while lines
         .next()
         .transpose()?
         .is_some_and(|line| !line.is_empty())
     {}
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    let (status, body) = match body(path) {
+        Some(body) => ("200 OK", body),
+        None => ("404 Not Found", Vec::new()),
+    };
+    let kind = match path.starts_with("/ipns/") {
+        true => "application/vnd.ipfs.ipns-record",
+        false => "application/vnd.ipld.raw",
+    };
     let head = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/vnd.ipfs.ipns-record\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
     (&stream).write_all(head.as_bytes())?;
-    (&stream).write_all(body)
+    (&stream).write_all(&body)
 }
 
 #[test]
@@ -344,15 +367,17 @@ fn a_census_tells_who_has_the_blocks() {
         .cmd(&["mirror", "census", "--challenges", "30"])
         .unwrap();
     let events = census.events().unwrap();
-    let share = |node: &Node, bound: &str| {
+    let of = |node: &Node| {
         let id = node.duka.ok(&["id"]).unwrap();
         let peer = field(&id, "peer_id").unwrap();
-        let found = events.iter().find(|event| event["peer_id"] == peer);
-        found.unwrap_or_else(|| panic!("{events:?}"))[bound]
-            .as_f64()
-            .unwrap()
+        let found = events.iter().find(|event| event["who"] == peer);
+        found.unwrap_or_else(|| panic!("{events:?}"))
     };
-    assert!(share(&mirrors[0], "share_low") > 0.75, "{events:?}");
+    let share = |node: &Node, bound: &str| of(node)[bound].as_f64().unwrap();
+    let verdict = |node: &Node| of(node)["verdict"].as_str().unwrap();
+    assert!(share(&mirrors[0], "share_high") > 0.99, "{events:?}");
+    assert_ne!(verdict(&mirrors[0]), "lacks", "{events:?}");
+    assert_eq!(verdict(&mirrors[1]), "lacks", "{events:?}");
     assert!(share(&mirrors[1], "share_high") < 0.75, "{events:?}");
     let product = events
         .iter()

@@ -27,6 +27,92 @@ const HOSTS: &str = "*.example";
 /// Blocks of the file that come before the page is loaded again.
 const BLOCKS_BEFORE: u64 = 24;
 
+/// A message as hex and how often that is repeated, and its SHA-256: the examples of FIPS 180-4, and of NIST's
+/// "SHA-256 additional" and "ShortMsg" vectors those that fit into a block.
+const NIST: [(&str, usize, &str); 16] = [
+    (
+        "",
+        1,
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    ),
+    (
+        "616263",
+        1,
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+    ),
+    (
+        "6162636462636465636465666465666765666768666768696768696a68696a6b\
+         696a6b6c6a6b6c6d6b6c6d6e6c6d6e6f6d6e6f706e6f7071",
+        1,
+        "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
+    ),
+    (
+        "61",
+        1_000_000,
+        "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0",
+    ),
+    (
+        "bd",
+        1,
+        "68325720aabd7c82f30f554b313d0570c95accbb7dc4b5aae11204c08ffe732b",
+    ),
+    (
+        "c98c8e55",
+        1,
+        "7abc22c0ae5af26ce93dbb94433a0e0b2e119d014f8e7f65bd56c61ccccd9504",
+    ),
+    (
+        "00",
+        55,
+        "02779466cdec163811d078815c633f21901413081449002f24aa3e80f0b88ef7",
+    ),
+    (
+        "00",
+        56,
+        "d4817aa5497628e7c77e6b606107042bbba3130888c5f47a375e6179be789fbb",
+    ),
+    (
+        "00",
+        57,
+        "65a16cb7861335d5ace3c60718b5052e44660726da4cd13bb745381b235a1785",
+    ),
+    (
+        "00",
+        64,
+        "f5a5fd42d16a20302798ef6ed309979b43003d2320d9f0e8ea9831a92759fb4b",
+    ),
+    (
+        "00",
+        1000,
+        "541b3e9daa09b20bf85fa273e5cbd3e80185aa4ec298e765db87742b70138a53",
+    ),
+    (
+        "41",
+        1000,
+        "c2e686823489ced2017f6059b8b239318b6364f6dcd835d0a519105a1eadd6e4",
+    ),
+    (
+        "55",
+        1005,
+        "f4d62ddec0f3dd90ea1380fa16a5ff8dc4c54b21740650f24afc4120903552b0",
+    ),
+    (
+        "00",
+        1_000_000,
+        "d29751f2649b32ff572b5e0a9f541ea660a50f94ff0beedfb0b692b924cc8025",
+    ),
+    (
+        "d3",
+        1,
+        "28969cdfa74a12c82f3bad960b0b000aca2ac329deea5c2328ebc6f2ba9802c1",
+    ),
+    (
+        "11af",
+        1,
+        "5ca7133fa735326081558ac312c620eeca9970d1e70a4b95533d956f072d1f98",
+    ),
+];
+
 /// A shop with more products than its front page shows, one with a folder, one of a single large file.
 struct Shop {
     node: Serving,
@@ -139,6 +225,16 @@ impl Shop {
         Ok(format!("{}/ipfs/{root}/", kubo.gateway()?))
     }
 
+    /// Where it is shown: by its path, on two kinds of hosts, and at a Kubo.
+    fn everywhere(&self, kubo: &Kubo) -> Result<[String; 4]> {
+        Ok([
+            self.path_url()?,
+            self.subdomain_url()?,
+            self.domain_url()?,
+            self.at_kubo(kubo)?,
+        ])
+    }
+
     fn file_sha256(&self) -> Result<String> {
         files::sha256_of(&self.duka.home().join("boat.img"))
     }
@@ -148,13 +244,7 @@ impl Shop {
 fn pages_are_without_findings_of_axe_at_every_gateway_light_and_dark_narrow_and_wide() {
     let kubo = Kubo::run(kubo::Options::default()).unwrap();
     let shop = Shop::open(&[]).unwrap();
-    let places = [
-        shop.path_url().unwrap(),
-        shop.subdomain_url().unwrap(),
-        shop.domain_url().unwrap(),
-        shop.at_kubo(&kubo).unwrap(),
-    ];
-    for place in places {
+    for place in shop.everywhere(&kubo).unwrap() {
         let pages = [
             "",
             "?q=poem",
@@ -179,13 +269,7 @@ fn pages_are_without_findings_of_axe_at_every_gateway_light_and_dark_narrow_and_
 fn search_finds_a_product_in_spite_of_a_typo_with_the_keyboard_alone() {
     let kubo = Kubo::run(kubo::Options::default()).unwrap();
     let shop = Shop::open(&[]).unwrap();
-    let places = [
-        shop.path_url().unwrap(),
-        shop.subdomain_url().unwrap(),
-        shop.domain_url().unwrap(),
-        shop.at_kubo(&kubo).unwrap(),
-    ];
-    for place in places {
+    for place in shop.everywhere(&kubo).unwrap() {
         let ask = json!({ "url": place, "query": "harbuor", "host": HOSTS });
         let seen = visit("search", &ask).unwrap();
         assert_eq!(seen["titles"], json!(["Harbour Lights"]), "{seen}");
@@ -281,6 +365,53 @@ fn download_goes_on_after_the_page_was_loaded_again() {
 }
 
 #[test]
+fn download_waits_for_the_only_gateway_while_it_cannot_be_reached() {
+    let shop = Shop::open(&[]).unwrap();
+    let ask = json!({
+        "url": format!("{}products/dhow/", shop.path_url().unwrap()),
+        "blocks": BLOCKS_BEFORE,
+        "ms": 4000,
+    });
+    let seen = visit("interrupted", &ask).unwrap();
+    assert_eq!(seen["sha256"], shop.file_sha256().unwrap(), "{seen}");
+}
+
+#[test]
+fn gateway_that_lacks_most_blocks_is_asked_for_the_others() {
+    let kubo = Kubo::run(kubo::Options::default()).unwrap();
+    let other = BadGateway::start(&kubo.gateway().unwrap(), Fault::LacksOneIn(8)).unwrap();
+    let shop = Shop::open(&[&other.url()]).unwrap();
+    shop.at_kubo(&kubo).unwrap();
+    let seen = through(&shop, Fault::HasOneIn(8));
+    assert_eq!(seen["sha256"], shop.file_sha256().unwrap(), "{seen}");
+    assert_eq!(seen["sources"].as_array().unwrap().len(), 2, "{seen}");
+}
+
+#[test]
+fn gateway_that_is_busy_is_asked_again_when_it_said() {
+    let shop = Shop::open(&[]).unwrap();
+    let seen = through(&shop, Fault::IsBusyFor(6));
+    assert_eq!(seen["sha256"], shop.file_sha256().unwrap(), "{seen}");
+}
+
+/// A download from the page as a gateway with this fault shows it.
+fn through(shop: &Shop, fault: Fault) -> Value {
+    let gateway = BadGateway::start(&shop.node.gateway().unwrap(), fault).unwrap();
+    let url = format!("{}/ipns/{}/products/dhow/", gateway.url(), shop.name);
+    visit("fetchFile", &json!({ "url": url })).unwrap()
+}
+
+#[test]
+fn what_others_keep_in_the_browser_for_the_same_gateway_is_left_alone() {
+    let shop = Shop::open(&[]).unwrap();
+    let ask = json!({ "url": format!("{}products/dhow/", shop.path_url().unwrap()) });
+    let seen = visit("shared", &ask).unwrap();
+    assert_eq!(seen["sha256"], shop.file_sha256().unwrap(), "{seen}");
+    let there = json!(["duka directory", "notes file", "other directory"]);
+    assert_eq!(seen["there"], there, "{seen}");
+}
+
+#[test]
 fn over_plain_http_a_small_file_is_checked_in_memory_and_a_large_one_is_left_to_duka_get() {
     let shop = Shop::open(&[]).unwrap();
     let place = shop.insecure_url().unwrap();
@@ -314,5 +445,50 @@ fn everything_is_there_without_script() {
         "hostile gateway",
     ] {
         assert!(text.contains(shown), "{shown}: {text}");
+    }
+}
+
+#[test]
+fn pages_hash_as_nist_and_node_do() {
+    let shop = Shop::open(&[]).unwrap();
+    let given = NIST.map(|(hex, times, _)| json!({ "hex": hex, "times": times }));
+    let ask = json!({ "url": shop.path_url().unwrap(), "given": given });
+    let seen = visit("hashes", &ask).unwrap();
+    assert_eq!(seen["given"], json!(NIST.map(|(_, _, digest)| digest)));
+    assert_eq!(seen["wrong"], json!([]));
+    assert!(seen["random"].as_u64().unwrap() > 300, "{seen}");
+}
+
+#[test]
+fn older_versions_open_with_what_was_published_then() {
+    let kubo = Kubo::run(kubo::Options::default()).unwrap();
+    let shop = Shop::open(&[]).unwrap();
+    let image = shop.duka.home().join("boat.img");
+    let old = files::sha256_of(&image).unwrap();
+    files::write_random(&image, 78, 3 << 20).unwrap();
+    let image = image.to_str().unwrap();
+    shop.duka
+        .ok(&["publish", image, "--product", "dhow", "--version", "13"])
+        .unwrap();
+    let page = format!("{}products/dhow/", shop.path_url().unwrap());
+    process::wait_until("the page of version 13", PATIENCE, || {
+        let page = curl(&page, &[]).ok()?.body;
+        let page = String::from_utf8_lossy(&page);
+        page.contains("Version 13").then_some(())
+    })
+    .unwrap();
+    for place in shop.everywhere(&kubo).unwrap() {
+        let ask =
+            |product: &str| json!({ "url": format!("{place}products/{product}/"), "host": HOSTS });
+        let seen = visit("versions", &ask("dhow")).unwrap();
+        assert_eq!(seen[0]["version"], "13", "{place}: {seen}");
+        assert_eq!(seen[1]["version"], "12", "{place}: {seen}");
+        assert_eq!(seen[1]["sha256"], old, "{place}: {seen}");
+        let seen = visit("versions", &ask("album")).unwrap();
+        assert_eq!(seen[0]["version"], "1.1", "{place}: {seen}");
+        assert!(
+            seen[1]["text"].as_str().unwrap().contains("cover.svg"),
+            "{place}: {seen}"
+        );
     }
 }

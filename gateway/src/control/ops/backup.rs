@@ -81,9 +81,6 @@ pub(in crate::control) async fn restore(
 fn progress(sink: &EventSink) -> impl Fn(u64, u64) + Send + 'static {
     let sink = sink.clone();
     move |bytes, total| {
-        sink.progress(Progress {
-            bytes,
-            total: Some(total),
-        });
+        sink.progress(Progress::new(bytes, Some(total)));
     }
 }

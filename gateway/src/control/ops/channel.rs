@@ -44,10 +44,7 @@ pub(super) async fn list(
     id: &ProductId,
     sink: &EventSink,
 ) -> Result<Outcome, Failure> {
-    let product = node.manifest().product(id)?.ok_or_else(|| {
-        let product = id.clone();
-        ChannelError::NoProduct { product }
-    })?;
+    let product = node.manifest().known_product(id)?;
     for (channel, version) in &product.channels {
         let release = node.manifest().release(id, version)?;
         sink.item(Item::Channel {

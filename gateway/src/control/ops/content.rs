@@ -9,17 +9,18 @@ use duka_node::dag::unixfs::{Link, UnixFs};
 use duka_node::fetch::{FetchOptions, Fetcher};
 use duka_node::node::Node;
 use duka_node::pin::{self, PinRequest};
+use duka_node::rate::Rate;
 use duka_node::recent;
 use duka_node::store::PackKind;
 use futures::{StreamExt, TryStreamExt};
-use url::Url;
 
 use super::import::{self, ImportProgress};
-use super::{content_at, fetcher, locate, resolve};
+use super::{content_at, locate, resolve};
 use crate::control::Input;
 use crate::control::event::{Event, Item, Outcome, Progress};
 use crate::control::failure::{Code, Failure};
 use crate::control::file::file_size;
+use crate::control::recorded::{Sum, recorded_files};
 use crate::control::request::{Add, Source};
 use crate::control::sink::EventSink;
 
@@ -74,27 +75,32 @@ pub(super) async fn add(
 pub(super) async fn cat(
     node: &Node,
     path: &str,
-    gateways: Vec<Url>,
-    offset: u64,
-    length: Option<u64>,
+    source: FetchOptions,
+    (offset, length): (u64, Option<u64>),
+    rate: Option<u64>,
     sink: &EventSink,
 ) -> Result<Outcome, Failure> {
-    let located = locate(node, path, &gateways).await?;
-    let fetcher = &fetcher(node, gateways);
+    let located = locate(node, path, &source.gateways).await?;
+    let fetcher = &node.fetcher(source).limited(rate.map(Rate::new));
     let cid = content_at(path, &located, fetcher).await?;
     let size = file_size(fetcher, &cid, path).await?;
     let start = offset.min(size);
     let end = length.map_or(size, |length| start.saturating_add(length).min(size));
+    let is_whole = end - start == size;
+    let record = match is_whole {
+        true => recorded_files(fetcher, located.root, &located.segments).await?,
+        false => None,
+    };
+    let mut sum = Sum::of(record);
     let mut bytes = 0;
     let mut file = read::read_range(fetcher, cid, start..end).boxed();
     while let Some(data) = file.try_next().await? {
         bytes += data.len() as u64;
+        sum.add(&data);
         sink.send(Event::Data(data)).await;
-        sink.progress(Progress {
-            bytes,
-            total: Some(end - start),
-        });
+        sink.progress(Progress::new(bytes, Some(end - start)));
     }
+    sum.check()?;
     Ok(Outcome::Cat {
         cid: cid.to_string(),
         bytes,

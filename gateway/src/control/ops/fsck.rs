@@ -18,7 +18,7 @@ pub(super) async fn fsck(
     let (progress, bytes) = (sink.clone(), Arc::new(AtomicU64::new(0)));
     let report = fsck::run(node, options, move |more| {
         let bytes = bytes.fetch_add(more, Ordering::Relaxed) + more;
-        progress.progress(Progress { bytes, total: None });
+        progress.progress(Progress::new(bytes, None));
     })
     .await?;
     tell_problems(&report, sink).await;

@@ -6,23 +6,18 @@ use duka_node::dag::path;
 use duka_node::fetch::FetchOptions;
 use duka_node::get::{self, GetOptions};
 use duka_node::node::Node;
-use duka_node::source::trustless::Effort;
 
-use super::{locate, urls};
-use crate::control::event::{Outcome, Progress};
-use crate::control::executables::executables;
+use super::{effort, locate, reachable};
+use crate::control::event::{Givers, Outcome, Progress};
 use crate::control::failure::Failure;
+use crate::control::recorded::recorded_files;
 use crate::control::request::Get;
 use crate::control::sink::EventSink;
 
 pub(super) async fn get(node: &Node, args: Get, sink: &EventSink) -> Result<Outcome, Failure> {
-    let gateways = urls(&args.gateways)?;
+    let gateways = reachable(node, &args.gateways)?;
     let located = locate(node, &args.path, &gateways).await?;
-    let usual = Effort::default();
-    let effort = Effort {
-        retries: args.retries.unwrap_or(usual.retries),
-        max_sources: args.max_sources.unwrap_or(usual.max_sources),
-    };
+    let effort = effort(args.retries, args.max_sources);
     let fetcher = node.fetcher(FetchOptions {
         gateways,
         effort,
@@ -35,11 +30,16 @@ pub(super) async fn get(node: &Node, args: Get, sink: &EventSink) -> Result<Outc
         window: node.config().network.limits.window,
         rate: args.rate,
         from: args.from,
-        executables: executables(&fetcher, located.root, &located.segments).await?,
+        record: recorded_files(&fetcher, located.root, &located.segments).await?,
     };
-    let progress = sink.clone();
-    let on_progress: get::OnProgress =
-        Arc::new(move |bytes, total| progress.progress(Progress { bytes, total }));
+    let (progress, source) = (sink.clone(), fetcher.clone());
+    let on_progress: get::OnProgress = Arc::new(move |bytes, total| {
+        progress.progress(Progress {
+            bytes,
+            total,
+            givers: Some(Givers::of(&source.given())),
+        });
+    });
     let got = get::get(&fetcher, found.cid, &args.out, &options, on_progress).await?;
     Ok(Outcome::Get {
         cid: found.cid.to_string(),

@@ -97,7 +97,7 @@ impl ImportProgress {
         Arc::new(move |more| {
             let bytes = this.bytes.fetch_add(more, Ordering::Relaxed) + more;
             let total = Some(this.total.load(Ordering::Relaxed)).filter(|total| *total >= bytes);
-            this.sink.progress(Progress { bytes, total });
+            this.sink.progress(Progress::new(bytes, total));
             !this.sink.is_cancelled()
         })
     }

@@ -6,6 +6,7 @@ use duka_node::ipns;
 use duka_node::keyring;
 use duka_node::keys::{self, Kind, Name, name_of};
 use duka_node::node::{Node, keys_dir};
+use duka_node::shop::follow;
 use jiff::Timestamp;
 
 use crate::control::event::{Item, Outcome};
@@ -15,12 +16,26 @@ use crate::control::sink::EventSink;
 pub(super) async fn list(node: &Node, sink: &EventSink) -> Result<Outcome, Failure> {
     let keys = node.keys();
     let peer = keys.peer.public().to_peer_id().to_string();
+    let shop = keys.shop.name();
+    let (publishing, is_lost) = match keys.publishing.key() {
+        Ok(key) => (Some(name_of(key)), false),
+        Err(lost) => {
+            let hint = "`duka key rotate` makes a new one";
+            sink.warn(format!("{lost}: {hint}")).await;
+            (published_by(node, &shop)?, true)
+        }
+    };
     let all = [
-        (Kind::Shop, keys.shop.name(), keys.shop.key().is_some()),
-        (Kind::Publishing, name_of(&keys.publishing), true),
-        (Kind::Peer, name_of(&keys.peer), true),
+        (Kind::Shop, Some(shop), keys.shop.key().is_some()),
+        (Kind::Publishing, publishing, !is_lost),
+        (Kind::Peer, Some(name_of(&keys.peer)), true),
     ];
+    let mut count = 0;
     for (kind, name, here) in all {
+        let Some(name) = name else {
+            continue;
+        };
+        count += 1;
         let record = newest_record(node, &name)?;
         let file = keys::file(&keys_dir(node.data_dir()), kind);
         sink.item(Item::Key {
@@ -36,7 +51,16 @@ pub(super) async fn list(node: &Node, sink: &EventSink) -> Result<Outcome, Failu
         })
         .await;
     }
-    Ok(Outcome::List { count: 3 })
+    Ok(Outcome::List { count })
+}
+
+/// The publishing key that was lost, if the shop's record still says which one that was.
+fn published_by(node: &Node, shop: &Name) -> Result<Option<Name>, Failure> {
+    let record = newest_record(node, shop)?;
+    Ok(record.and_then(|record| {
+        let leads_to = follow::publishing_key(shop, &record.bytes, Timestamp::now());
+        leads_to.ok().map(|(_, publishing)| publishing)
+    }))
 }
 
 fn newest_record(node: &Node, name: &Name) -> Result<Option<ipns::Record>, Failure> {

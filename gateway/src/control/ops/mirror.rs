@@ -9,37 +9,56 @@ use duka_node::shop::follow::Freshness;
 use jiff::Timestamp;
 use url::{Host, Url};
 
-use crate::control::event::{Item, Mirror, MirrorHead, MirrorProduct, Outcome, RefusedHead};
+use crate::control::event::{
+    Event, Item, Mirror, MirrorHead, MirrorKeeps, MirrorProduct, MirrorSource, Outcome, RefusedHead,
+};
 use crate::control::failure::{Code, Failure};
 use crate::control::sink::EventSink;
 
 /// What will be mirrored, and what that takes.
 pub(super) async fn estimate(
     node: &Node,
-    shop: &str,
-    policy: MirrorPolicy,
+    request: MirrorRequest,
+    sink: &EventSink,
 ) -> Result<Outcome, Failure> {
-    let request = request(shop, policy)?;
     let name = request.shop.to_string();
-    let estimate = mirror::estimate(node, &request).await?;
+    let estimate = mirror::estimate(node, request).await?;
+    warn(&estimate, sink).await;
     Ok(outcome(name, estimate, false))
 }
 
-pub(super) async fn add(node: &Node, shop: &str, policy: MirrorPolicy) -> Result<Outcome, Failure> {
-    let request = request(shop, policy)?;
+pub(super) async fn add(
+    node: &Node,
+    request: MirrorRequest,
+    sink: &EventSink,
+) -> Result<Outcome, Failure> {
     let name = request.shop.to_string();
     let estimate = mirror::add(node, request).await?;
+    warn(&estimate, sink).await;
     Ok(outcome(name, estimate, true))
 }
 
+/// Says what is named and not there.
+async fn warn(estimate: &Estimate, sink: &EventSink) {
+    let products = estimate.absent_products.iter();
+    let products = products.map(|id| format!("the shop has no product {id}"));
+    let channels = estimate.absent_channels.iter();
+    let channels =
+        channels.map(|channel| format!("no product that is kept has a channel {channel}"));
+    for what in products.chain(channels) {
+        let message = format!("{what} now: nothing is kept of it until there is one");
+        sink.send(Event::Warning { message }).await;
+    }
+}
+
 pub(super) async fn pause(node: &Node, shop: &str, paused: bool) -> Result<Outcome, Failure> {
-    let request = request(shop, MirrorPolicy::default())?;
+    let request = request(shop, MirrorPolicy::default(), false)?;
     mirror::pause(node, &request.shop, paused).await?;
     Ok(changed(&request.shop))
 }
 
 pub(super) async fn remove(node: &Node, shop: &str) -> Result<Outcome, Failure> {
-    let request = request(shop, MirrorPolicy::default())?;
+    let request = request(shop, MirrorPolicy::default(), false)?;
     mirror::remove(node, &request.shop).await?;
     Ok(changed(&request.shop))
 }
@@ -51,11 +70,11 @@ pub(super) async fn list(
     sink: &EventSink,
 ) -> Result<Outcome, Failure> {
     let wanted = match shop {
-        Some(shop) => Some(request(shop, MirrorPolicy::default())?.shop),
+        Some(shop) => Some(request(shop, MirrorPolicy::default(), false)?.shop),
         None => None,
     };
     let mut count = 0;
-    for status in mirror::list(node)? {
+    for status in mirror::list(node).await? {
         if wanted.as_ref().is_some_and(|wanted| *wanted != status.shop) {
             continue;
         }
@@ -76,18 +95,21 @@ pub(super) async fn census(
     sink: &EventSink,
 ) -> Result<Outcome, Failure> {
     let shop = match shop {
-        Some(shop) => request(shop, MirrorPolicy::default())?.shop,
+        Some(shop) => request(shop, MirrorPolicy::default(), false)?.shop,
         None => node.shop_name(),
     };
     let challenges = usize::try_from(challenges).unwrap_or(usize::MAX);
     let census = mirror::census(node, &shop, challenges).await?;
-    let peers = census.peers.len() as u64;
-    for proved in census.peers {
+    let asked = census.asked.len() as u64;
+    for proved in census.asked {
         sink.item(Item::Proved {
-            peer_id: proved.peer,
+            verdict: proved.verdict().name().to_owned(),
+            who: proved.who,
+            by: proved.by.name().to_owned(),
             asked: proved.asked,
             proved: proved.proved,
             late: proved.late,
+            slow: proved.slow,
             wrong: proved.wrong,
             absent: proved.absent,
             share_low: proved.share.0,
@@ -108,12 +130,16 @@ pub(super) async fn census(
     Ok(Outcome::MirrorCensus {
         shop: shop.to_string(),
         blocks: census.blocks,
-        peers,
+        asked,
     })
 }
 
 /// A name, or the URL of a shop at a gateway.
-fn request(shop: &str, policy: MirrorPolicy) -> Result<MirrorRequest, Failure> {
+pub(super) fn request(
+    shop: &str,
+    policy: MirrorPolicy,
+    anew: bool,
+) -> Result<MirrorRequest, Failure> {
     let unknown = || {
         let message = format!("{shop:?} names no shop");
         let hint =
@@ -132,6 +158,7 @@ fn request(shop: &str, policy: MirrorPolicy) -> Result<MirrorRequest, Failure> {
             shop,
             gateways: Vec::new(),
             policy,
+            anew,
         });
     }
     let url = Url::parse(shop).map_err(|_| unknown())?;
@@ -143,6 +170,7 @@ fn request(shop: &str, policy: MirrorPolicy) -> Result<MirrorRequest, Failure> {
         shop,
         gateways: vec![gateway.to_string()],
         policy,
+        anew,
     })
 }
 
@@ -181,6 +209,20 @@ fn outcome(shop: String, estimate: Estimate, added: bool) -> Outcome {
         traffic_bytes: estimate.traffic,
         left_out_releases: estimate.left_out,
         free_bytes: estimate.free,
+        is_most: estimate.is_most,
+        keeps: keeps(&estimate.policy),
+        kept_before: estimate.before.as_ref().map(keeps),
+    }
+}
+
+fn keeps(policy: &MirrorPolicy) -> MirrorKeeps {
+    MirrorKeeps {
+        quota_bytes: policy.quota,
+        keep: policy.keep.map(|keep| keep.to_string()),
+        channels: policy.channels.iter().map(ToString::to_string).collect(),
+        products: policy.products.iter().map(ToString::to_string).collect(),
+        bytes_per_second: policy.bytes_per_second,
+        hours: policy.hours.map(|hours| hours.to_string()),
     }
 }
 
@@ -224,6 +266,17 @@ fn item(status: Status) -> Mirror {
         fetched_bytes: progress.fetched,
         bytes_per_second: progress.rate,
         eta_seconds: (progress.is_busy && progress.rate > 0).then(|| left / progress.rate),
+        sources: progress
+            .sources
+            .into_iter()
+            .map(|given| MirrorSource {
+                source: given.source,
+                bytes: given.bytes,
+                blocks: given.blocks,
+                errors: given.errors,
+                lied: given.lied,
+            })
+            .collect(),
         products: products
             .map(|(product, (bytes, total))| MirrorProduct {
                 product: product.to_string(),
@@ -234,6 +287,7 @@ fn item(status: Status) -> Mirror {
         left_out_releases: progress.left_out.0,
         left_out_bytes: progress.left_out.1,
         stall: progress.stall.filter(|_| !record.paused),
+        keeps: keeps(&record.policy),
         gateways: record.gateways,
         refused: record
             .refused
@@ -269,7 +323,7 @@ mod tests {
                 Some("https://gateway.example/"),
             ),
         ] {
-            let request = request(&text, MirrorPolicy::default()).unwrap();
+            let request = request(&text, MirrorPolicy::default(), false).unwrap();
             assert_eq!(request.shop.to_string(), name, "{text}");
             assert_eq!(request.gateways.first().map(String::as_str), gateway);
         }
@@ -279,7 +333,10 @@ mod tests {
             "http://gateway.example/ipfs/bafkqaaa",
             "ftp://x/ipns/y",
         ] {
-            assert!(request(text, MirrorPolicy::default()).is_err(), "{text}");
+            assert!(
+                request(text, MirrorPolicy::default(), false).is_err(),
+                "{text}"
+            );
         }
     }
 }

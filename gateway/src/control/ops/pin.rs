@@ -32,10 +32,7 @@ pub(super) async fn add(
     let mut progress = std::pin::pin!(pin::add(node, request));
     while let Some(now) = progress.next().await {
         last = now?;
-        sink.progress(Progress {
-            bytes: last.bytes,
-            total: last.total,
-        });
+        sink.progress(Progress::new(last.bytes, last.total));
     }
     Ok(Outcome::PinAdd {
         cid: cid.to_string(),

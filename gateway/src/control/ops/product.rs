@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::shop::is_signed;
 use crate::control::event::{Item, Outcome, Product, Release};
-use crate::control::failure::{Code, Failure};
+use crate::control::failure::Failure;
 use crate::control::sink::EventSink;
 
 /// Longest description shown, in bytes.
@@ -51,7 +51,7 @@ pub(super) async fn search(
 }
 
 pub(super) async fn show(node: &Node, id: &ProductId) -> Result<Outcome, Failure> {
-    let product = node.manifest().product(id)?.ok_or_else(|| unknown(id))?;
+    let product = node.manifest().known_product(id)?;
     let description = match &product.description {
         Text::Inline(text) => text.clone(),
         Text::Stored(cid) => {
@@ -75,9 +75,7 @@ pub(super) async fn history(
     id: &ProductId,
     sink: &EventSink,
 ) -> Result<Outcome, Failure> {
-    if node.manifest().product(id)?.is_none() {
-        return Err(unknown(id));
-    }
+    node.manifest().known_product(id)?;
     let mut count = 0;
     for row in node.manifest().releases(id) {
         let (version, found) = row?;
@@ -94,16 +92,18 @@ pub(super) async fn yank(
     version: &Version,
     undo: bool,
 ) -> Result<Outcome, Failure> {
-    let (product, job) = match undo {
+    let yanked = match undo {
         true => yank::undo(node, id, version).await?,
         false => yank::yank(node, id, version).await?,
     };
+    let gone = yanked.gone.iter().map(ToString::to_string);
     Ok(Outcome::Yank {
         product: id.to_string(),
         version: version.to_string(),
         undo,
-        channels: channels(&product),
-        signed: is_signed(node, job).await?,
+        channels: channels(&yanked.product),
+        gone: gone.collect(),
+        signed: is_signed(node, yanked.job).await?,
     })
 }
 
@@ -120,11 +120,6 @@ fn channels(product: &record::Product) -> BTreeMap<String, String> {
     channels
         .map(|(channel, version)| (channel.to_string(), version.to_string()))
         .collect()
-}
-
-fn unknown(id: &ProductId) -> Failure {
-    Failure::new(Code::NotFound, format!("there is no product {id}"))
-        .hint("`duka product list` shows all")
 }
 
 /// The product and its newest release.

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use cid::Cid;
-use duka_node::announce;
 use duka_node::node::Node;
-use duka_node::prove::{self, Answer, Wanted};
+use duka_node::prove::{self, Answer, Release, Wanted};
 use duka_node::publish::Published;
+use url::Url;
 
 use crate::control::failure::{Code, Failure};
 use crate::control::request::{Publish, Wait};
@@ -22,7 +22,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// `None` when nobody is waited for.
-    pub(super) fn new(node: &Node, args: &Publish) -> Result<Option<Self>, Failure> {
+    pub(super) async fn new(node: &Node, args: &Publish) -> Result<Option<Self>, Failure> {
         if args.wait.is_empty() || args.dry_run {
             return Ok(None);
         }
@@ -32,14 +32,15 @@ impl Waiting {
             return Err(Failure::new(Code::Permanent, message)
                 .hint("start `duka serve`, and run this again; nothing was published"));
         }
-        let wanted = args.wait.iter().map(|wait| {
-            Ok(match wait {
-                Wait::Mirrors(count) => Wanted::Mirrors(*count),
-                Wait::Gateway(url) => Wanted::Gateway(super::gateway(url)?),
-            })
-        });
+        let mut wanted = Vec::new();
+        for wait in &args.wait {
+            wanted.push(match wait {
+                Wait::Mirrors(count) => Wanted::Mirrors(enough(node, *count)?),
+                Wait::Gateway(url) => Wanted::Gateway(not_own(node, super::gateway(url)?).await?),
+            });
+        }
         Ok(Some(Self {
-            wanted: wanted.collect::<Result<_, Failure>>()?,
+            wanted,
             limit: Duration::from_secs(args.wait_seconds),
         }))
     }
@@ -51,35 +52,34 @@ impl Waiting {
         published: &Published,
         started: Instant,
     ) -> Result<Vec<String>, Failure> {
-        let Published {
-            product, version, ..
-        } = published;
         let left = || self.limit.saturating_sub(started.elapsed());
-        if !announce::wait_for_head(node, product, version, left()).await? {
+        if !published.wait_until_signed(node, left()).await? {
             return Err(self.partly(published, "the shop's head is not signed yet"));
         }
         let root: Cid = published.cid.parse().map_err(|_| {
             let message = format!("{} is no CID", published.cid);
             Failure::new(Code::Other, message)
         })?;
+        let release = Release::read(node, root).await?;
         let mut proved = Vec::new();
         for wanted in &self.wanted {
-            let mut answers = Vec::new();
-            loop {
-                let asked = tokio::time::timeout(left(), prove::ask(node, root, wanted)).await;
-                match asked {
-                    Ok(asked) => answers = asked?,
-                    Err(_) => return Err(self.partly(published, &missing(wanted, &answers))),
+            let mut known: Option<Vec<Answer>> = None;
+            let answers = loop {
+                let asked = tokio::time::timeout(left(), prove::ask(node, &release, wanted)).await;
+                if let Ok(asked) = asked {
+                    let answers = asked?;
+                    if prove::is_proved(wanted, &answers) {
+                        break answers;
+                    }
+                    known = Some(answers);
                 }
-                if prove::is_proved(wanted, &answers) {
-                    break;
+                if left().is_zero() {
+                    return Err(self.partly(published, &missing(wanted, known.as_deref())));
                 }
                 tokio::time::sleep(PAUSE.min(left())).await;
-            }
-            let have = answers
-                .into_iter()
-                .filter(|answer| answer.missing.is_none());
-            proved.extend(have.map(|answer| answer.place));
+            };
+            let have = prove::who_have(&answers);
+            proved.extend(have.map(|answer| answer.place.clone()));
         }
         proved.sort();
         proved.dedup();
@@ -96,22 +96,52 @@ impl Waiting {
     }
 }
 
-/// What is missing, in words.
-fn missing(wanted: &Wanted, answers: &[Answer]) -> String {
-    let told: Vec<String> = answers
-        .iter()
-        .filter_map(|answer| Some(format!("{}: {}", answer.place, answer.missing.as_ref()?)))
-        .collect();
-    let told = match told.is_empty() {
-        true => "no answer came".to_owned(),
-        false => told.join("; "),
+/// Refuses to wait for more than the head can name.
+fn enough(node: &Node, wanted: usize) -> Result<usize, Failure> {
+    let named = prove::named(node)?;
+    if named >= wanted {
+        return Ok(wanted);
+    }
+    let message = format!(
+        "nothing was published: the shop names {named} of the {wanted} gateways and mirrors that are to have it"
+    );
+    Err(Failure::new(Code::Permanent, message).hint(
+        "`duka shop set mirrors ADDRESS…` names mirrors, `duka shop set gateways URL…` gateways",
+    ))
+}
+
+/// Refuses the node's own gateway before anything is published: it would be asked in vain.
+async fn not_own(node: &Node, gateway: Url) -> Result<Url, Failure> {
+    if !prove::is_own(node, &gateway).await {
+        return Ok(gateway);
+    }
+    let message = format!("{gateway} is this node's own gateway: it proves nothing of others");
+    Err(Failure::new(Code::Permanent, message)
+        .hint("name a gateway of somebody else; nothing was published"))
+}
+
+/// What is missing, in words; of no answers when none came.
+fn missing(wanted: &Wanted, answers: Option<&[Answer]>) -> String {
+    let told = |answers: &[Answer]| {
+        let lacking = answers
+            .iter()
+            .filter_map(|answer| Some(format!("{}: {}", answer.place, answer.missing.as_ref()?)));
+        lacking.collect::<Vec<_>>().join("; ")
     };
-    match wanted {
-        Wanted::Gateway(url) if answers.is_empty() => format!("the gateway {url} has not answered"),
-        Wanted::Gateway(_) => format!("the gateway does not have it: {told}"),
-        Wanted::Mirrors(least) => {
-            let have = answers.iter().filter(|answer| answer.missing.is_none());
-            let (have, named) = (have.count(), answers.len());
+    match (wanted, answers) {
+        (Wanted::Gateway(url), None) => format!("the gateway {url} has not answered"),
+        (Wanted::Gateway(_), Some(answers)) => {
+            format!("the gateway does not have it: {}", told(answers))
+        }
+        (Wanted::Mirrors(least), None) => {
+            format!("of {least} mirrors that must have it not all have answered")
+        }
+        (Wanted::Mirrors(least), Some([])) => {
+            format!("0 of {least} mirrors have it: the head names none")
+        }
+        (Wanted::Mirrors(least), Some(answers)) => {
+            let (have, named) = (prove::who_have(answers).count(), answers.len());
+            let told = told(answers);
             format!("{have} of {least} mirrors have it, and the head names {named}: {told}")
         }
     }

@@ -20,7 +20,7 @@ pub(super) async fn publish(
     sink: &EventSink,
 ) -> Result<Outcome, Failure> {
     let started = Instant::now();
-    let waiting = prove::Waiting::new(node, &args)?;
+    let waiting = prove::Waiting::new(node, &args).await?;
     let import = import::options(&args.import)?;
     let options = PublishOptions {
         version: args.version,

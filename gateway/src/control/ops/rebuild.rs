@@ -23,7 +23,7 @@ pub(in crate::control) async fn rebuild(
     let work = move || {
         rebuild::run(&data_dir, &config, &stop, &|bytes, total| {
             let total = Some(total);
-            progress.progress(Progress { bytes, total });
+            progress.progress(Progress::new(bytes, total));
         })
     };
     let report = blocking(work).await?;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use duka_node::announce;
-use duka_node::keys::name_of;
 use duka_node::manifest::record::JobId;
 use duka_node::node::Node;
 use duka_node::shop::settings::{self, Setting};
@@ -46,8 +45,10 @@ fn head(node: &Node) -> Result<Option<Head>, Failure> {
     let Some(head) = node.manifest().head()? else {
         return Ok(None);
     };
-    let publishing = name_of(&node.keys().publishing).to_bytes();
-    let record = node.manifest().name(&publishing)?;
+    let record = match node.keys().publishing.name() {
+        Some(publishing) => node.manifest().name(&publishing.to_bytes())?,
+        None => None,
+    };
     Ok(Some(Head {
         seq: head.seq,
         cid: head.root.to_string(),

@@ -29,7 +29,7 @@ pub(super) async fn verify(
     });
     let progress = sink.clone();
     let on_progress: verify::OnProgress =
-        Arc::new(move |bytes| progress.progress(Progress { bytes, total: None }));
+        Arc::new(move |bytes| progress.progress(Progress::new(bytes, None)));
     let verdict = verify::verify(&source, path, cid, on_progress).await?;
 
     let (mut added, mut wrong) = (0, 0);

@@ -7,11 +7,12 @@ use askama::filters::{Escaper as _, Html};
 use cid::Cid;
 use duka_node::block::DAG_CBOR;
 use duka_node::dag::document;
+use duka_node::human::human_size;
 use duka_node::source::BlockSource;
 use http::Response;
 use ipld_core::ipld::Ipld;
 
-use super::page::{self, CidLinks, Crumb, crumbs, human_size};
+use super::page::{self, CidLinks, Crumb, crumbs};
 use super::{dir, entity};
 use crate::body::Body;
 use crate::error::GatewayError;

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use cid::Cid;
 use duka_node::dag::read;
 use duka_node::dag::unixfs::Link;
+use duka_node::human::human_size;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use http::Response;
 
 use super::entity;
-use super::page::{self, CidLinks, Crumb, crumbs, human_size};
+use super::page::{self, CidLinks, Crumb, crumbs};
 use crate::body::{Body, BodyError};
 use crate::error::GatewayError;
 use crate::ipfs::path::encode_segment;

@@ -138,35 +138,3 @@ impl CidLinks {
         }
     }
 }
-
-/// A size as people read it: at most four digits and a binary unit.
-pub(super) fn human_size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut scaled = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while scaled >= 1000.0 && unit + 1 < UNITS.len() {
-        scaled /= 1024.0;
-        unit += 1;
-    }
-    let digits = usize::from(scaled < 99.95);
-    format!("{scaled:.digits$} {}", UNITS[unit])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_at_most_four_digits() {
-        assert_eq!(human_size(0), "0 B");
-        assert_eq!(human_size(1023), "1023 B");
-        assert_eq!(human_size(1024), "1.0 KiB");
-        assert_eq!(human_size(1 << 20), "1.0 MiB");
-        assert_eq!(human_size(1_048_575), "1.0 MiB");
-        assert_eq!(human_size(150 << 20), "150 MiB");
-        assert_eq!(human_size(u64::MAX), "16.0 EiB");
-    }
-}

@@ -174,10 +174,48 @@ fn file_of_a_newer_duka_is_refused() {
             error,
             ManifestError::TooNew {
                 found: 9,
-                known: 1,
+                known: 2,
                 ..
             }
         ),
         "{error:?}"
     );
+}
+
+/// Gives a journal the header of format 1.
+fn make_older(path: &std::path::Path) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
+    let crc = crc32fast::hash(&bytes[..28]);
+    bytes[28..32].copy_from_slice(&crc.to_le_bytes());
+    fs::write(path, bytes).unwrap();
+}
+
+fn format_of(path: &std::path::Path) -> u8 {
+    fs::read(path).unwrap()[8]
+}
+
+#[test]
+fn journal_of_an_older_duka_is_read_and_not_added_to() {
+    let (dir, ends) = three_entries();
+    let old = journal_path(dir.path(), 1);
+    make_older(&old);
+    for cut in [ends[3], ends[3] - 1, ends[1] + 5, ends[0]] {
+        let copy = tempfile::tempdir().unwrap();
+        let path = journal_path(copy.path(), 1);
+        let whole = fs::read(&old).unwrap();
+        fs::write(&path, &whole[..usize::try_from(cut).unwrap()]).unwrap();
+        let entries = ends.iter().skip(1).filter(|end| **end <= cut).count();
+        for added in 0..2 {
+            let (manifest, _) = open(copy.path());
+            assert_eq!(states(&manifest).len(), entries + added, "cut at {cut}");
+            let name = format!("after {added}");
+            manifest.commit_blocking(put(name, b"x")).unwrap();
+        }
+        let newest = journal_path(copy.path(), entries as u64 + 1);
+        assert_eq!(format_of(&newest), 2, "cut at {cut}");
+        if entries > 0 {
+            assert_eq!(format_of(&path), 1, "cut at {cut}");
+        }
+    }
 }

@@ -18,6 +18,7 @@
 
 mod asking;
 mod peers;
+mod questions;
 #[cfg(test)]
 mod tests;
 mod ticking;
@@ -38,6 +39,8 @@ use super::message::WantKind;
 use super::peer::Peer;
 use crate::block::{Block, Multihash};
 use peers::ClientPeer;
+use questions::Question;
+pub(crate) use questions::Said;
 
 /// Hashes that were wanted not long ago: blocks for them are late, not wrong.
 const RECENT_WANTS: NonZeroUsize = NonZeroUsize::new(16 << 10).expect("not zero");
@@ -63,6 +66,8 @@ pub(super) struct Client {
     penalised: LruCache<PeerId, Instant>,
     /// Wants whose holders all have as much to do as they may.
     backlog: VecDeque<Multihash>,
+    /// What single peers were asked outside of sessions.
+    questions: HashMap<(PeerId, Multihash), Question>,
     next_id: u64,
     effects: Effects,
 }
@@ -173,6 +178,7 @@ impl Default for Client {
             recent: LruCache::new(RECENT_WANTS),
             penalised: LruCache::new(PENALISED_PEERS),
             backlog: VecDeque::new(),
+            questions: HashMap::new(),
             next_id: 0,
             effects: Effects::default(),
         }
@@ -244,6 +250,12 @@ impl Client {
         self.wants
             .values()
             .any(|want| want.exhausted_until.is_some() && want.is_of(session))
+    }
+
+    /// Whether nobody is left to ask for a block.
+    pub(super) fn is_exhausted(&self, cid: &Cid) -> bool {
+        let want = self.wants.get(cid.hash());
+        want.is_some_and(|want| want.exhausted_until.is_some())
     }
 
     /// When the peers of a session last sent something.
@@ -327,8 +339,11 @@ impl Client {
     ) -> Received {
         let mut received = Received::default();
         for (hash, data) in blocks {
+            let is_answer = self.answer_question(from, &hash, Said::Block(data.clone()));
             let Some(want) = self.wants.remove(&hash) else {
-                if self.recent.contains(&hash) {
+                if is_answer {
+                    received.useful += 1;
+                } else if self.recent.contains(&hash) {
                     received.duplicate += 1;
                 } else {
                     received.unwanted += 1;

@@ -85,6 +85,11 @@ impl Engine {
         engine
     }
 
+    /// So many of the connected peers at most.
+    pub(super) fn peer_ids(&self, most: usize) -> Vec<PeerId> {
+        self.peers.lock().keys().copied().take(most).collect()
+    }
+
     /// The peer, while it is connected.
     pub(super) fn peer(&self, id: &PeerId) -> Option<Arc<Peer>> {
         self.peers.lock().get(id).cloned()

@@ -16,6 +16,8 @@ use crate::served::Served;
 
 /// A message with blocks ends when it has this many bytes; a larger block has one for itself.
 const MESSAGE_TARGET: usize = 1 << 20;
+/// Messages in a second when the rate is limited: it is kept to in steps of one message.
+const MESSAGES_A_SECOND: u64 = 4;
 /// Most streams that carry answers to one peer. A stream begins with 256 KiB of credit, so what a
 /// distant peer gets in its first round trips grows with their number.
 const MAX_WRITERS: usize = 16;
@@ -44,13 +46,23 @@ impl Server {
     /// `outbox` is the most block data, in bytes, that is in memory for one
     /// peer.
     pub(super) fn new(served: Served, outbox: usize) -> Self {
+        let of_rate = served.rate().map_or(usize::MAX, |rate| {
+            usize::try_from(rate.bytes_per_second() / MESSAGES_A_SECOND).unwrap_or(usize::MAX)
+        });
         Self {
             served,
-            message_target: MESSAGE_TARGET.min(outbox).max(1),
+            message_target: MESSAGE_TARGET.min(outbox).min(of_rate).max(1),
             waiting: Mutex::default(),
             reads: Semaphore::new(CONCURRENT_READS),
             writers: (outbox / MESSAGE_TARGET).clamp(1, MAX_WRITERS),
             shared_outbox: Semaphore::new(SHARED_OUTBOX),
+        }
+    }
+
+    /// Waits until so many bytes may be sent.
+    pub(super) async fn take_rate(&self, bytes: usize) {
+        if let Some(rate) = self.served.rate() {
+            rate.take(bytes as u64).await;
         }
     }
 

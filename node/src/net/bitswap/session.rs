@@ -7,7 +7,7 @@ use libp2p::PeerId;
 use multihash_codetable::Code;
 use tokio::sync::Notify;
 
-use super::client::{LastReceived, SessionId, WaiterId};
+use super::client::{Client, LastReceived, SessionId, WaiterId};
 use super::engine::Engine;
 use crate::block::{Block, BlockError, SHA2_256};
 use crate::source::{BlockSource, FetchError};
@@ -53,17 +53,25 @@ impl Session {
     /// none to ask: the time to look for more providers. Resolves at once for as long as that is
     /// so: pause between calls when no provider was found.
     pub async fn starved(&self) {
+        let id = self.inner.id;
+        self.until(|client| client.is_starved(id)).await;
+    }
+
+    /// The same for one block that is wanted.
+    pub async fn starved_of(&self, cid: &Cid) {
+        self.until(|client| client.is_exhausted(cid)).await;
+    }
+
+    async fn until(&self, is_starved: impl Fn(&Client) -> bool) {
         let Inner {
-            engine,
-            id,
-            starved,
+            engine, starved, ..
         } = &*self.inner;
         loop {
             let notified = starved.notified();
             tokio::pin!(notified);
             // Enabled before looking, so that nothing is missed between the two.
             notified.as_mut().enable();
-            if engine.with_client(|client, _| client.is_starved(*id)) {
+            if engine.with_client(|client, _| is_starved(client)) {
                 return;
             }
             notified.await;

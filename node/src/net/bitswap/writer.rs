@@ -124,6 +124,7 @@ async fn write_answer(
     if message.is_empty() {
         return true;
     }
+    engine.server.take_rate(message.block_bytes()).await;
     if outlet.send(peer, &message).await {
         metrics::blocks_sent(message.blocks(), message.block_bytes());
         peer.ledger.lock().sent(&blocks);

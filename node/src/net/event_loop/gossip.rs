@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::EventLoop;
 use crate::ipns::Record;
 use crate::keys::Name;
-use crate::net::gossip::{Verdict, fetch, topic_of};
+use crate::net::gossip::{Patience, Verdict, fetch, topic_of};
 use crate::net::records::{key_of_name, name_of_key};
 
 /// What is asked of gossip.
@@ -20,8 +20,10 @@ pub(in crate::net) enum GossipCommand {
     Leave(Name),
     /// Tell all subscribers, and hear of the name from now on.
     Tell(Name, Record),
-    /// The record that subscribers have.
+    /// The record that subscribers have: the one that is known, if there is one.
     Ask(Name, oneshot::Sender<Option<Record>>),
+    /// The newest record that subscribers have now.
+    AskAll(Name, oneshot::Sender<Option<Record>>),
     /// Connected peers that follow the name.
     Subscribers(Name, oneshot::Sender<Vec<PeerId>>),
 }
@@ -43,7 +45,8 @@ impl EventLoop {
                 self.follow(&name, Some(record));
                 self.outgoing.push(topic_of(&name).hash());
             }
-            GossipCommand::Ask(name, done) => self.ask(&name, done),
+            GossipCommand::Ask(name, done) => self.ask(&name, Patience::First, done),
+            GossipCommand::AskAll(name, done) => self.ask(&name, Patience::All, done),
             GossipCommand::Subscribers(name, done) => {
                 done.send(self.subscribers(&topic_of(&name).hash())).ok();
             }
@@ -58,16 +61,25 @@ impl EventLoop {
         }
     }
 
-    fn ask(&mut self, name: &Name, done: oneshot::Sender<Option<Record>>) {
+    fn ask(&mut self, name: &Name, patience: Patience, done: oneshot::Sender<Option<Record>>) {
         let (is_new, gone) = self.topics.ask(name);
         if let Some(gone) = gone {
             self.unsubscribe(&IdentTopic::new(gone.into_string()));
         }
+        let topic = topic_of(name).hash();
         if is_new {
             self.subscribe(name);
+        } else if patience == Patience::All {
+            self.fetch_all(&topic);
         }
-        self.topics.wait(name, done);
-        self.topics.settle(&topic_of(name).hash());
+        self.topics.wait(name, patience, done);
+        self.topics.settle(&topic);
+    }
+
+    fn fetch_all(&mut self, topic: &TopicHash) {
+        for peer in self.subscribers(topic) {
+            self.fetch(peer, topic.clone());
+        }
     }
 
     /// Joins the topic of a name, and asks those who are in it for what they have.
@@ -77,11 +89,7 @@ impl EventLoop {
             return;
         };
         match gossip.subscribe(&topic) {
-            Ok(true) => {
-                for peer in self.subscribers(&topic.hash()) {
-                    self.fetch(peer, topic.hash());
-                }
-            }
+            Ok(true) => self.fetch_all(&topic.hash()),
             Ok(false) => {}
             Err(error) => tracing::debug!(%name, %error, "cannot hear of a name"),
         }

@@ -42,10 +42,30 @@ pub(in crate::net) enum Verdict {
 #[derive(Debug)]
 struct Topic {
     name: Name,
+    /// What is told and answered. Of a name that is followed on purpose it is what this node says that
+    /// it is: what is heard may be refused.
     known: Option<Record>,
+    /// The newest one that was heard since, of a name that is followed on purpose.
+    heard: Option<Record>,
     /// Peers that are being asked.
     asking: usize,
-    waiting: Vec<oneshot::Sender<Option<Record>>>,
+    waiting: Vec<Waiting>,
+}
+
+/// Somebody who asks for the record of a name.
+#[derive(Debug)]
+struct Waiting {
+    patience: Patience,
+    done: oneshot::Sender<Option<Record>>,
+}
+
+/// What an answer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::net) enum Patience {
+    /// The first valid record.
+    First,
+    /// All who were asked.
+    All,
 }
 
 /// All topics this node is in.
@@ -74,19 +94,26 @@ impl Topics {
         Arc::clone(&self.inbox)
     }
 
-    /// Follows a name until [`Topics::leave`]. Returns whether it is followed.
+    /// Follows a name until [`Topics::leave`]; `known` is told and answered from now on, whatever was heard.
+    /// Returns whether it is followed.
     pub(in crate::net) fn keep(&mut self, name: &Name, known: Option<Record>) -> bool {
         let topic = topic_of(name).hash();
         if !self.kept.contains_key(&topic) {
             if self.kept.len() >= KEPT {
                 return false;
             }
-            let entry = self.asked.pop(&topic);
-            self.kept
-                .insert(topic.clone(), entry.unwrap_or_else(|| Topic::of(name)));
+            let entry = match self.asked.pop(&topic) {
+                Some(asked) => Topic {
+                    heard: asked.known,
+                    known: None,
+                    ..asked
+                },
+                None => Topic::of(name),
+            };
+            self.kept.insert(topic.clone(), entry);
         }
         if let (Some(known), Some(entry)) = (known, self.entry(&topic)) {
-            entry.learn(known);
+            entry.known = Some(known);
         }
         true
     }
@@ -149,14 +176,12 @@ impl Topics {
         from: PeerId,
     ) -> Verdict {
         let inbox = Arc::clone(&self.inbox);
+        let is_kept = self.kept.contains_key(topic);
         let Some(entry) = self.entry(topic) else {
             return Verdict::Known;
         };
-        if entry
-            .known
-            .as_ref()
-            .is_some_and(|known| known.bytes == data)
-        {
+        let mut seen = entry.known.iter().chain(&entry.heard);
+        if seen.any(|seen| seen.bytes == data) {
             return Verdict::Known;
         }
         let record = match ipns::verify(&entry.name, data, Timestamp::now()) {
@@ -165,11 +190,19 @@ impl Topics {
             Err(RecordError::Expired(_)) => return Verdict::Known,
             Err(_) => return Verdict::Invalid,
         };
-        if !entry.learn(record.clone()) {
+        if entry
+            .valid()
+            .is_some_and(|known| !ipns::newer(&record, known))
+        {
             return Verdict::Known;
         }
-        for waiting in entry.waiting.drain(..) {
-            waiting.send(Some(record.clone())).ok();
+        match is_kept {
+            true => entry.hear(record.clone()),
+            false => entry.known = Some(record.clone()),
+        }
+        let hasty = |waiting: &mut Waiting| waiting.patience == Patience::First;
+        for waiting in entry.waiting.extract_if(.., hasty) {
+            waiting.done.send(Some(record.clone())).ok();
         }
         let name = entry.name.clone();
         inbox.put(Heard { name, record, from });
@@ -216,29 +249,35 @@ impl Topics {
         Some((topic, peer))
     }
 
-    /// Tells who waits for a record that there is none, once nobody is asked any more.
+    /// Answers all who wait for a record, once nobody is asked any more.
     pub(in crate::net) fn settle(&mut self, topic: &TopicHash) {
         if let Some(entry) = self.entry(topic)
             && entry.asking == 0
         {
+            let newest = entry.newest().cloned();
             for waiting in entry.waiting.drain(..) {
-                waiting.send(None).ok();
+                waiting.done.send(newest.clone()).ok();
             }
         }
     }
 
-    /// Answers with the record that is known, or as soon as one is.
-    pub(in crate::net) fn wait(&mut self, name: &Name, done: oneshot::Sender<Option<Record>>) {
+    /// Answers with the newest record that was heard, as soon as there is one, or once all have answered.
+    pub(in crate::net) fn wait(
+        &mut self,
+        name: &Name,
+        patience: Patience,
+        done: oneshot::Sender<Option<Record>>,
+    ) {
         let Some(entry) = self.entry(&topic_of(name).hash()) else {
             return;
         };
-        match entry.valid() {
-            Some(known) => {
-                done.send(Some(known.clone())).ok();
+        match entry.newest() {
+            Some(newest) if patience == Patience::First => {
+                done.send(Some(newest.clone())).ok();
             }
-            None => {
-                entry.waiting.retain(|waiting| !waiting.is_closed());
-                entry.waiting.push(done);
+            _ => {
+                entry.waiting.retain(|waiting| !waiting.done.is_closed());
+                entry.waiting.push(Waiting { patience, done });
             }
         }
     }
@@ -249,24 +288,36 @@ impl Topic {
         Self {
             name: name.clone(),
             known: None,
+            heard: None,
             asking: 0,
             waiting: Vec::new(),
         }
     }
 
     fn valid(&self) -> Option<&Record> {
-        let now = Timestamp::now();
-        self.known.as_ref().filter(|known| known.validity >= now)
+        valid(self.known.as_ref())
     }
 
-    /// Keeps the record if it is newer than the one known.
-    fn learn(&mut self, record: Record) -> bool {
-        let newer = self.valid().is_none_or(|known| ipns::newer(&record, known));
-        if newer {
-            self.known = Some(record);
+    /// The newest one that is known or was heard.
+    fn newest(&self) -> Option<&Record> {
+        match (self.valid(), valid(self.heard.as_ref())) {
+            (Some(known), Some(heard)) if ipns::newer(heard, known) => Some(heard),
+            (None, heard) => heard,
+            (known, _) => known,
         }
-        newer
     }
+
+    fn hear(&mut self, record: Record) {
+        let last = valid(self.heard.as_ref());
+        if last.is_none_or(|last| ipns::newer(&record, last)) {
+            self.heard = Some(record);
+        }
+    }
+}
+
+fn valid(record: Option<&Record>) -> Option<&Record> {
+    let now = Timestamp::now();
+    record.filter(|record| record.validity >= now)
 }
 
 #[cfg(test)]
@@ -303,7 +354,48 @@ mod tests {
         assert_eq!(judge(&newer), Verdict::Known);
         // Signed again, for longer.
         assert_eq!(judge(&record(&key, 3, 600)), Verdict::Newer);
-        assert_eq!(topics.known(&name).unwrap().sequence, 3);
+    }
+
+    #[test]
+    fn of_a_name_that_is_followed_on_purpose_only_what_this_node_says_is_told() {
+        let key = Keypair::generate_ed25519();
+        let name = name_of(&key);
+        let mut topics = Topics::new(Arc::default());
+        let topic = topic_of(&name).hash();
+        topics.keep(&name, Some(record(&key, 2, 60)));
+        let far = record(&key, u64::MAX, 60);
+        let peer = PeerId::random();
+        assert_eq!(topics.judge(&topic, &far.bytes, peer), Verdict::Newer);
+        assert_eq!(topics.known(&name).unwrap().sequence, 2);
+        assert_eq!(topics.judge(&topic, &far.bytes, peer), Verdict::Known);
+        // It keeps nobody from what is newer than the known one.
+        let next = record(&key, 3, 60);
+        assert_eq!(topics.judge(&topic, &next.bytes, peer), Verdict::Newer);
+        topics.keep(&name, Some(next.clone()));
+        assert_eq!(topics.to_tell(&topic), Some(next.bytes));
+    }
+
+    #[test]
+    fn who_has_patience_gets_the_newest_of_all_answers() {
+        let key = Keypair::generate_ed25519();
+        let name = name_of(&key);
+        let mut topics = Topics::new(Arc::default());
+        let topic = topic_of(&name).hash();
+        topics.keep(&name, Some(record(&key, 2, 60)));
+        topics.entry(&topic).unwrap().asking = 2;
+        let (first, mut answered) = oneshot::channel();
+        topics.wait(&name, Patience::First, first);
+        assert_eq!(answered.try_recv().unwrap().unwrap().sequence, 2);
+
+        let (all, mut answered) = oneshot::channel();
+        topics.wait(&name, Patience::All, all);
+        let longer = record(&key, 2, 600);
+        topics.judge(&topic, &longer.bytes, PeerId::random());
+        topics.settle(&topic);
+        assert!(answered.try_recv().is_err());
+        topics.entry(&topic).unwrap().asking = 0;
+        topics.settle(&topic);
+        assert_eq!(answered.try_recv().unwrap(), Some(longer));
     }
 
     #[test]

@@ -302,9 +302,45 @@ async fn a_jump_that_uses_up_the_numbers_is_refused() {
     let expected = Refused::FastForward {
         known: 2,
         offered: 1 << 50,
+        // Whatever its date is, which is not read.
+        seconds: 25 * 60 * 60 - 2,
+    };
+    assert_eq!(refused, expected);
+
+    // A day's heads in a minute.
+    let root = creator.head(9999, Some(heads[1].root), issued, "far").await;
+    let far = creator.sign(root, 9999, now());
+    let refused = creator.refused(Some(&known), &far).await;
+    let expected = Refused::FastForward {
+        known: 2,
+        offered: 9999,
         seconds: 58,
     };
     assert_eq!(refused, expected);
+}
+
+#[tokio::test]
+async fn a_number_that_no_reader_keeps_exactly_is_refused_by_everybody() {
+    let creator = Creator::new();
+    let heads = creator.publish(1).await;
+    let known = creator.known(None, &heads[0]).await;
+    for offered in [MAX_SEQ + 1, u64::MAX] {
+        let far = creator.sign(heads[0].root, offered, now());
+        for known in [None, Some(&known)] {
+            let refused = creator.refused(known, &far).await;
+            assert_eq!(refused, Refused::Number { offered });
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_leads_to_no_shop_is_refused() {
+    let creator = Creator::new();
+    let known = creator.known(None, &creator.publish(1).await[0]).await;
+    let empty = creator.sign(creator.directory(Vec::new()), 2, now());
+    let refused = creator.refused(Some(&known), &empty).await;
+    let key = "publishing";
+    assert!(matches!(refused, Refused::NoShop { key: found, .. } if found == key));
 }
 
 #[tokio::test]

@@ -6,9 +6,10 @@ use pulldown_cmark::HeadingLevel;
 use super::super::json::{PriceJson, release_file};
 use super::super::{HeadInput, ShopError};
 use super::{Frame, markdown, show, stored};
+use crate::human::human_size;
 use crate::ids::{Channel, ProductId, Version};
 use crate::manifest::record::{Card, Product, Release, Text};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Files that a page lists; of more it leads to the gateway's listing.
 const MAX_FILES: usize = 200;
@@ -28,6 +29,8 @@ pub(in super::super) struct Page<'a> {
     pub(in super::super) channels: &'a [(&'a Channel, &'a (Version, Release))],
     /// Name of the cover in the product's directory.
     pub(in super::super) cover: Option<&'a str>,
+    /// Name of the picture there that lists show; without one they show a drawing.
+    pub(in super::super) listed: Option<&'a str>,
     /// Whether the whole description is a file in the product's directory.
     pub(in super::super) has_description_file: bool,
 }
@@ -36,7 +39,8 @@ pub(in super::super) struct Page<'a> {
 #[derive(Debug)]
 pub(in super::super) struct Made {
     pub(in super::super) html: Vec<u8>,
-    pub(in super::super) card: Card,
+    /// What lists show of it; `None` when all of it is withdrawn.
+    pub(in super::super) card: Option<Card>,
     /// Nothing that it shows was missing here.
     pub(in super::super) is_whole: bool,
 }
@@ -72,34 +76,34 @@ pub(in super::super) fn page(
         title: product.title.clone(),
         summary: markdown::to_summary(&description, SUMMARY_LEN),
         price: price.map(|price| format!("{} {}", price.amount, price.currency)),
-        cover: page.cover.map(str::to_owned),
+        cover: page.listed.map(str::to_owned),
         version: version.clone(),
         issued: release.issued,
     };
     let is_file = |release: &Release, files: &[File]| matches!(files, [only] if release.files == 1 && only.cid == release.root.to_string());
     let files = files.unwrap_or_default();
+    let is_withdrawn = release.yanked.is_some();
     let html = ProductPage {
         frame: Frame::of(input, "../../"),
         id,
         title: &product.title,
         art: show::art(id, &product.title),
         card: &card,
+        cover: page.cover,
         description: markdown::to_html(&description, HeadingLevel::H2),
         has_description_file: page.has_description_file,
         notes: markdown::to_html(&notes, HeadingLevel::H2),
         only_file: is_file(release, &files),
-        cid: release.root.to_string(),
-        record: show::word(&release_file(version)),
-        version: page.version(version, release),
+        version: page.version(store, version, release)?,
         is_default: page.is_default(version),
         more_files: release.files.saturating_sub(files.len() as u64),
         files,
         more_versions: page.releases.len().saturating_sub(MAX_VERSIONS) as u64,
-        versions: page.versions(),
+        versions: page.versions(store)?,
     };
     Ok(Some(Made {
         html: html.render()?.into_bytes(),
-        card,
+        card: (!is_withdrawn).then_some(card),
         is_whole,
     }))
 }
@@ -123,26 +127,70 @@ impl<'a> Page<'a> {
         channels.any(|(c, (offered, _))| c.as_str() == "stable" && offered == version)
     }
 
-    fn versions(&self) -> Vec<VersionRow> {
+    fn versions(&self, store: &Store) -> Result<Vec<VersionRow>, StoreError> {
         let newest = self.releases.iter().rev().take(MAX_VERSIONS);
-        newest.map(|(v, r)| self.version(v, r)).collect()
+        newest.map(|(v, r)| self.version(store, v, r)).collect()
     }
 
-    fn version(&self, version: &Version, release: &Release) -> VersionRow {
+    fn version(
+        &self,
+        store: &Store,
+        version: &Version,
+        release: &Release,
+    ) -> Result<VersionRow, StoreError> {
         let names = |(channel, (offered, _)): &(&Channel, &(Version, Release))| {
             (offered == version).then(|| channel.to_string())
         };
-        VersionRow {
-            href: format!("../../p/{}/{}", self.id, show::word(version.as_str())),
+        let tree = format!("../../p/{}/{}", self.id, show::word(version.as_str()));
+        let only_file = only_file(store, self.id, version, release)?;
+        Ok(VersionRow {
+            href: match &only_file {
+                Some(name) => download(&tree, name),
+                None => format!("{tree}/"),
+            },
             version: version.clone(),
             date: show::date(release.issued),
-            size: show::size(release.size),
+            size: human_size(release.size),
             files: show::count(release.files, "file", "files"),
-            is_folder: release.files != 1,
+            is_folder: only_file.is_none(),
+            cid: release.root.to_string(),
+            record: show::word(&release_file(version)),
             channels: self.channels.iter().filter_map(names).collect(),
             is_yanked: release.yanked.is_some(),
-        }
+        })
     }
+}
+
+/// The name of the file that is the whole release.
+fn only_file(
+    store: &Store,
+    id: &ProductId,
+    version: &Version,
+    release: &Release,
+) -> Result<Option<String>, StoreError> {
+    if release.files != 1 {
+        return Ok(None);
+    }
+    let listed = stored::files(store, &release.file_list, 1)?;
+    let root = release.root.to_string();
+    Ok(match listed.unwrap_or_default().first() {
+        Some(file) if file.cid != root => None,
+        Some(file) => Some(name_of(&file.path, id, version)),
+        None => Some(name_of("", id, version)),
+    })
+}
+
+/// The name that a file of a release is downloaded by.
+fn name_of(path: &str, id: &ProductId, version: &Version) -> String {
+    match path.rsplit('/').next() {
+        None | Some("") => format!("{id}-{version}"),
+        Some(name) => name.to_owned(),
+    }
+}
+
+/// A link by which a gateway gives a file under this name.
+fn download(href: &str, name: &str) -> String {
+    format!("{href}?download=true&filename={}", show::word(name))
 }
 
 /// The first files of a release; `None` when their list is not here.
@@ -162,21 +210,18 @@ fn files(
     let tree = format!("../../p/{id}/{}", show::word(version.as_str()));
     let root = release.root.to_string();
     let files = listed.into_iter().map(|file| {
-        let (folder, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
-        let name = match name {
-            "" => format!("{id}-{version}"),
-            name => name.to_owned(),
-        };
+        let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let name = name_of(&file.path, id, version);
         let href = if file.cid == root {
             tree.clone()
         } else {
             format!("{tree}/{}", show::path(&file.path))
         };
         File {
-            href: format!("{href}?download=true&filename={}", show::word(&name)),
+            href: download(&href, &name),
             name,
             folder: folder.to_owned(),
-            shown_size: show::size(file.size),
+            shown_size: human_size(file.size),
             size: file.size,
             sha256: checksums.get(&file.path).cloned(),
             cid: file.cid,
@@ -208,6 +253,9 @@ struct VersionRow {
     size: String,
     files: String,
     is_folder: bool,
+    cid: String,
+    /// File name of the release's record.
+    record: String,
     channels: Vec<String>,
     is_yanked: bool,
 }
@@ -219,6 +267,8 @@ struct ProductPage<'a> {
     id: &'a ProductId,
     title: &'a str,
     card: &'a Card,
+    /// Name of the file.
+    cover: Option<&'a str>,
     /// SVG.
     art: String,
     /// HTML.
@@ -228,9 +278,6 @@ struct ProductPage<'a> {
     notes: String,
     version: VersionRow,
     is_default: bool,
-    cid: String,
-    /// File name of the release's record.
-    record: String,
     /// The release is this one file.
     only_file: bool,
     files: Vec<File>,

@@ -15,22 +15,6 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// `2.8 KiB`.
-pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut scaled = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while scaled >= 1000.0 && unit + 1 < UNITS.len() {
-        scaled /= 1024.0;
-        unit += 1;
-    }
-    let digits = usize::from(scaled < 99.95);
-    format!("{scaled:.digits$} {}", UNITS[unit])
-}
-
 /// `1 file`, `10,000 files`.
 pub(super) fn count(number: u64, one: &str, many: &str) -> String {
     let digits = number.to_string();
@@ -118,9 +102,6 @@ mod tests {
 
     #[test]
     fn figures_are_for_people() {
-        assert_eq!(size(1023), "1023 B");
-        assert_eq!(size(1 << 20), "1.0 MiB");
-        assert_eq!(size(4 << 30), "4.0 GiB");
         assert_eq!(count(1, "file", "files"), "1 file");
         assert_eq!(count(1_234_567, "file", "files"), "1,234,567 files");
         assert_eq!(count(100, "file", "files"), "100 files");

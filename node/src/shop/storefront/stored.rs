@@ -62,8 +62,12 @@ fn parse_checksums(record: &[u8]) -> HashMap<String, String> {
     }
 }
 
-/// The first bytes of a file; `None` when a block of it is not here, or damaged.
-fn beginning(store: &Store, root: &Cid, most: usize) -> Result<Option<Vec<u8>>, StoreError> {
+/// At most so many first bytes of a file; `None` when a block of it is not here, or damaged.
+pub(crate) fn beginning(
+    store: &Store,
+    root: &Cid,
+    most: usize,
+) -> Result<Option<Vec<u8>>, StoreError> {
     let mut bytes = Vec::new();
     let mut todo = vec![*root];
     while let Some(cid) = todo.pop() {

@@ -65,6 +65,7 @@ fn every_link_of_every_page_is_relative_and_leads_to_something() {
     for n in 0..130 {
         shop.publish(&format!("product-{n}"), "1.0+a", true);
     }
+    shop.publish("product-3", "1.1", true);
     let root = shop.build().root;
     let files = all_files(&shop, root);
     assert!(pages(&files).count() > 133, "no catalogue");
@@ -209,4 +210,103 @@ fn page_shows_the_files_with_their_checksums() {
     assert!(page.contains(&format!("data-cid=\"{cid}\"")), "{page}");
     assert!(page.contains("duka get k51shop/album<"), "{page}");
     assert!(page.contains("1 more are in"), "{page}");
+}
+
+#[test]
+fn lists_show_a_small_picture_of_a_large_cover_and_its_own_page_the_cover() {
+    let shop = Shop::new();
+    shop.publish("album", "1", true);
+    shop.publish("songs", "1", true);
+    let mut product = shop.manifest.product(&id("album")).unwrap().unwrap();
+    let cover = Block::of(RAW, Bytes::from(noise(800, 600)));
+    let len = cover.data().len();
+    product.cover = Some(Cover {
+        cid: *cover.cid(),
+        name: "front.png".to_owned(),
+    });
+    shop.store.put(PackKind::Kept, &[cover]).unwrap();
+    shop.commit(vec![Op::PutProduct(id("album"), product)]);
+    let root = shop.build().root;
+    let files = all_files(&shop, root);
+    let small = files["products/album/cover-small.jpg"].len();
+    assert!(small * 4 < len, "{small} of {len}");
+    for list in ["index.html", "search/from-album.json"] {
+        let list = String::from_utf8_lossy(&files[list]);
+        assert!(list.contains("cover-small.jpg"), "{list}");
+        // What is no picture, or small, is shown as it is.
+        assert!(list.contains("cover.jpg"), "{list}");
+        assert!(!list.contains("cover.png"), "{list}");
+    }
+    let page = String::from_utf8_lossy(&files["products/album/index.html"]);
+    assert!(page.contains("src=\"cover.png\""), "{page}");
+    let described = parse_product(&files["products/album/product.json"]).unwrap();
+    assert_eq!(described.cover.as_deref(), Some("cover.png"));
+}
+
+#[test]
+fn a_product_that_is_withdrawn_keeps_its_page_and_is_in_no_list() {
+    let shop = Shop::new();
+    shop.publish("album", "1", true);
+    shop.publish("songs", "1", true);
+    let (songs, one) = (id("songs"), ver("1"));
+    let release = shop.manifest.release(&songs, &one).unwrap().unwrap();
+    let yank = |yanked| {
+        let release = Release {
+            yanked,
+            ..release.clone()
+        };
+        shop.commit(vec![Op::PutRelease(songs.clone(), one.clone(), release)]);
+        all_files(&shop, shop.build().root)
+    };
+    let listed = |files: &BTreeMap<String, Bytes>, list: &str| {
+        String::from_utf8_lossy(&files[list]).contains("Title of songs")
+    };
+    let lists = ["index.html", "search/from-album.json"];
+    let files = yank(Some(time()));
+    assert!(lists.iter().all(|list| !listed(&files, list)));
+    let page = String::from_utf8_lossy(&files["products/songs/index.html"]);
+    assert!(page.contains("has withdrawn this product"), "{page}");
+    assert!(!page.contains("9.50 USD"), "{page}");
+    let head = parse_shop(&files["shop.json"]).unwrap();
+    assert_eq!(head.counts.products, 2);
+    assert!(files.contains_key("products/songs/1.json"));
+    let files = yank(None);
+    assert!(lists.iter().all(|list| listed(&files, list)));
+}
+
+#[test]
+fn lists_show_a_drawing_where_no_small_picture_can_be_made_and_the_page_the_cover() {
+    let shop = Shop::new();
+    shop.publish("album", "1", true);
+    let mut product = shop.manifest.product(&id("album")).unwrap().unwrap();
+    let large = format!("<svg><!--{}--></svg>", " ".repeat(200 << 10));
+    product.cover = Some(Cover {
+        cid: shop.file(&large),
+        name: "front.svg".to_owned(),
+    });
+    shop.commit(vec![Op::PutProduct(id("album"), product)]);
+    let files = all_files(&shop, shop.build().root);
+    let front = String::from_utf8_lossy(&files["index.html"]);
+    assert!(
+        front.contains("<svg class=\"art\"") && !front.contains("cover.svg"),
+        "{front}"
+    );
+    assert!(!String::from_utf8_lossy(&files["search/from-album.json"]).contains("cover"));
+    let page = String::from_utf8_lossy(&files["products/album/index.html"]);
+    assert!(page.contains("src=\"cover.svg\""), "{page}");
+}
+
+/// A PNG that does not compress.
+fn noise(width: u32, height: u32) -> Vec<u8> {
+    let mut state = 1_u32;
+    let picture = image::RgbImage::from_fn(width, height, |_, _| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let [r, g, b, _] = state.to_be_bytes();
+        image::Rgb([r, g, b])
+    });
+    let mut file = std::io::Cursor::new(Vec::new());
+    picture
+        .write_to(&mut file, image::ImageFormat::Png)
+        .unwrap();
+    file.into_inner()
 }

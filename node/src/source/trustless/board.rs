@@ -1,19 +1,23 @@
 //! Who may be asked for which block now: the sources with their health, and the blocks that wait for
-//! one. Knows no clock and no network: whoever asks says what time it is.
+//! one. Gateways are everybody's, guests (the peers of one request) only of the blocks that name them. Knows no clock and no network: whoever asks says what time it is.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::health::{Health, Ready, TRIAL};
+use super::health::{Health, MIN_STALL, QUIET, Ready, TRIAL};
+use super::progress::Progress;
 use super::refusal::Refusal;
 
 /// Blocks of a hundred that are asked of a second source because the first one is slow,
 const HEDGED_PERCENT: u64 = 3;
 /// and how many may be at the beginning.
-const FIRST_HEDGES: u64 = 8;
+const FIRST_HEDGES: u64 = 4;
+/// While other sources answer, one request of so many finds out whether one that failed does again.
+const PROBED: u64 = 32;
 /// How long a block waits before the same source is asked for it again; doubled each time.
 const FIRST_AGAIN: Duration = Duration::from_millis(100);
 const MAX_AGAIN: Duration = Duration::from_secs(2);
@@ -53,12 +57,18 @@ pub(super) struct Source {
 #[derive(Debug)]
 pub(super) struct Board {
     rules: Rules,
+    /// When bytes last arrived from each gateway.
+    progress: Arc<[Progress]>,
+    /// Gateways.
     pub(super) sources: Vec<Source>,
+    /// Their indexes come after those of the gateways.
+    guests: Vec<Option<Source>>,
     /// The next one first.
     waiting: VecDeque<Waiting>,
     next_id: u64,
     requests: u64,
     hedges: u64,
+    probes: u64,
 }
 
 #[derive(Debug)]
@@ -91,7 +101,12 @@ pub(super) enum Answer<T> {
 
 /// What came of asking each source for one block.
 #[derive(Clone, Debug)]
-pub(super) struct Tried(Vec<Asked>);
+pub(super) struct Tried {
+    /// Only who is known to answer is asked.
+    pub(super) is_picky: bool,
+    gateways: Vec<Asked>,
+    guest: Option<(usize, Asked)>,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Asked {
@@ -102,50 +117,111 @@ struct Asked {
 }
 
 impl Board {
-    pub(super) fn new(sources: usize, rules: Rules) -> Self {
-        let source = || Source {
-            health: Health::new(),
-            totals: Totals::default(),
-        };
+    /// A source for each `progress`, where others note when bytes arrive.
+    pub(super) fn new(progress: Arc<[Progress]>, rules: Rules) -> Self {
+        let source = |_: &Progress| Source::with(Health::new());
         Self {
             rules,
-            sources: std::iter::repeat_with(source).take(sources).collect(),
+            sources: progress.iter().map(source).collect(),
+            progress,
+            guests: Vec::new(),
             waiting: VecDeque::new(),
             next_id: 0,
             requests: 0,
             hedges: 0,
+            probes: 0,
         }
     }
 
-    /// What a block has tried that nobody was asked for.
-    pub(super) fn nothing_tried(&self) -> Tried {
-        Tried(vec![Asked::default(); self.sources.len()])
+    /// Begins with what is known of a source.
+    pub(super) fn know(&mut self, index: usize, health: Health) {
+        self.sources[index].health = health;
+    }
+
+    /// Adds a guest. Its index.
+    pub(super) fn join(&mut self) -> usize {
+        let guest = Some(Source::with(Health::of_many()));
+        let free = self.guests.iter().position(Option::is_none);
+        let at = free.unwrap_or_else(|| {
+            self.guests.push(None);
+            self.guests.len() - 1
+        });
+        self.guests[at] = guest;
+        self.sources.len() + at
+    }
+
+    /// A guest goes; none of its requests is left.
+    pub(super) fn part(&mut self, index: usize) {
+        self.guests[index - self.sources.len()] = None;
+    }
+
+    pub(super) fn source(&self, index: usize) -> Option<&Source> {
+        let guest = || self.guests.get(index - self.sources.len())?.as_ref();
+        self.sources.get(index).or_else(guest)
+    }
+
+    pub(super) fn source_mut(&mut self, index: usize) -> Option<&mut Source> {
+        match index.checked_sub(self.sources.len()) {
+            None => self.sources.get_mut(index),
+            Some(at) => self.guests.get_mut(at)?.as_mut(),
+        }
+    }
+
+    /// Whom a block may ask, the guest first, and what came of it.
+    fn candidates<'a>(
+        &'a self,
+        tried: &'a Tried,
+    ) -> impl Iterator<Item = (usize, &'a Source, &'a Asked)> {
+        let guest = tried.guest.iter();
+        let guest = guest.filter_map(|(index, asked)| Some((*index, self.source(*index)?, asked)));
+        let gateways = self.sources.iter().zip(&tried.gateways).enumerate();
+        guest.chain(gateways.map(|(index, (source, asked))| (index, source, asked)))
+    }
+
+    /// What a block has tried that nobody was asked for; it may ask this guest.
+    pub(super) fn nothing_tried(&self, guest: Option<usize>) -> Tried {
+        Tried {
+            is_picky: false,
+            gateways: vec![Asked::default(); self.sources.len()],
+            guest: guest.map(|index| (index, Asked::default())),
+        }
     }
 
     /// A source for a block that wants one since `since`.
     pub(super) fn take(&mut self, tried: &Tried, since: Instant, now: Instant) -> Answer<Grant> {
         match self.find(tried, since, now) {
-            Answer::Granted(index) => Answer::Granted(self.begin(index, now)),
+            Answer::Granted(index) => match self.begin(index, now) {
+                Some(grant) => Answer::Granted(grant),
+                None => Answer::Nobody(Refusal::Failed),
+            },
             Answer::Wait(until) => Answer::Wait(until),
             Answer::Nobody(why) => Answer::Nobody(why),
         }
     }
 
-    fn begin(&mut self, index: usize, now: Instant) -> Grant {
+    fn begin(&mut self, index: usize, now: Instant) -> Option<Grant> {
         self.requests += 1;
-        let health = &mut self.sources[index].health;
+        let health = &mut self.source_mut(index)?.health;
         let is_probe = health.begin(now);
-        Grant {
+        let with = health.in_flight();
+        self.probes += u64::from(is_probe);
+        Some(Grant {
             index,
             is_probe,
-            with: health.in_flight(),
-        }
+            with,
+        })
     }
 
     /// A request is over.
     pub(super) fn end(&mut self, grant: Grant, now: Instant) {
-        self.sources[grant.index].health.end(grant.is_probe);
+        self.give_back(grant);
         self.share_out(now);
+    }
+
+    fn give_back(&mut self, grant: Grant) {
+        if let Some(source) = self.source_mut(grant.index) {
+            source.health.end(grant.is_probe);
+        }
     }
 
     /// Puts a block into the queue; one that a slow source was asked for goes first.
@@ -180,7 +256,8 @@ impl Board {
     /// Gives sources that have room to the blocks that wait.
     pub(super) fn share_out(&mut self, now: Instant) {
         let is_busy = |source: &Source| source.health.ready(now) == Ready::Busy;
-        if self.sources.iter().all(is_busy) {
+        let guests = self.guests.iter().flatten();
+        if self.sources.iter().chain(guests).all(is_busy) {
             return;
         }
         let mut at = 0;
@@ -195,7 +272,7 @@ impl Board {
             };
             let waiting = self.waiting.remove(at);
             if let Some(Err(Ok(unused))) = waiting.map(|waiting| waiting.granted.send(answer)) {
-                self.sources[unused.index].health.end(unused.is_probe);
+                self.give_back(unused);
             }
         }
     }
@@ -215,16 +292,26 @@ impl Board {
         let active = |source: &&Source| source.health.in_flight() > 0;
         let is_full = self.sources.iter().filter(active).count() >= self.rules.max_sources;
         let trials = self.trials(tried, now);
+        let mut others = self.candidates(tried);
+        let is_answered =
+            others.any(|(_, source, asked)| !asked.is_over && source.health.is_proven());
+        let others = self.candidates(tried);
+        let hope = others
+            .filter(|(_, _, asked)| !asked.is_over)
+            .find_map(|(index, source, _)| self.hope(index, source, now));
+        let may_probe =
+            !is_answered && hope.is_none() || (self.probes + 1) * PROBED <= self.requests;
         let mut best = None;
         let mut last_resort: Option<(Instant, usize)> = None;
         let mut wake: Option<Instant> = None;
         let (mut is_anybody, mut is_hope) = (false, false);
-        for (index, (Source { health, .. }, asked)) in self.sources.iter().zip(&tried.0).enumerate()
-        {
+        for (index, Source { health, .. }, asked) in self.candidates(tried) {
+            let is_guest = index >= self.sources.len();
             let ready = health.ready(now);
             let is_far = matches!(ready, Ready::Paused(until) if until > now + MAX_LATER);
-            if asked.is_over || asked.times > self.rules.retries || ready == Ready::Never || is_far
-            {
+            let is_out = asked.is_over || asked.times > self.rules.retries;
+            let is_unwanted = tried.is_picky && !health.is_proven();
+            if is_out || is_unwanted || ready == Ready::Never || is_far {
                 continue;
             }
             is_anybody = true;
@@ -233,15 +320,22 @@ impl Board {
                 wake = earliest(wake, later);
                 continue;
             }
-            if is_full && health.in_flight() == 0 {
+            if is_full && health.in_flight() == 0 && !is_guest {
                 continue;
             }
-            if let Some(until) = trials.filter(|_| !health.is_proven()) {
+            let is_unproven = !health.is_proven() && !is_guest;
+            if let Some(until) = hope.filter(|_| is_unproven && !health.was_good()) {
+                wake = earliest(wake, until);
+                continue;
+            }
+            if let Some(until) = trials.filter(|_| is_unproven) {
                 wake = until.map_or(wake, |until| earliest(wake, until));
                 continue;
             }
             match ready {
-                Ready::Probe => return Answer::Granted(index),
+                Ready::Probe if may_probe => return Answer::Granted(index),
+                // Whether its peers have it decides how much the gateways are needed.
+                Ready::Now(_) if is_guest && !health.is_proven() => return Answer::Granted(index),
                 Ready::Now(load) => {
                     if best.is_none_or(|(least, _)| load < least) {
                         best = Some((load, index));
@@ -254,7 +348,7 @@ impl Board {
                         last_resort = Some((last_resort_at, index));
                     }
                 }
-                Ready::Busy | Ready::Probed | Ready::Never => {}
+                Ready::Busy | Ready::Probe | Ready::Probed | Ready::Never => {}
             }
         }
         if let Some((_, index)) = best {
@@ -284,17 +378,41 @@ impl Board {
         Answer::Wait(wake)
     }
 
+    /// Until when it is hoped that a source answers that has not proven itself: it did before, or it has begun to.
+    fn hope(&self, index: usize, source: &Source, now: Instant) -> Option<Instant> {
+        let began = source.health.trial();
+        let last = self.progress.get(index).and_then(Progress::last);
+        let last = last.map(Instant::from_std);
+        let sends_until = began.zip(last).filter(|(began, last)| began < last);
+        // One that trickles is not waited for.
+        let sends_until = sends_until.map(|(began, last)| (last + QUIET).min(began + MIN_STALL));
+        let sends_until = sends_until.filter(|until| *until > now);
+        sends_until.or_else(|| source.health.hope(now))
+    }
+
     /// Whether as many sources are tried as may be, and until when.
     fn trials(&self, tried: &Tried, now: Instant) -> Option<Option<Instant>> {
-        let healths = self.sources.iter().map(|source| &source.health);
-        let under_way: Vec<Instant> = healths.clone().filter_map(Health::trial).collect();
-        let others = healths.zip(&tried.0).filter(|(_, asked)| !asked.is_over);
-        if others.map(|(health, _)| health).any(Health::is_proven) {
+        let gateways = self.sources.iter().map(|source| &source.health);
+        let under_way: Vec<Instant> = gateways.filter_map(Health::trial).collect();
+        let others = self
+            .candidates(tried)
+            .filter(|(_, _, asked)| !asked.is_over);
+        if others
+            .map(|(_, source, _)| &source.health)
+            .any(Health::is_proven)
+        {
             return (under_way.len() >= FEW_TRIALS).then_some(None);
         }
         let young = under_way.into_iter().map(|began| began + TRIAL);
         let young: Vec<Instant> = young.filter(|end| *end > now).collect();
         (young.len() >= MANY_TRIALS).then(|| young.into_iter().min())
+    }
+
+    /// Whether it is not known of any source that it answers.
+    pub(super) fn nobody_answers(&self) -> bool {
+        let guests = self.guests.iter().flatten();
+        let mut all = self.sources.iter().chain(guests);
+        all.all(|source| !source.health.is_proven())
     }
 
     /// Whether one more block may be asked of a second source; it counts.
@@ -309,15 +427,35 @@ fn earliest(known: Option<Instant>, other: Instant) -> Option<Instant> {
     Some(known.map_or(other, |known| known.min(other)))
 }
 
+impl Source {
+    fn with(health: Health) -> Self {
+        Self {
+            health,
+            totals: Totals::default(),
+        }
+    }
+}
+
 impl Tried {
+    fn asked(&mut self, index: usize) -> Option<&mut Asked> {
+        let guest = self.guest.as_mut().filter(|(guest, _)| *guest == index);
+        guest
+            .map(|(_, asked)| asked)
+            .or(self.gateways.get_mut(index))
+    }
+
     /// A source is asked.
     pub(super) fn begin(&mut self, index: usize) {
-        self.0[index].is_over = true;
+        if let Some(asked) = self.asked(index) {
+            asked.is_over = true;
+        }
     }
 
     /// A source did not give the block.
     pub(super) fn refused(&mut self, index: usize, why: Refusal, now: Instant) {
-        let asked = &mut self.0[index];
+        let Some(asked) = self.asked(index) else {
+            return;
+        };
         asked.times += 1;
         asked.is_over = match why {
             Refusal::NotFound | Refusal::Lied | Refusal::TimedOut => true,
@@ -336,6 +474,12 @@ impl Tried {
 mod tests {
     use super::*;
 
+    /// Sources that send nothing.
+    fn silent(sources: usize) -> Arc<[Progress]> {
+        let progress = std::iter::repeat_with(Progress::default);
+        progress.take(sources).collect()
+    }
+
     const RULES: Rules = Rules {
         retries: 3,
         max_sources: usize::MAX,
@@ -351,9 +495,9 @@ mod tests {
 
     #[test]
     fn hedges_are_a_few_of_a_hundred() {
-        let mut board = Board::new(1, RULES);
+        let mut board = Board::new(silent(1), RULES);
         let now = Instant::now();
-        let tried = board.nothing_tried();
+        let tried = board.nothing_tried(None);
         let mut hedged = 0;
         for _ in 0..10_000 {
             let grant = granted(board.take(&tried, now, now));
@@ -365,9 +509,9 @@ mod tests {
 
     #[test]
     fn a_block_that_a_slow_source_was_asked_for_goes_before_others() {
-        let mut board = Board::new(1, RULES);
+        let mut board = Board::new(silent(1), RULES);
         let now = Instant::now();
-        let tried = board.nothing_tried();
+        let tried = board.nothing_tried(None);
         board.sources[0].health.gave(SECOND / 100, 1_000, 1);
         let mut grants = Vec::new();
         while let Answer::Granted(grant) = board.take(&tried, now, now) {
@@ -388,9 +532,9 @@ mod tests {
             max_sources: 2,
             ..RULES
         };
-        let mut board = Board::new(5, rules);
+        let mut board = Board::new(silent(5), rules);
         let now = Instant::now();
-        let tried = board.nothing_tried();
+        let tried = board.nothing_tried(None);
         let mut asked = std::collections::BTreeSet::new();
         while let Answer::Granted(grant) = board.take(&tried, now, now) {
             asked.insert(grant.index);
@@ -400,12 +544,12 @@ mod tests {
 
     #[test]
     fn who_has_nobody_else_to_ask_asks_a_failed_source_before_its_pause_is_over() {
-        let mut board = Board::new(2, RULES);
+        let mut board = Board::new(silent(2), RULES);
         let start = Instant::now();
         for index in 0..2 {
             board.sources[index].health.leave_alone(start, false);
         }
-        let tried = board.nothing_tried();
+        let tried = board.nothing_tried(None);
         let Answer::Wait(Some(wake)) = board.take(&tried, start, start) else {
             panic!("it should wait");
         };
@@ -421,10 +565,10 @@ mod tests {
 
     #[test]
     fn a_block_does_not_wait_for_ever_for_sources_that_all_failed() {
-        let mut board = Board::new(1, RULES);
+        let mut board = Board::new(silent(1), RULES);
         let start = Instant::now();
         board.sources[0].health.leave_alone(start, false);
-        let tried = board.nothing_tried();
+        let tried = board.nothing_tried(None);
         let mut now = start;
         let mut probes = 0;
         loop {
@@ -447,9 +591,9 @@ mod tests {
 
     #[test]
     fn a_source_that_fails_for_a_block_is_asked_again_later_and_not_for_ever() {
-        let board = Board::new(1, RULES);
+        let board = Board::new(silent(1), RULES);
         let mut now = Instant::now();
-        let mut tried = board.nothing_tried();
+        let mut tried = board.nothing_tried(None);
         let mut pauses = Vec::new();
         for _ in 0..4 {
             assert!(matches!(board.find(&tried, now, now), Answer::Granted(0)));

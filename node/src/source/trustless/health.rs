@@ -4,10 +4,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
+
+use super::memory::Seen;
 
 /// Requests that one source has at a time at most; with HTTP/1.1 as many connections.
 pub(super) const MAX_PARALLEL: usize = 32;
+/// The same of a source that is many: the peers of a request.
+const MAX_PARALLEL_OF_MANY: usize = 128;
 const FIRST_PARALLEL: usize = 4;
 /// Requests that wait at a source for others before them: fewer than this and it gets more at a time,
 const FEW_QUEUED: f64 = 3.0;
@@ -21,11 +26,21 @@ const ENOUGH_SAMPLES: usize = 8;
 const FIRST_HEDGE: Duration = Duration::from_millis(250);
 const MIN_HEDGE: Duration = Duration::from_millis(50);
 const MAX_HEDGE: Duration = Duration::from_secs(10);
-/// A source that sends nothing for so long, and for thrice its usual time, has stalled.
-const MIN_STALL: Duration = Duration::from_secs(1);
+/// A source that sends nothing for so long may be gone.
+pub(super) const QUIET: Duration = Duration::from_millis(250);
+/// One that stops sending for so long has stalled: more than a lost packet costs.
+const STALL: Duration = Duration::from_millis(500);
+/// One that has not begun to may take thrice its usual time, but so long at least.
+pub(super) const MIN_STALL: Duration = Duration::from_secs(1);
 /// A source that failed is left alone for this long; twice as long each time that it fails again.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// and for this long at most when it failed already before this request.
+const MAX_REMEMBERED_PAUSE: Duration = Duration::from_secs(60 * 60);
+/// What one that lied is remembered as: failures in a row.
+const FAILURES_OF_LIAR: u32 = 14;
+/// Time of an answer that is presumed of who has not answered yet.
+const PRESUMED: Duration = FIRST_HEDGE;
 /// The same where no other source is left to ask.
 const FIRST_LAST_RESORT: Duration = Duration::from_millis(100);
 const MAX_LAST_RESORT: Duration = Duration::from_secs(2);
@@ -44,6 +59,7 @@ pub(super) struct Health {
     in_flight: usize,
     /// Requests that it may have at a time.
     limit: usize,
+    most: usize,
     /// Answers since the limit last changed.
     answers: usize,
     /// The limit has not met a bound yet, and doubles.
@@ -56,6 +72,10 @@ pub(super) struct Health {
     misses: u32,
     /// It has answered.
     is_proven: bool,
+    /// It answered before this request.
+    was_good: bool,
+    /// It sent nothing since a request was begun that it had time to answer.
+    is_silent: bool,
     breaker: Breaker,
     /// When the last request began.
     began: Option<Instant>,
@@ -115,6 +135,7 @@ impl Health {
         Self {
             in_flight: 0,
             limit: FIRST_PARALLEL,
+            most: MAX_PARALLEL,
             answers: 0,
             is_new: true,
             least: [None; CLASSES],
@@ -122,11 +143,62 @@ impl Health {
             failures: 0,
             misses: 0,
             is_proven: false,
+            was_good: false,
+            is_silent: false,
             breaker: Breaker::Closed,
             began: None,
             paused_until: None,
             has_lied: false,
         }
+    }
+
+    /// A source that is many.
+    pub(super) fn of_many() -> Self {
+        Self {
+            most: MAX_PARALLEL_OF_MANY,
+            ..Self::new()
+        }
+    }
+
+    /// A source of which this was seen before: one that answered is among the first to be asked, one that
+    /// failed among the last.
+    pub(super) fn remembered(seen: &Seen, now: Instant, wall: Timestamp) -> Self {
+        let mut health = Self::new();
+        health
+            .recent
+            .extend(seen.usual_ms.map(Duration::from_millis));
+        health.was_good = seen.failures == 0;
+        if let Some(times) = seen.failures.checked_sub(1) {
+            let age = seen.age(wall);
+            let pause = doubled(FIRST_PAUSE, times, MAX_REMEMBERED_PAUSE);
+            health.breaker = Breaker::Open {
+                times,
+                retry_at: now + pause.saturating_sub(age),
+                last_resort_at: now.checked_sub(age).unwrap_or(now),
+                is_tried: false,
+            };
+        }
+        health
+    }
+
+    /// What is to be remembered; `None` if it was not asked.
+    pub(super) fn seen(&self, wall: Timestamp) -> Option<Seen> {
+        self.began?;
+        let failures = match self.breaker {
+            _ if self.has_lied => FAILURES_OF_LIAR,
+            Breaker::Open { times, .. } => times + 1,
+            Breaker::Closed if self.is_silent => 1,
+            // It is still being found out.
+            Breaker::Closed if !self.is_proven => return None,
+            Breaker::Closed => 0,
+        };
+        Some(Seen {
+            at: wall,
+            usual_ms: self
+                .mean()
+                .and_then(|mean| u64::try_from(mean.as_millis()).ok()),
+            failures,
+        })
     }
 
     pub(super) fn ready(&self, now: Instant) -> Ready {
@@ -160,13 +232,28 @@ impl Health {
 
     /// Whether it answers, as far as is known.
     pub(super) fn is_proven(&self) -> bool {
-        self.is_proven && !self.has_failed() && !self.has_lied
+        self.is_proven && !self.is_silent && !self.has_failed() && !self.has_lied
     }
 
     /// When the last request began that finds out whether it answers, while one is under way.
     pub(super) fn trial(&self) -> Option<Instant> {
         let is_trial = self.in_flight > 0 && !self.is_proven();
         self.began.filter(|_| is_trial)
+    }
+
+    /// Whether it answered before this request.
+    pub(super) fn was_good(&self) -> bool {
+        self.was_good && !self.has_failed() && !self.has_lied
+    }
+
+    /// Until when it is hoped that it answers as it did before.
+    pub(super) fn hope(&self, now: Instant) -> Option<Instant> {
+        let until = match self.in_flight {
+            0 => Some(now + TRIAL),
+            1 => self.trial().map(|began| began + TRIAL),
+            _ => None,
+        };
+        until.filter(|until| self.was_good() && *until > now)
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -206,7 +293,7 @@ impl Health {
         let least = &mut self.least[class(len)];
         let known = least.map_or(took, |least| least.min(took));
         *least = Some(known);
-        #[expect(clippy::cast_precision_loss, reason = "at most 32")]
+        #[expect(clippy::cast_precision_loss, reason = "at most 128")]
         let queued = with as f64 * (1.0 - known.as_secs_f64() / took.as_secs_f64().max(1e-9));
         self.adapt(queued, with);
     }
@@ -222,7 +309,7 @@ impl Health {
         } else if queued < FEW_QUEUED && with + 1 >= self.limit {
             let enough = if self.is_new { 1 } else { self.limit };
             if self.answers >= enough {
-                self.limit = (self.limit + 1).min(MAX_PARALLEL);
+                self.limit = (self.limit + 1).min(self.most);
                 self.answers = 0;
             }
         }
@@ -237,6 +324,7 @@ impl Health {
     fn answered(&mut self) {
         self.failures = 0;
         self.is_proven = true;
+        self.is_silent = false;
         if self.has_failed() {
             self.breaker = Breaker::Closed;
             self.is_new = true;
@@ -251,9 +339,15 @@ impl Health {
         self.recent.push_back(took);
     }
 
-    /// A request was given up after so long, since another source was faster.
-    pub(super) fn was_slower(&mut self, waited: Duration) {
-        if waited > self.hedge_after() {
+    /// A request was given up after so long, since another source was faster; `is_silent` if this one sent
+    /// nothing meanwhile, for no request.
+    pub(super) fn was_slower(&mut self, now: Instant, waited: Duration, is_silent: bool) {
+        if is_silent && waited > TRIAL {
+            if !self.is_proven() {
+                self.leave_alone(now, self.has_failed());
+            }
+            self.is_silent = true;
+        } else if waited > self.hedge_after() {
             self.remember(waited);
         }
     }
@@ -283,11 +377,10 @@ impl Health {
             // What was under way when it failed says nothing new.
             Breaker::Open { .. } => return,
         };
-        let doubled = |first: Duration, most| first.saturating_mul(1 << times.min(16)).min(most);
         self.breaker = Breaker::Open {
             times,
-            retry_at: now + doubled(FIRST_PAUSE, MAX_PAUSE),
-            last_resort_at: now + doubled(FIRST_LAST_RESORT, MAX_LAST_RESORT),
+            retry_at: now + doubled(FIRST_PAUSE, times, MAX_PAUSE),
+            last_resort_at: now + doubled(FIRST_LAST_RESORT, times, MAX_LAST_RESORT),
             is_tried,
         };
         self.limit = (self.limit / 2).max(FIRST_PARALLEL);
@@ -305,9 +398,10 @@ impl Health {
         }
     }
 
-    /// Time without a byte after which it counts as failed.
-    pub(super) fn stalled_after(&self) -> Duration {
+    /// Time without a byte after which it counts as failed. One that `was_sending` has no block to look for.
+    pub(super) fn stalled_after(&self, was_sending: bool) -> Duration {
         match self.usual(95) {
+            _ if was_sending => STALL,
             Some(usual) => usual.saturating_mul(3).max(MIN_STALL),
             None => MIN_STALL,
         }
@@ -328,11 +422,14 @@ impl Health {
         Some(*times.select_nth_unstable(at).1)
     }
 
+    fn mean(&self) -> Option<Duration> {
+        let known = u32::try_from(self.recent.len()).ok()?;
+        self.recent.iter().sum::<Duration>().checked_div(known)
+    }
+
     fn load(&self) -> Load {
-        let known = self.recent.len().max(1);
-        let sum = self.recent.iter().sum::<Duration>();
-        let usual = sum.as_secs_f64() / u32::try_from(known).map_or(1.0, f64::from);
-        #[expect(clippy::cast_precision_loss, reason = "at most 32")]
+        let usual = self.mean().unwrap_or(PRESUMED).as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "at most 128")]
         let share = (self.in_flight + 1) as f64 / self.limit as f64;
         Load {
             lacks: self.misses >= MANY_MISSES,
@@ -340,6 +437,11 @@ impl Health {
             share,
         }
     }
+}
+
+/// `first`, doubled so many times.
+fn doubled(first: Duration, times: u32, most: Duration) -> Duration {
+    first.saturating_mul(1 << times.min(16)).min(most)
 }
 
 fn class(len: usize) -> usize {
@@ -409,6 +511,55 @@ mod tests {
         health.gave(millis(5), MIB, 1);
         health.end(true);
         assert!(matches!(health.ready(now), Ready::Now(_)));
+    }
+
+    #[test]
+    fn what_was_seen_before_decides_who_is_asked_first() {
+        let (now, wall) = (Instant::now(), Timestamp::from_second(1_000_000).unwrap());
+        let mut good = Health::new();
+        assert_eq!(good.seen(wall), None);
+        good.begin(now);
+        good.gave(millis(30), MIB, 1);
+        let good = good.seen(wall).unwrap();
+        assert_eq!((good.usual_ms, good.failures), (Some(30), 0));
+        let mut bad = Health::new();
+        bad.begin(now);
+        bad.leave_alone(now, false);
+        bad.end(false);
+        let mut bad = bad.seen(wall).unwrap();
+        assert_eq!((bad.usual_ms, bad.failures), (None, 1));
+
+        let load = |health: &Health| match health.ready(now) {
+            Ready::Now(load) => load,
+            other => panic!("{other:?}"),
+        };
+        let later = wall + millis(100);
+        let good = Health::remembered(&good, now, later);
+        assert!(load(&good) < load(&Health::new()));
+        let failed = Health::remembered(&bad, now, later).ready(now);
+        let Ready::Failed(last_resort_at, retry_at) = failed else {
+            panic!("it is asked at once");
+        };
+        assert!(last_resort_at <= now && retry_at == now + millis(400));
+        // Each time that it fails it is left alone for longer, and the next request knows.
+        bad.failures = 12;
+        let mut health = Health::remembered(&bad, now, later);
+        let Ready::Failed(_, retry_at) = health.ready(now) else {
+            panic!("it is asked at once");
+        };
+        assert_eq!(retry_at, now + FIRST_PAUSE * 2_048 - millis(100));
+        assert_eq!(health.seen(later), None);
+        assert!(health.begin(now));
+        health.leave_alone(now, true);
+        assert_eq!(health.seen(later).unwrap().failures, 13);
+        health.gave(millis(10), MIB, 1);
+        assert_eq!(health.seen(later).unwrap().failures, 0);
+        // It had no time to fail, but time enough to answer.
+        let mut silent = Health::new();
+        silent.begin(now);
+        silent.was_slower(now, millis(300), true);
+        silent.end(false);
+        assert_eq!(silent.seen(wall).unwrap().failures, 1);
     }
 
     #[test]

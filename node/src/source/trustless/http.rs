@@ -5,9 +5,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use url::Url;
 
 use super::health::MAX_PARALLEL;
@@ -51,16 +51,36 @@ impl Http {
         Self { client, timeout }
     }
 
-    /// The body of an answer of `most` bytes at most; `arrived` is called when some of it arrived.
+    /// The body of an answer of `most` bytes at most; `arrived` is called when some of it arrived, with the part
+    /// that is there, 0 if the answer does not say how long it is.
     pub(super) async fn get(
         &self,
         url: Url,
         accept: &str,
         most: usize,
-        arrived: impl Fn(),
+        arrived: impl Fn(f64),
+    ) -> Result<Bytes, Refusal> {
+        let request = self.client.get(url).header(ACCEPT, accept);
+        self.within(self.try_get(request, most, arrived)).await
+    }
+
+    /// The same, of what the gateway has itself: it is asked not to fetch it.
+    pub(super) async fn get_cached(
+        &self,
+        url: Url,
+        accept: &str,
+        most: usize,
+    ) -> Result<Bytes, Refusal> {
+        let request = self.client.get(url).header(ACCEPT, accept);
+        let request = request.header(CACHE_CONTROL, "only-if-cached");
+        self.within(self.try_get(request, most, |_| {})).await
+    }
+
+    async fn within(
+        &self,
+        download: impl Future<Output = Result<Bytes, Refusal>>,
     ) -> Result<Bytes, Refusal> {
         let whole = self.timeout.saturating_mul(WHOLE_ANSWER);
-        let download = self.try_get(url, accept, most, arrived);
         match tokio::time::timeout(whole, download).await {
             Ok(done) => done,
             Err(_) => Err(Refusal::TimedOut),
@@ -69,16 +89,17 @@ impl Http {
 
     async fn try_get(
         &self,
-        url: Url,
-        accept: &str,
+        request: RequestBuilder,
         most: usize,
-        arrived: impl Fn(),
+        arrived: impl Fn(f64),
     ) -> Result<Bytes, Refusal> {
-        let request = self.client.get(url).header(ACCEPT, accept);
         let mut response = self.progress(request.send()).await?;
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Refusal::NotFound),
+            // The last one: it is not there without fetching.
+            StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::PRECONDITION_FAILED => {
+                return Err(Refusal::NotFound);
+            }
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 return Err(Refusal::Later(retry_after(&response)));
             }
@@ -90,19 +111,19 @@ impl Http {
         }
 
         let mut body = BytesMut::new();
-        if let Some(len) = response.content_length() {
-            let len = usize::try_from(len).unwrap_or(usize::MAX);
-            if len > most {
-                return Err(Refusal::Failed);
-            }
-            body.reserve(len);
+        let len = response.content_length();
+        let len = len.map(|len| usize::try_from(len).unwrap_or(usize::MAX));
+        if len.is_some_and(|len| len > most) {
+            return Err(Refusal::Failed);
         }
+        body.reserve(len.unwrap_or(0));
         while let Some(chunk) = self.progress(response.chunk()).await? {
             if body.len() + chunk.len() > most {
                 return Err(Refusal::Failed);
             }
             body.extend_from_slice(&chunk);
-            arrived();
+            #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+            arrived(len.map_or(0.0, |len| body.len() as f64 / len as f64));
         }
         Ok(body.freeze())
     }

@@ -1,65 +1,116 @@
-//! Shares blocks out among sources. Each block waits for a source that has room for it, so that fast
+//! Shares blocks out among sources: gateways, and the peers of a request. Each block waits for a source that has room for it, so that fast
 //! sources take more of them than slow ones. What a source is slow with another one is asked for as
 //! well, and the first good answer wins; how often that may be is bounded.
 
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::board::{Answer, Board, Grant, Rules, Totals, Tried};
+use super::board::{Answer, Board, Grant, Rules, Source, Totals, Tried};
+use super::health::{Health, MIN_STALL, QUIET};
+use super::memory::Seen;
 use super::progress::Progress;
 use super::refusal::Refusal;
 use crate::block::Block;
+
+/// Whom a block is asked of as well that is slow to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Hedge {
+    /// Who is known to answer: the first one sends.
+    Proven,
+    /// Whoever may: the first one may be gone.
+    Anybody,
+}
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Schedule {
     /// When bytes last arrived from each source.
-    progress: Vec<Progress>,
+    progress: Arc<[Progress]>,
     /// Longest time without a byte.
     timeout: Duration,
     board: Mutex<Board>,
 }
 
+/// The peers of one request: a source among the gateways, for its blocks only. It goes when it is dropped.
+pub(crate) struct Guest {
+    schedule: Arc<Schedule>,
+    index: usize,
+    heard: Box<dyn Fn() -> Option<std::time::Instant> + Send + Sync>,
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Guest").field(&self.index).finish()
+    }
+}
+
+impl Guest {
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.schedule.board.lock().part(self.index);
+    }
+}
+
 impl Schedule {
-    pub(super) fn new(sources: usize, rules: Rules, timeout: Duration) -> Self {
-        Self {
-            progress: std::iter::repeat_with(Progress::default)
-                .take(sources)
-                .collect(),
-            timeout,
-            board: Mutex::new(Board::new(sources, rules)),
+    /// A guest, who last sent something when `heard` says.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        heard: impl Fn() -> Option<std::time::Instant> + Send + Sync + 'static,
+    ) -> Guest {
+        Guest {
+            schedule: Arc::clone(self),
+            index: self.board.lock().join(),
+            heard: Box::new(heard),
         }
     }
 
-    /// One block from whoever gives it first. `ask` asks one source and notes when bytes arrive, here
-    /// and with [`Schedule::note`].
+    pub(super) fn new(sources: usize, rules: Rules, timeout: Duration) -> Self {
+        let progress = std::iter::repeat_with(Progress::default).take(sources);
+        let progress: Arc<[Progress]> = progress.collect();
+        Self {
+            board: Mutex::new(Board::new(Arc::clone(&progress), rules)),
+            progress,
+            timeout,
+        }
+    }
+
+    /// One block from whoever gives it first, of the gateways and of the `guest`. `ask` asks one source and
+    /// notes when bytes arrive, here and with [`Schedule::note`].
     ///
     /// # Cancel safety
     /// Dropping the future gives up the requests.
-    pub(super) async fn fetch<A, F>(&self, ask: A) -> Result<Block, Refusal>
+    pub(super) async fn fetch<A, F>(&self, guest: Option<&Guest>, ask: A) -> Result<Block, Refusal>
     where
         A: Fn(usize, Arc<Progress>) -> F,
         F: Future<Output = Result<Block, Refusal>>,
     {
-        let mut tried = self.board.lock().nothing_tried();
+        let mut tried = self.board.lock().nothing_tried(guest.map(Guest::index));
         let mut worst = Refusal::NotFound;
         let mut under_way = FuturesUnordered::new();
         let mut watched: Vec<Watched> = Vec::new();
         // One more source is wanted, though one is asked already.
-        let mut is_hedging = false;
+        let mut hedge = None;
         loop {
-            let wants_source = under_way.is_empty() || is_hedging;
-            let look_at = watched.iter().map(|request| request.look_at).min();
+            let wants_source = under_way.is_empty() || hedge.is_some();
+            tried.is_picky = !under_way.is_empty() && hedge == Some(Hedge::Proven);
+            let look_at = watched.iter().map(Watched::due).min();
             tokio::select! {
                 biased;
                 Some((slot, answer)) = under_way.next() => {
@@ -73,8 +124,8 @@ impl Schedule {
                         }
                     }
                 }
-                found = self.slot(&tried, is_hedging), if wants_source => {
-                    is_hedging = false;
+                found = self.slot(&tried, hedge.is_some()), if wants_source => {
+                    hedge = None;
                     match found {
                         Ok(slot) => {
                             tried.begin(slot.grant.index);
@@ -88,14 +139,30 @@ impl Schedule {
                         Err(_) => {}
                     }
                 }
-                () = until(look_at) => is_hedging |= self.look(&mut watched, is_hedging),
+                () = until(look_at) => {
+                    let more = self.look(&mut watched, guest, hedge);
+                    hedge = hedge.max(more);
+                }
             }
         }
     }
 
+    /// Begins with what was seen of a source before.
+    pub(super) fn know(&self, index: usize, seen: &Seen) {
+        let health = Health::remembered(seen, Instant::now(), Timestamp::now());
+        self.board.lock().know(index, health);
+    }
+
+    /// What was seen of each source that was asked.
+    pub(super) fn seen(&self) -> Vec<Option<Seen>> {
+        let (board, now) = (self.board.lock(), Timestamp::now());
+        let sources = board.sources.iter();
+        sources.map(|source| source.health.seen(now)).collect()
+    }
+
     /// Bytes arrived from a source.
-    pub(super) fn note(&self, index: usize) {
-        self.progress[index].note();
+    pub(super) fn note(&self, index: usize, share: f64) {
+        self.progress[index].note(share);
     }
 
     /// What each source gave so far.
@@ -143,44 +210,78 @@ impl Schedule {
 
     fn watch(&self, slot: &Slot<'_>, progress: &Arc<Progress>) -> Watched {
         let board = self.board.lock();
-        let after = board.sources[slot.grant.index].health.hedge_after();
+        let source = board.source(slot.grant.index);
+        let after = source.map(|source| source.health.hedge_after());
         Watched {
             grant: slot.grant,
             began: slot.began,
-            look_at: slot.began + after.min(self.timeout / 4),
+            look_at: slot.began + after.unwrap_or_default().min(self.timeout / 4),
+            stalled_at: slot.began + self.timeout.min(MIN_STALL),
             has_stalled: false,
             progress: Arc::clone(progress),
         }
     }
 
-    /// Looks at requests that take longer than usual: whether one more source should be asked.
-    fn look(&self, watched: &mut [Watched], is_hedging: bool) -> bool {
+    /// Looks at requests that take longer than usual: whether one more source should be asked, beyond `hedge`.
+    fn look(
+        &self,
+        watched: &mut [Watched],
+        guest: Option<&Guest>,
+        hedge: Option<Hedge>,
+    ) -> Option<Hedge> {
         let now = Instant::now();
+        let heard = guest.map(|guest| (guest.index, (guest.heard)()));
         let mut board = self.board.lock();
         let (mut is_slow, mut is_lost, mut is_covered) = (false, false, false);
+        let (mut is_sending, mut has_begun) = (false, false);
         for request in watched {
             let Grant {
                 index, is_probe, ..
             } = request.grant;
-            let health = &mut board.sources[index].health;
+            let Some(Source { health, .. }) = board.source_mut(index) else {
+                continue;
+            };
+            let last = match heard {
+                Some((guest, heard)) if guest == index => heard,
+                _ => self.progress[index].last(),
+            };
+            let last = last.map(Instant::from_std);
+            let last = last.map_or(request.began, |last| last.max(request.began));
+            let was_sending = request.progress.last().is_some();
+            request.stalled_at = last + health.stalled_after(was_sending).min(self.timeout / 2);
+            if request.stalled_at <= now && !request.has_stalled {
+                request.has_stalled = true;
+                request.look_at = now;
+                health.leave_alone(now, is_probe);
+            }
             if request.look_at > now {
                 is_covered |= !health.has_failed();
                 continue;
             }
-            let stalled_after = health.stalled_after().min(self.timeout / 2);
-            let last = self.progress[index].last().map(Instant::from_std);
-            let last = last.map_or(request.began, |last| last.max(request.began));
-            if last + stalled_after <= now && !request.has_stalled {
-                request.has_stalled = true;
-                health.leave_alone(now, is_probe);
-            }
-            // Who sends the first block slowly may be as fast as any.
-            is_slow |= health.is_known() || request.progress.last().is_none();
+            let patience = health.hedge_after().saturating_mul(2).max(MIN_STALL);
+            let is_patient = now - request.began < patience;
+            is_sending |= is_patient && now - last < QUIET;
+            has_begun |= was_sending;
+            // Who sends the first block slowly may be as fast as any, and what is there soon would
+            // come from nobody else sooner.
+            let rest = request.progress.rest(now - request.began);
+            let is_soon_there = rest.is_some_and(|rest| rest <= health.hedge_after());
+            let is_known = health.is_known() || !was_sending || !is_patient;
+            is_slow |= is_known && !is_soon_there;
             is_lost |= health.has_failed();
             request.look_at = now + health.hedge_after().min(self.timeout / 4);
         }
-        let is_wanted = !is_hedging && !is_covered;
-        is_wanted && (is_lost || is_slow && board.may_hedge())
+        if is_covered || hedge == Some(Hedge::Anybody) {
+            return None;
+        }
+        if is_lost || is_slow && !has_begun && board.nobody_answers() {
+            return Some(Hedge::Anybody);
+        }
+        let hedge = match is_sending {
+            true => Hedge::Proven,
+            false => Hedge::Anybody,
+        };
+        (is_slow && board.may_hedge()).then_some(hedge)
     }
 }
 
@@ -196,8 +297,20 @@ struct Watched {
     grant: Grant,
     began: Instant,
     look_at: Instant,
+    /// When it counts as stalled, if nothing comes.
+    stalled_at: Instant,
     has_stalled: bool,
     progress: Arc<Progress>,
+}
+
+impl Watched {
+    /// When it should be looked at.
+    fn due(&self) -> Instant {
+        match self.has_stalled {
+            true => self.look_at,
+            false => self.look_at.min(self.stalled_at),
+        }
+    }
 }
 
 /// A place in the queue, left when it is dropped.
@@ -258,8 +371,9 @@ impl<'a> Slot<'a> {
         } = self.grant;
         let now = Instant::now();
         let mut board = self.schedule.board.lock();
-        let source = &mut board.sources[index];
-        let (health, totals) = (&mut source.health, &mut source.totals);
+        let Some(Source { health, totals }) = board.source_mut(index) else {
+            return index;
+        };
         match answer {
             Ok(block) => {
                 let len = block.data().len();
@@ -283,10 +397,15 @@ impl Drop for Slot<'_> {
     fn drop(&mut self) {
         let now = Instant::now();
         let mut board = self.schedule.board.lock();
-        if !self.is_settled {
-            board.sources[self.grant.index]
-                .health
-                .was_slower(now - self.began);
+        let index = self.grant.index;
+        let last = self.schedule.progress.get(index).map(Progress::last);
+        let is_silent =
+            last.is_some_and(|last| last.is_none_or(|last| last < self.began.into_std()));
+        if let Some(source) = board.source_mut(index)
+            && !self.is_settled
+        {
+            let waited = now - self.began;
+            source.health.was_slower(now, waited, is_silent);
         }
         board.end(self.grant, now);
     }

@@ -243,10 +243,68 @@ async fn a_gateway_that_has_no_record_is_told_from_one_that_says_nothing() {
     let name = crate::keys::name_of(&libp2p::identity::Keypair::generate_ed25519());
     let empty = gateway(Manner::Honest, &[]).await;
     let hangs = gateway(Manner::Hangs, &[]).await;
-    let records = source(&[&empty, &hangs]).ipns_record(&name).await;
+    let records = source(&[&empty, &hangs])
+        .ipns_record(&name, Listen::Briefly)
+        .await;
     assert!(records.found.is_empty());
     let silent: Vec<_> = records.silent.iter().map(|(url, _)| url).collect();
     assert_eq!(silent, [&hangs.url]);
+}
+
+/// Has a record below a path, and shows it after a while.
+async fn shows_record(below: &'static str, record: &'static str, after: Duration) -> Url {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap_or(b'\n'));
+            }
+            let asked = String::from_utf8_lossy(&request).into_owned();
+            let (status, body) = match asked.starts_with(&format!("GET {below}")) {
+                true => ("200 OK", record),
+                false => ("404 Not Found", ""),
+            };
+            let len = body.len();
+            let head =
+                format!("HTTP/1.1 {status}\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n");
+            tokio::time::sleep(after).await;
+            stream.write_all(head.as_bytes()).await.ok();
+            stream.write_all(body.as_bytes()).await.ok();
+        }
+    });
+    url.parse().unwrap()
+}
+
+fn any_name() -> Name {
+    crate::keys::name_of(&libp2p::identity::Keypair::generate_ed25519())
+}
+
+#[tokio::test]
+async fn whoever_knows_nothing_hears_slow_gateways_too() {
+    let replays = shows_record("/ipns/", "old", Duration::ZERO).await;
+    let later = OTHER_RECORDS + Duration::from_secs(1);
+    let honest = shows_record("/ipns/", "new", later).await;
+    let source = TrustlessSource::new(vec![replays, honest.clone()], Duration::from_secs(20));
+    let name = any_name();
+    let (briefly, to_all) = tokio::join!(
+        source.ipns_record(&name, Listen::Briefly),
+        source.ipns_record(&name, Listen::ToAll)
+    );
+    assert_eq!(briefly.found, [b"old"]);
+    assert_eq!(briefly.silent, [(honest, Silence::TimedOut)]);
+    assert_eq!(to_all.found, [b"old", b"new"]);
+    assert_eq!(to_all.silent, []);
+}
+
+#[tokio::test]
+async fn a_router_that_is_no_gateway_is_asked_for_records() {
+    let router = shows_record("/routing/v1/ipns/k51", "record", Duration::ZERO).await;
+    let source = TrustlessSource::new(vec![router], Duration::from_secs(20));
+    let records = source.ipns_record(&any_name(), Listen::Briefly).await;
+    assert_eq!(records.found, [b"record"]);
+    assert_eq!(records.silent, []);
 }
 
 #[tokio::test]

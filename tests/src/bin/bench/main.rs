@@ -214,6 +214,33 @@ enum Bench {
         #[arg(long, default_value = "64KiB")]
         size: ByteSize,
     },
+    /// How often a census catches mirrors that lost a tenth of the blocks, and accuses a whole one
+    Census {
+        /// Mirrors that lost blocks, each others
+        #[arg(long, default_value_t = 8)]
+        mirrors: u8,
+        /// Censuses
+        #[arg(long, default_value_t = 125)]
+        censuses: usize,
+        /// Challenges of each mirror in one census
+        #[arg(long, default_value_t = 50)]
+        challenges: u32,
+        /// Files of the shop
+        #[arg(long, default_value_t = 4000)]
+        files: usize,
+    },
+    /// Mirror a large shop of many files with little memory; needs root
+    Mirror {
+        /// Size of the shop
+        #[arg(long, default_value = "8GiB")]
+        size: ByteSize,
+        /// Its files
+        #[arg(long, default_value_t = 50_000)]
+        count: usize,
+        /// Memory that the mirror may have, page cache included
+        #[arg(long, default_value = "256MiB")]
+        memory: ByteSize,
+    },
     /// For how long the name of a shop resolves whose creator is gone
     Alive,
     /// Thirty days of machines that die and come back, in minutes
@@ -352,6 +379,25 @@ fn main() -> Result<ExitCode> {
         } => mirrors::freshness(&setup, mirrors, publishes, size.as_u64()),
         Bench::ShopScale { products, releases } => shop_scale::run(&setup, products, releases),
         Bench::Upgrade => upgrade::run(&setup),
+        Bench::Census {
+            mirrors,
+            censuses,
+            challenges,
+            files,
+        } => mirrors::census(
+            &setup,
+            &mirrors::CensusOptions {
+                mirrors,
+                censuses,
+                challenges,
+                files,
+            },
+        ),
+        Bench::Mirror {
+            size,
+            count,
+            memory,
+        } => mirrors::limited(&setup, size.as_u64(), count, memory.as_u64()),
         Bench::Alive => mirrors::alive(&setup),
         Bench::Month { days, minute } => {
             mirrors::month(&setup, days, Duration::from_millis(minute))

@@ -2,26 +2,33 @@
 //! a shop lives when machines die.
 
 mod alive;
+mod census;
 mod freshness;
 mod gossip;
+mod limited;
 mod month;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use duka_tests::duka::{self, Duka, GATEWAY_ANYWHERE, Serving, field};
 use duka_tests::files;
 use duka_tests::http1::Connection;
+use duka_tests::kubo::{self, Kubo};
 use duka_tests::net::Machine;
 use duka_tests::net::wan::{Link, Wan};
+use serde_json::Value;
 
 use crate::setup::Setup;
 
 pub(crate) use alive::run as alive;
+pub(crate) use census::{Options as CensusOptions, run as census};
 pub(crate) use freshness::run as freshness;
 pub(crate) use gossip::run as gossip;
+pub(crate) use limited::run as limited;
 pub(crate) use month::run as month;
 
 const CREATOR: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
@@ -96,6 +103,25 @@ impl Node {
         self.serving()?.address(&format!("/ip4/{}/", self.address))
     }
 
+    /// The command that starts it again, at the ports that it has now.
+    fn again(&self) -> Result<Command> {
+        let address = self.peer_address()?;
+        let port = address
+            .split('/')
+            .nth(4)
+            .context("an address without a port")?;
+        let mut command = self.duka.command();
+        command
+            .args([
+                "--json",
+                "serve",
+                "--gateway",
+                &format!("0.0.0.0:{}", self.port()?),
+            ])
+            .args(["--listen", &format!("/ip4/0.0.0.0/tcp/{port}")]);
+        Ok(command)
+    }
+
     /// Asks it to mirror the shop that `from` serves.
     fn mirrors(&self, shop: &str, from: &Self) -> Result<()> {
         let url = format!("{}/ipns/{shop}", from.url()?);
@@ -123,9 +149,33 @@ impl Node {
         Ok(version)
     }
 
+    /// The mirror, as `mirror status` shows it.
+    fn mirror_status(&self) -> Result<Value> {
+        let listed = self.duka.cmd(&["mirror", "status"])?.events()?;
+        let mirror = listed.into_iter().find(|item| item["kind"] == "mirror");
+        mirror.context("nothing is mirrored")
+    }
+
     fn file(&self) -> PathBuf {
         self.duka.home().join("track.bin")
     }
+}
+
+/// A Kubo that follows the shop by gossip, and passes on what it hears.
+fn follower(wan: &Wan, link: Link, shop: &str, neighbours: &[&Node]) -> Result<Kubo> {
+    let machine = wan.machine(mirror(100), link)?;
+    let mut kubo = Kubo::init(kubo::Options {
+        anywhere: true,
+        gossip: true,
+        ..kubo::Options::default()
+    })?
+    .on(&machine);
+    kubo.start()?;
+    for node in neighbours {
+        kubo.connect(&node.peer_address()?)?;
+    }
+    kubo.ok(&["name", "resolve", "--nocache", &format!("/ipns/{shop}")])?;
+    Ok(kubo)
 }
 
 /// Asks a gateway what it has, which it does not fetch.
@@ -134,7 +184,7 @@ struct Client(Connection);
 impl Client {
     /// Whether the release is there, by the shop's name.
     fn has(&mut self, shop: &str, version: &str) -> Result<bool> {
-        self.holds(&format!("/ipns/{shop}/p/{PRODUCT}/{version}/track.bin"))
+        self.holds(&format!("/ipns/{shop}/p/{PRODUCT}/{version}"))
     }
 
     /// Whether the whole file at this path is there.

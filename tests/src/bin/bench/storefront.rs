@@ -16,6 +16,7 @@ use crate::setup::Setup;
 /// Targets.
 const MEMORY_MIB: Target = Target::AtMost(150.0);
 const QUERY_MS: Target = Target::AtMost(50.0);
+const SCRIPT_KB: Target = Target::AtMost(20.0);
 
 /// Products that are made with one change of the manifest.
 const BATCH: usize = 1000;
@@ -49,6 +50,7 @@ pub(crate) fn run(setup: &Setup, size: u64, products: usize) -> Result<Report> {
     let mut slowest = Row::new("slowest query", "ms");
     let mut mean = Row::new("mean query", "ms");
     let mut loading = Row::new("load the index", "ms");
+    let mut script = Row::new("script before search", "kB");
     for repetition in 0..setup.repetitions {
         let seen = visit(
             "measure",
@@ -63,6 +65,9 @@ pub(crate) fn run(setup: &Setup, size: u64, products: usize) -> Result<Report> {
         let figure = |value: &Value| value.as_f64().context("a figure");
         memory.push("duka", figure(&seen["most"])? / f64::from(1 << 20));
         rate.push("duka", size as f64 / 1e6 / figure(&seen["seconds"])?);
+        for (page, bytes) in ["front page", "product page"].iter().zip([0, 1]) {
+            script.push(page, figure(&seen["scripts"][bytes])? / 1e3);
+        }
         let found = &seen["search"];
         ensure!(found["products"] == products + 1, "{found}");
         loading.push("duka", figure(&found["loaded"])?);
@@ -76,12 +81,14 @@ pub(crate) fn run(setup: &Setup, size: u64, products: usize) -> Result<Report> {
     }
     memory.absolute("duka", MEMORY_MIB);
     slowest.absolute("duka", QUERY_MS);
+    script.absolute("front page", SCRIPT_KB);
+    script.absolute("product page", SCRIPT_KB);
     Ok(Report {
         bench: "storefront",
         repetitions: setup.repetitions,
         kubo: Value::Null,
         notes: vec![format!("{size} bytes, {products} products")],
-        rows: vec![memory, rate, slowest, mean, loading],
+        rows: vec![memory, rate, script, slowest, mean, loading],
     })
 }
 

@@ -7,7 +7,7 @@ use libp2p::PeerId;
 
 use super::super::message::{Presence, WantEntry, WantKind};
 use super::peers::{ClientPeer, MAX_OUTSTANDING};
-use super::{Ask, AskState, Client, Want};
+use super::{Ask, AskState, Client, Said, Want};
 use crate::block::Multihash;
 
 /// Peers that are asked whether they have one block.
@@ -111,6 +111,11 @@ impl Client {
     ) {
         for presence in presences {
             let hash = presence.cid.hash();
+            let said = match presence.have {
+                true => Said::Have,
+                false => Said::DontHave,
+            };
+            self.answer_question(from, hash, said);
             let Some(want) = self.wants.get_mut(hash) else {
                 continue;
             };

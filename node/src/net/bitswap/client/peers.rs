@@ -130,6 +130,7 @@ impl Client {
 
     /// The last connection with a peer has closed.
     pub(in super::super) fn on_disconnected(&mut self, id: &PeerId, now: Instant) {
+        self.drop_questions_to(id);
         let Some(peer) = self.peers.remove(id) else {
             return;
         };
@@ -157,6 +158,10 @@ impl Client {
         max: usize,
         full: bool,
     ) -> Vec<WantEntry> {
+        let questions = match full {
+            true => self.questions_to(id),
+            false => Vec::new(),
+        };
         let Some(peer) = self.peers.get_mut(id) else {
             return Vec::new();
         };
@@ -169,6 +174,7 @@ impl Client {
             });
             let entries: Vec<_> = asks
                 .map(|(want, ask)| WantEntry::want(want.cid, ask.kind))
+                .chain(questions)
                 .collect();
             for entry in entries {
                 peer.push(entry);

@@ -356,3 +356,72 @@ fn what_a_session_received_last_is_told_of_its_own_blocks_and_holders() {
     let other = world.client.open_session(Arc::new(Notify::new()));
     assert!(world.client.last_received(other).block.is_none());
 }
+
+#[test]
+fn a_question_goes_to_one_peer_and_its_answer_to_who_asked() {
+    let mut world = World::new();
+    let (a, b) = (world.connect(), world.connect());
+    let ask = |world: &mut World, n, kind| {
+        let asked = world.client.question(a, *block(n).cid(), kind);
+        asked.unwrap()
+    };
+    let mut has = ask(&mut world, 1, HAVE);
+    let mut lacks = ask(&mut world, 2, BLOCK);
+    let mut sends = ask(&mut world, 3, BLOCK);
+    let mut entries = world.sent(a);
+    entries.sort_by_key(|(n, ..)| *n);
+    assert_eq!(
+        entries,
+        [(1, HAVE, false), (2, BLOCK, false), (3, BLOCK, false)]
+    );
+    assert_eq!(world.sent(b), []);
+    // Another peer's word is no answer.
+    world.presence(b, 1, false);
+    assert!(has.try_recv().is_err());
+    world.presence(a, 1, true);
+    world.presence(a, 2, false);
+    assert_eq!(world.receive(a, 3).useful, 1);
+    assert_eq!(has.try_recv(), Ok(Said::Have));
+    assert_eq!(lacks.try_recv(), Ok(Said::DontHave));
+    assert_eq!(sends.try_recv(), Ok(Said::Block(block(3).into_data())));
+    assert_eq!(world.sent(a), []);
+}
+
+#[test]
+fn a_question_given_up_is_cancelled_and_ends_with_the_connection() {
+    let mut world = World::new();
+    let a = world.connect();
+    let ask = |world: &mut World, n| world.client.question(a, *block(n).cid(), BLOCK);
+    let _given_up = ask(&mut world, 1).unwrap();
+    assert!(ask(&mut world, 1).is_none(), "asked already");
+    world.sent(a);
+    // A new stream tells the peer again.
+    let again = world.client.take_entries(&a, usize::MAX, true);
+    assert_eq!(again.len(), 1);
+    world.client.end_question(a, block(1).cid());
+    assert_eq!(world.sent(a), [(1, BLOCK, true)]);
+    assert_eq!(world.receive(a, 1).duplicate, 1, "late is no offence");
+    let mut lost = ask(&mut world, 2).unwrap();
+    world.client.on_disconnected(&a, world.now);
+    assert!(matches!(
+        lost.try_recv(),
+        Err(oneshot::error::TryRecvError::Closed)
+    ));
+    assert!(ask(&mut world, 3).is_none(), "not connected");
+}
+
+#[test]
+fn a_want_goes_on_when_a_question_about_its_block_ends() {
+    let mut world = World::new();
+    let a = world.connect();
+    world.hold(a);
+    let asked = world.client.question(a, *block(1).cid(), HAVE).unwrap();
+    let (_, mut reply) = world.want(1);
+    drop(asked);
+    world.client.end_question(a, block(1).cid());
+    assert_eq!(world.sent(a), [(1, BLOCK, false)]);
+    assert_eq!(world.receive(a, 1).useful, 1);
+    assert_eq!(reply.try_recv().unwrap(), block(1));
+    let _want = world.want(2);
+    assert!(world.client.question(a, *block(2).cid(), HAVE).is_none());
+}

@@ -27,7 +27,7 @@ where
     F: Future<Output = Result<Block, Refusal>>,
 {
     let ask = &ask;
-    let blocks = (0..count).map(|nth| schedule.fetch(move |index, _| ask(nth, index)));
+    let blocks = (0..count).map(|nth| schedule.fetch(None, move |index, _| ask(nth, index)));
     stream::iter(blocks).buffer_unordered(32).collect().await
 }
 
@@ -49,7 +49,7 @@ async fn the_first_good_answer_wins_and_the_other_request_is_given_up() {
     }
     let given_up = AtomicUsize::new(0);
     let schedule = Schedule::new(2, RULES, MINUTE);
-    let fetched = schedule.fetch(|index, _| {
+    let fetched = schedule.fetch(None, |index, _| {
         let given_up = &given_up;
         async move {
             if index == 0 {
@@ -80,6 +80,37 @@ async fn a_fast_source_takes_more_than_a_slow_one() {
         unreachable!()
     };
     assert!(slow > 4 && fast > 2 * slow, "{slow}, {fast}");
+}
+
+/// How many sources are asked for a block that takes ten times as long as those before, of which this
+/// part comes soon.
+async fn asked_for_a_slow_block(share: f64) -> usize {
+    let asked = AtomicUsize::new(0);
+    let schedule = Schedule::new(2, RULES, MINUTE);
+    let usual = Duration::from_millis(20);
+    fetch_all(&schedule, 200, |_, _| async move {
+        sleep(usual).await;
+        Ok(block())
+    })
+    .await;
+    let fetched = schedule.fetch(None, |_, progress| {
+        let nth = asked.fetch_add(1, Relaxed);
+        async move {
+            if nth == 0 {
+                progress.note(share);
+                sleep(usual * 10).await;
+            }
+            Ok(block())
+        }
+    });
+    assert_eq!(fetched.await, Ok(block()));
+    asked.load(Relaxed)
+}
+
+#[tokio::test]
+async fn what_is_nearly_there_is_asked_of_nobody_else() {
+    assert_eq!(asked_for_a_slow_block(0.9).await, 1);
+    assert_eq!(asked_for_a_slow_block(0.1).await, 2);
 }
 
 #[tokio::test]
@@ -157,7 +188,7 @@ async fn a_liar_is_asked_no_more() {
 async fn what_nobody_has_each_is_asked_for_once() {
     let asked_of = counts::<3>();
     let schedule = Schedule::new(3, RULES, MINUTE);
-    let fetched = schedule.fetch(|index, _| {
+    let fetched = schedule.fetch(None, |index, _| {
         asked_of[index].fetch_add(1, Relaxed);
         async { Err(Refusal::NotFound) }
     });
@@ -168,13 +199,159 @@ async fn what_nobody_has_each_is_asked_for_once() {
 #[tokio::test]
 async fn requests_that_are_dropped_leave_their_place_to_others() {
     let schedule = Schedule::new(1, RULES, MINUTE);
-    let never = || schedule.fetch(|_, _| pending());
+    let never = || schedule.fetch(None, |_, _| pending());
     let mut dropped: Vec<_> = (0..20).map(|_| Box::pin(never())).collect();
     for request in &mut dropped {
         assert!(futures::poll!(request).is_pending());
     }
-    let mut waiting = Box::pin(schedule.fetch(|_, _| async { Ok(block()) }));
+    let mut waiting = Box::pin(schedule.fetch(None, |_, _| async { Ok(block()) }));
     assert!(futures::poll!(&mut waiting).is_pending());
     drop(dropped);
     assert_eq!(waiting.await, Ok(block()));
+}
+
+/// Blocks of 4 ms each, one at a time, of a gateway and of peers who have a part of them. How many blocks
+/// each gave, and how long it took.
+async fn from_both(gateway: bool, peers_have: impl Fn(usize) -> bool) -> ([usize; 2], Duration) {
+    let gave = counts::<2>();
+    let turns = [tokio::sync::Mutex::new(()), tokio::sync::Mutex::new(())];
+    let schedule = Arc::new(Schedule::new(1, RULES, MINUTE));
+    let guest = schedule.join(|| None);
+    let began = Instant::now();
+    let (gave_by, turns, peers_have) = (&gave, &turns, &peers_have);
+    let blocks = (0..300).map(|nth| {
+        schedule.fetch(Some(&guest), move |index, _| async move {
+            let has = if index == 0 { gateway } else { peers_have(nth) };
+            if !has {
+                return Err(Refusal::NotFound);
+            }
+            let _turn = turns[index].lock().await;
+            sleep(Duration::from_millis(4)).await;
+            gave_by[index].fetch_add(1, Relaxed);
+            Ok(block())
+        })
+    });
+    let got: Vec<_> = stream::iter(blocks).buffer_unordered(32).collect().await;
+    assert!(got.iter().all(Result::is_ok));
+    let [gateway, peers] = asked(&gave)[..] else {
+        unreachable!()
+    };
+    ([gateway, peers], began.elapsed())
+}
+
+#[tokio::test]
+async fn peers_and_gateways_share_the_blocks() {
+    let (gave, alone) = from_both(true, |_| false).await;
+    assert_eq!(gave, [300, 0]);
+    let (gave, peers_alone) = from_both(false, |_| true).await;
+    assert_eq!(gave, [0, 300]);
+    let (gave, both) = from_both(true, |_| true).await;
+    assert!(gave.iter().all(|blocks| *blocks > 100), "{gave:?}");
+    assert!(both < alone.min(peers_alone) * 4 / 5, "{both:?}");
+    // Peers who have one block in three.
+    let (gave, third) = from_both(true, |nth| nth % 3 == 0).await;
+    assert!(gave[1] > 70, "{gave:?}");
+    assert!(third < alone * 9 / 10, "{third:?}");
+}
+
+/// A block that only the guest has.
+async fn from_guest(schedule: &Schedule, guest: Option<&Guest>) -> Result<Block, Refusal> {
+    let ask = |index, _| async move {
+        match index {
+            0 => Err(Refusal::NotFound),
+            _ => Ok(block()),
+        }
+    };
+    schedule.fetch(guest, ask).await
+}
+
+#[tokio::test]
+async fn peers_of_one_request_are_asked_for_its_blocks_only() {
+    let schedule = Arc::new(Schedule::new(1, RULES, MINUTE));
+    let guest = schedule.join(|| None);
+    let without = from_guest(&schedule, None).await;
+    assert_eq!(without, Err(Refusal::NotFound));
+    assert_eq!(from_guest(&schedule, Some(&guest)).await, Ok(block()));
+    drop(guest);
+    let other = schedule.join(|| None);
+    assert_eq!(other.index(), 1);
+    assert_eq!(from_guest(&schedule, Some(&other)).await, Ok(block()));
+}
+
+/// What was seen of a source an hour ago.
+fn seen(failures: u32) -> Seen {
+    Seen {
+        at: Timestamp::now() - Duration::from_secs(60 * 60),
+        usual_ms: None,
+        failures,
+    }
+}
+
+#[tokio::test]
+async fn who_answered_before_is_asked_before_those_that_failed() {
+    let asked_of = counts::<5>();
+    let schedule = Schedule::new(5, RULES, MINUTE);
+    for index in 0..5 {
+        schedule.know(index, &seen(u32::from(index != 3)));
+    }
+    let got = fetch_all(&schedule, 8, |_, index| {
+        asked_of[index].fetch_add(1, Relaxed);
+        async move {
+            sleep(Duration::from_millis(20)).await;
+            Ok(block())
+        }
+    })
+    .await;
+    assert!(got.iter().all(Result::is_ok));
+    assert_eq!(asked(&asked_of), [0, 0, 0, 8, 0]);
+}
+
+/// How often a source that failed is asked for a block that another one sends so many parts of, one each
+/// 50 ms, and nothing more for a while.
+async fn asked_of_a_failed_source(parts: usize) -> usize {
+    let asked_of = counts::<2>();
+    let schedule = Schedule::new(2, RULES, MINUTE);
+    schedule.know(0, &seen(0));
+    schedule.know(1, &seen(1));
+    let (schedule, asked_of) = (&schedule, &asked_of);
+    let fetched = schedule.fetch(None, |index, progress| async move {
+        asked_of[index].fetch_add(1, Relaxed);
+        if index == 0 {
+            for _ in 0..parts {
+                sleep(Duration::from_millis(50)).await;
+                schedule.note(0, 0.01);
+                progress.note(0.01);
+            }
+            sleep(Duration::from_millis(600)).await;
+        }
+        Ok(block())
+    });
+    fetched.await.unwrap();
+    asked_of[1].load(Relaxed)
+}
+
+#[tokio::test]
+async fn a_source_that_failed_is_asked_when_another_one_sends_nothing_more_or_only_trickles() {
+    assert_eq!(asked_of_a_failed_source(2).await, 1);
+    assert_eq!(asked_of_a_failed_source(100).await, 1);
+}
+
+#[tokio::test]
+async fn a_source_that_failed_is_not_asked_while_another_one_sends() {
+    let asked_of = counts::<2>();
+    let schedule = Schedule::new(2, RULES, MINUTE);
+    schedule.know(0, &seen(0));
+    schedule.know(1, &seen(1));
+    let (schedule, asked_of) = (&schedule, &asked_of);
+    let fetched = schedule.fetch(None, |index, progress| async move {
+        asked_of[index].fetch_add(1, Relaxed);
+        for _ in 0..16 {
+            sleep(Duration::from_millis(50)).await;
+            schedule.note(index, 0.01);
+            progress.note(0.01);
+        }
+        Ok(block())
+    });
+    fetched.await.unwrap();
+    assert_eq!(asked(asked_of), [1, 0]);
 }

@@ -8,7 +8,7 @@ use duka_tests::net::wan::{Link, Wan};
 use duka_tests::process::wait_until;
 use serde_json::Value;
 
-use super::{CREATOR, Client, Node, Settings, mirror, percentile};
+use super::{CREATOR, Client, Node, Settings, follower, mirror, percentile};
 use crate::report::{Report, Row, Target};
 use crate::setup::Setup;
 
@@ -46,12 +46,15 @@ pub(crate) fn run(setup: &Setup, mirrors: u8, publishes: usize, size: u64) -> Re
         })?;
     }
 
+    let kubo = follower(&wan, LINK, &shop, &[&creator])?;
+
     let mut times = Vec::new();
     for number in 1..=publishes {
         let version = creator.publish(setup.seed(0), number, size)?;
         let published = Instant::now();
         times.extend(arrivals(&mut clients, &shop, &version, published)?);
     }
+    drop(kubo);
     let in_time = times.iter().filter(|time| **time <= LIMIT).count();
     let mut row = Row::new("(mirror, publish) pairs within 5 s", "%");
     row.push("duka", in_time as f64 / times.len() as f64 * 100.0);
@@ -65,7 +68,7 @@ pub(crate) fn run(setup: &Setup, mirrors: u8, publishes: usize, size: u64) -> Re
         repetitions: 1,
         kubo: Value::Null,
         notes: vec![
-            format!("{mirrors} mirrors, {publishes} publishes of {size} bytes"),
+            format!("{mirrors} mirrors and a Kubo, {publishes} publishes of {size} bytes"),
             "20 ms from machine to machine, 20 MB/s each, 5 % of the packets get lost; no DHT"
                 .to_owned(),
         ],

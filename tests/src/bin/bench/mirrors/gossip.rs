@@ -7,7 +7,7 @@ use duka_tests::net::wan::{Link, Wan};
 use duka_tests::process::wait_until;
 use serde_json::Value;
 
-use super::{CREATOR, Node, Settings, mirror, percentile};
+use super::{CREATOR, Node, Settings, follower, mirror, percentile};
 use crate::report::{Report, Row, Target};
 use crate::setup::Setup;
 
@@ -39,6 +39,8 @@ pub(crate) fn run(setup: &Setup, publishes: usize, size: u64) -> Result<Report> 
         client.has(&shop, "1.0").unwrap_or(false).then_some(())
     })?;
 
+    let kubo = follower(&wan, LINK, &shop, &[&second, &third])?;
+
     let mut times = Vec::new();
     for number in 1..=publishes {
         let started = Instant::now();
@@ -49,6 +51,7 @@ pub(crate) fn run(setup: &Setup, publishes: usize, size: u64) -> Result<Report> 
         }
         times.push(started.elapsed());
     }
+    drop(kubo);
     let mut row = Row::new(format!("{publishes} publishes of {size} bytes"), "s");
     for (what, percent, most) in [("p50", 50, 1.0), ("p95", 95, 3.0)] {
         let value = percentile(&mut times, percent).as_secs_f64();
@@ -61,7 +64,8 @@ pub(crate) fn run(setup: &Setup, publishes: usize, size: u64) -> Result<Report> 
         kubo: Value::Null,
         notes: vec![
             "from the start of the command to the whole file in the third node's store".to_owned(),
-            "links of 10 ms and 50 MB/s; no DHT; the third node was told of the second only"
+            "links of 10 ms and 50 MB/s; no DHT; the third node was told of the second only, and \
+             a Kubo follows, too"
                 .to_owned(),
         ],
         rows: vec![row],

@@ -2,10 +2,12 @@
 //! and a buyer asks every simulated minute.
 
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use duka_tests::duka::Serving;
 use duka_tests::net::wan::{Link, Wan};
 use duka_tests::process::{self, wait_until};
 use duka_tests::random::Random;
@@ -22,6 +24,9 @@ const ONE_GET: Duration = Duration::from_secs(20);
 /// A day has so many minutes.
 const DAY: u64 = 24 * 60;
 const SIZE: u64 = 64 << 10;
+
+/// A node that gets ready, and the command that started it.
+type Starting = thread::JoinHandle<Result<(Command, Serving)>>;
 
 /// A machine that dies, or comes back, in a minute.
 #[derive(Clone, Copy)]
@@ -56,20 +61,36 @@ pub(crate) fn run(setup: &Setup, days: u64, minute: Duration) -> Result<Report> 
     }
     let machine = wan.machine(mirror(100), Link::default())?;
     let buyer = setup.duka(&Default::default())?.on(&machine);
-    let wanted = format!("/ipns/{shop}/p/{PRODUCT}/1.0/track.bin");
+    let wanted = format!("/ipns/{shop}/p/{PRODUCT}/1.0");
     let urls = nodes.iter().map(Node::url).collect::<Result<Vec<_>>>()?;
     let out = buyer.home().join("out");
-    let get = |limit: Duration| -> Result<bool> {
+    let get = |minute: u64| {
         let mut command = buyer.command();
         command
-            .args(["--json", "get", &wanted, "--restart", "-o"])
+            .args(["--json", "--log", "warn,duka_node=debug"])
+            .args(["get", &wanted, "--restart", "-o"])
             .arg(&out);
         for url in &urls {
             command.args(["--mirror", url]);
         }
-        let got = process::run(&mut command, limit)?;
-        Ok(got.code == Some(0) && is_whole(&out))
+        match process::run(&mut command, ONE_GET) {
+            Ok(got) if got.code == Some(0) && is_whole(&out) => true,
+            Ok(got) => {
+                eprintln!("minute {minute}: {}", got.text());
+                false
+            }
+            Err(error) => {
+                eprintln!("minute {minute}: {error}");
+                false
+            }
+        }
     };
+
+    let starts = nodes.iter().map(Node::again);
+    let mut starts = starts
+        .map(|start| start.map(Some))
+        .collect::<Result<Vec<_>>>()?;
+    let mut coming: Vec<Option<Starting>> = nodes.iter().map(|_| None).collect();
 
     let turns = schedule(&mut Random(seed), days);
     let mut next = turns.iter().peekable();
@@ -77,21 +98,33 @@ pub(crate) fn run(setup: &Setup, days: u64, minute: Duration) -> Result<Report> 
     let (mut asked, mut answered, mut longest, mut gap) = (0_u64, 0_u64, Duration::ZERO, 0_u64);
     for now in 0..days * DAY {
         while let Some(turn) = next.next_if(|turn| turn.minute <= now) {
-            let node = &mut nodes[turn.node];
             if turn.comes_back {
-                node.serving = Some(node.duka.serve()?);
-            } else {
-                node.serving.take().context("it runs")?.kill();
+                let mut start = starts[turn.node].take().context("it is down")?;
+                coming[turn.node] = Some(thread::spawn(move || {
+                    Serving::start(&mut start).map(|serving| (start, serving))
+                }));
+                continue;
             }
+            if let Some(starting) = coming[turn.node].take() {
+                let (start, serving) = starting.join().expect("starting does not panic")?;
+                starts[turn.node] = Some(start);
+                nodes[turn.node].serving = Some(serving);
+            }
+            let running = nodes[turn.node].serving.take();
+            running.context("it runs")?.kill();
         }
         let asking = Instant::now();
-        let is_answered = get(ONE_GET)?;
+        let is_answered = get(now);
         asked += 1;
         answered += u64::from(is_answered);
         longest = longest.max(asking.elapsed());
         gap = if is_answered { 0 } else { gap + 1 };
         ensure!(gap < DAY, "nobody answers for a day");
         thread::sleep(minute.saturating_sub(asking.elapsed()));
+        if (now + 1).is_multiple_of(DAY) {
+            let (day, took) = ((now + 1) / DAY, started.elapsed());
+            eprintln!("day {day} of {days}: {answered} of {asked} answered, {took:.0?}");
+        }
     }
     let window = started.elapsed();
     let mut row = Row::new(format!("{asked} questions"), "%");

@@ -1,0 +1,75 @@
+//! Where the bytes of a download come from: gateways and peers at once.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use duka_tests::duka::{GATEWAY_ANYWHERE, Options, TCP_ANYWHERE};
+use duka_tests::net::wan::{Link, Wan};
+use duka_tests::{Duka, files};
+
+use crate::add;
+
+const MIB: u64 = 1 << 20;
+const BUYER: Ipv4Addr = Ipv4Addr::new(45, 66, 1, 1);
+const PEER: Ipv4Addr = Ipv4Addr::new(45, 66, 2, 1);
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(45, 66, 2, 2);
+/// Bytes a second of whoever has something to give.
+const RATE: u64 = 1_000_000;
+
+#[test]
+fn a_peer_with_a_third_and_a_gateway_are_faster_than_the_gateway_can_be() {
+    let wan = Wan::new(7).unwrap();
+    let narrow = Link {
+        delay: Duration::from_millis(10),
+        rate: Some(RATE),
+        ..Link::default()
+    };
+    let options = Options {
+        listen: vec![TCP_ANYWHERE],
+        gateway: GATEWAY_ANYWHERE,
+        ..Options::default()
+    };
+    let duka = |address, link| {
+        let machine = wan.machine(address, link).unwrap();
+        Duka::with(&options).unwrap().on(&machine)
+    };
+    let (peer, gateway) = (duka(PEER, narrow), duka(GATEWAY, narrow));
+    let buyer = duka(BUYER, Link::default());
+
+    let folder = buyer.home().join("folder");
+    fs::create_dir(&folder).unwrap();
+    for (name, seed) in [("a", 1), ("b", 2), ("c", 3)] {
+        files::write_random(&folder.join(name), seed, 8 * MIB).unwrap();
+    }
+    let cid = add(&gateway, &folder).unwrap();
+    add(&peer, &folder.join("b")).unwrap();
+    let serving = (peer.serve().unwrap(), gateway.serve().unwrap());
+    let _own = buyer.serve().unwrap();
+    let at = serving.0.address(&format!("/ip4/{PEER}/")).unwrap();
+    buyer.ok(&["swarm", "connect", &at]).unwrap();
+
+    let url = serving.1.gateway().unwrap();
+    let port = url.rsplit(':').next().unwrap();
+    let url = format!("http://{GATEWAY}:{port}");
+    let out = buyer.home().join("out");
+    let started = Instant::now();
+    let got = buyer.ok(&["get", &cid, "-o", out.to_str().unwrap(), "--mirror", &url]);
+    let (got, took) = (got.unwrap(), started.elapsed());
+    assert_eq!(files::tree(&out).unwrap(), files::tree(&folder).unwrap());
+    let sources = got["sources"].as_array().unwrap();
+    let gave = |is_gateway: bool| -> u64 {
+        let sources = sources.iter().filter(|source| {
+            let name = source["source"].as_str().unwrap();
+            name.starts_with("http") == is_gateway
+        });
+        sources
+            .map(|source| source["bytes"].as_u64().unwrap())
+            .sum()
+    };
+    let (peer, gateway) = (gave(false), gave(true));
+    assert!(peer > 2 * MIB && gateway >= 16 * MIB, "{sources:?}");
+    // What came, the gateway alone could not have sent in that time.
+    let alone = Duration::from_secs_f64((24 * MIB) as f64 / RATE as f64);
+    assert!(took < alone, "{took:?}, {sources:?}");
+}

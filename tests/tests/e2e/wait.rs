@@ -78,12 +78,15 @@ fn publish_waits_until_a_gateway_and_a_mirror_have_the_release() {
     }
     assert_eq!(versions(&shop, "song"), Vec::<String>::new());
     shop.ok(&["shop", "set", "gateways", &gateway]).unwrap();
-    let refused = publish(&shop, "mirrors:1", "3s");
+    let refused = publish(&shop, "mirrors:1", "10s");
     assert_refused(&refused, 7, &["0 of 1 mirrors", "this node itself"]);
 
     // One that knows nothing of the shop has not.
-    let elsewhere = format!("gateway:{}", other_node.gateway().unwrap());
-    let refused = publish(&shop, &elsewhere, "3s");
+    let stranger = Duka::new().unwrap();
+    let stranger_node = stranger.serve().unwrap();
+    let elsewhere = format!("gateway:{}", stranger_node.gateway().unwrap());
+    let refused = publish(&shop, &elsewhere, "10s");
+    drop(stranger_node);
     assert_refused(&refused, 7, &["song 2 is published", "no valid record"]);
 
     // A peer that the head names has it once it fetched all of the head.

@@ -31,6 +31,7 @@ use crate::blocking::blocking;
 use crate::dag::DagError;
 use crate::dag::hamt::prefix_len;
 use crate::dag::unixfs::{self, FileNode, Link, Metadata, ShardNode, UnixFs};
+use crate::human::printable;
 use crate::rate::Rate;
 use crate::source::{BlockSource, Obtained};
 
@@ -101,13 +102,13 @@ pub enum GetError {
     #[error(transparent)]
     Dag(#[from] DagError),
     /// The target exists.
-    #[error("{} exists already", path.display())]
+    #[error("{} exists already", shown(path))]
     Exists {
         /// The target.
         path: PathBuf,
     },
     /// A folder would replace something else, or something else a folder.
-    #[error("{} is {there}, and {wanted} would take its place", path.display())]
+    #[error("{} is {there}, and {wanted} would take its place", shown(path))]
     Conflict {
         /// The place in the target.
         path: PathBuf,
@@ -128,7 +129,7 @@ pub enum GetError {
         what: &'static str,
     },
     /// Another download has the target.
-    #[error("another download writes to {}", path.display())]
+    #[error("another download writes to {}", shown(path))]
     Locked {
         /// The target.
         path: PathBuf,
@@ -146,7 +147,7 @@ pub enum GetError {
         name: String,
     },
     /// The disk is full.
-    #[error("the disk holding {} has no room for {needed} bytes", path.display())]
+    #[error("the disk holding {} has no room for {needed} bytes", shown(path))]
     Full {
         /// The target.
         path: PathBuf,
@@ -154,7 +155,7 @@ pub enum GetError {
         needed: u64,
     },
     /// Writing failed.
-    #[error("writing {} failed", path.display())]
+    #[error("writing {} failed", shown(path))]
     Write {
         /// The file.
         path: PathBuf,
@@ -791,8 +792,13 @@ impl Run {
 fn named(path: &Path) -> String {
     match path.to_str() {
         Some("") => "the file".to_owned(),
-        _ => path.display().to_string(),
+        _ => shown(path),
     }
+}
+
+/// Names in the DAG are whatever somebody chose.
+fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy()).into_owned()
 }
 
 /// Bytes below links, as their author claims.

@@ -533,6 +533,18 @@ async fn nothing_is_written_through_a_link() {
 }
 
 #[tokio::test]
+async fn names_stay_in_their_row_of_a_message() {
+    let leaf = Block::of(crate::block::RAW, Bytes::from_static(b"bytes"));
+    let name = b"\x1b[31mred\nerror: fake";
+    let root = directory(&[link(name, leaf.cid(), 5), link(name, leaf.cid(), 5)]);
+    let (_dir, folder) = hand_made(std::slice::from_ref(&leaf), &root);
+    let refused = run(&folder, &options(8)).await.unwrap_err();
+    assert!(matches!(refused, GetError::Twice { .. }), "{refused:?}");
+    let text = refused.to_string();
+    assert!(text.ends_with("\\u{1b}[31mred\\nerror: fake"), "{text}");
+}
+
+#[tokio::test]
 async fn a_child_of_another_size_than_claimed_gives_no_file() {
     let leaf = Block::of(crate::block::RAW, Bytes::from(vec![7; 1000]));
     for claimed in [999, 1001, 0] {

@@ -307,10 +307,11 @@ fn in_words(outcome: &Outcome) -> String {
     let files = files.map_or_else(String::new, |files| format!(", {}", count(files, "file")));
     let left_out = match left_out_releases {
         0 => String::new(),
-        left_out => format!(
-            "; {} do not fit into the quota",
-            count(*left_out, "release")
-        ),
+        left_out => format!("; left out by the quota: {}", count(*left_out, "release")),
+    };
+    let scarce = match traffic_bytes > free_bytes {
+        true => ": it may not all fit (what releases share is counted for each)",
+        false => "",
     };
     let most = match is_most {
         true => "at most (it is read in its hours) ",
@@ -319,7 +320,7 @@ fn in_words(outcome: &Outcome) -> String {
     let kept = changes(kept_before.as_ref(), keeps);
     format!(
         "{title:?}, head {seq}: {}, {}{files}, {most}{} to keep, {} to fetch first; the disk has {} \
-         left{left_out}{kept}",
+         left{scarce}{left_out}{kept}",
         count(*products, "product"),
         count(*releases, "release"),
         size(*bytes),
@@ -506,7 +507,7 @@ fn status(item: &Item) -> String {
     if *left_out_releases > 0 {
         let releases = count(*left_out_releases, "release");
         text += &format!(
-            "\n  left out\t{releases}, {}, do not fit into the quota",
+            "\n  left out\t{releases}, {}, by the quota",
             size(*left_out_bytes)
         );
     }
@@ -580,6 +581,36 @@ mod tests {
         assert_eq!(night.until_open(5 * 60 + 59), None);
         let an_hour = std::time::Duration::from_secs(60 * 60);
         assert_eq!(night.until_open(21 * 60), Some(an_hour));
+    }
+
+    #[test]
+    fn what_is_left_out_and_what_may_not_fit_is_said() {
+        let said = |left_out_releases, free_bytes| {
+            in_words(&Outcome::MirrorAdd {
+                shop: String::new(),
+                added: false,
+                title: "Shop".to_owned(),
+                seq: 1,
+                products: 1,
+                releases: 2,
+                files: None,
+                bytes: 10,
+                traffic_bytes: 10,
+                left_out_releases,
+                free_bytes,
+                is_most: false,
+                keeps: MirrorKeeps::default(),
+                kept_before: None,
+            })
+        };
+        let all = said(0, 10);
+        assert!(all.ends_with("the disk has 10 B left"), "{all}");
+        let some = said(1, 9);
+        assert!(some.contains("9 B left: it may not all fit"), "{some}");
+        assert!(
+            some.ends_with("; left out by the quota: 1 release"),
+            "{some}"
+        );
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! What of a head a mirror keeps: the catalogue whole, and the releases that its policy chooses.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use cid::Cid;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
+use futures::stream::FuturesOrdered;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use crate::dag::read::{list, load};
 use crate::dag::unixfs::{Link, UnixFs};
@@ -24,6 +26,8 @@ pub(super) const RELEASES: &[u8] = b"p";
 const MAX_PRODUCTS: usize = 1 << 20;
 /// Nodes of directories above the releases, and releases, of one plan: about 100 bytes each.
 const MAX_ENTRIES: usize = 1 << 21;
+/// Products that are read at a time: each may cost a few MiB and some round trips.
+const AT_ONCE: usize = 24;
 
 /// A release that is to be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,35 +105,54 @@ pub(super) async fn plan<S: BlockSource + Clone>(
     let mut products = None;
     let mut trees = None;
     for link in super::root_links(source, root).await? {
-        match link.name.as_slice() {
-            RELEASES => trees = Some(link.cid),
-            b"products" => products = Some(link.cid),
-            _ => {}
-        }
         if link.name != RELEASES {
             plan.catalogue.push(Root::whole(link.cid));
         }
+        match link.name.as_slice() {
+            // Of two entries of one name only the last is looked into.
+            RELEASES => plan.is_whole &= trees.replace(link.cid).is_none(),
+            b"products" => products = Some(link.cid),
+            _ => {}
+        }
     }
     let (Some(products), Some(trees)) = (products, trees) else {
+        plan.is_whole &= trees.is_none();
         return Ok(plan);
     };
-    let pages = by_product(source, products).await?;
-    let mut room = MAX_ENTRIES;
-    plan.catalogue.extend(nodes(source, trees, room).await?);
-    room -= plan.catalogue.len().min(room);
-    for (id, trees) in by_product(source, trees).await? {
+    let pages = by_product(source, products).await?.products;
+    let room = Room::of(MAX_ENTRIES);
+    plan.catalogue.extend(nodes(source, trees, &room).await?);
+    let trees = by_product(source, trees).await?;
+    plan.is_whole &= !trees.has_others;
+    let mut chosen = Vec::new();
+    for (id, trees) in trees.products {
         let is_chosen = policy.products.is_empty() || policy.products.contains(&id);
-        let Some(page) = pages.get(&id).copied().filter(|_| is_chosen) else {
-            plan.is_whole = false;
-            continue;
+        match pages.get(&id).copied().filter(|_| is_chosen) {
+            Some(page) => chosen.push((id, Dirs { page, trees })),
+            None => plan.is_whole = false,
+        }
+    }
+    let mut chosen = chosen.into_iter();
+    let mut reading = FuturesOrdered::new();
+    loop {
+        while reading.len() < AT_ONCE
+            && let Some((id, dirs)) = chosen.next()
+        {
+            let known = before.and_then(|before| before.parts.get(&id));
+            let known = known.filter(|part| part.dirs == dirs);
+            let room = &room;
+            reading.push_back(async move {
+                let Some(part) = known else {
+                    let part = part(source, &id, dirs, policy, room).await?;
+                    return Ok((id, Arc::new(part)));
+                };
+                room.take(dirs.trees, part.nodes.len() + part.releases.len())?;
+                Ok::<_, ReadError>((id, Arc::clone(part)))
+            });
+        }
+        let Some((id, part)) = reading.try_next().await? else {
+            break;
         };
-        let dirs = Dirs { page, trees };
-        let known = before.and_then(|before| before.parts.get(&id));
-        let part = match known.filter(|part| part.dirs == dirs) {
-            Some(part) => Arc::clone(part),
-            None => Arc::new(part(source, &id, dirs, policy, room).await?),
-        };
-        room = room_left(trees, room, part.nodes.len() + part.releases.len())?;
         plan.catalogue.extend(&part.nodes);
         plan.releases.extend(part.releases.iter().map(Arc::clone));
         plan.is_whole &= part.is_whole;
@@ -143,16 +166,27 @@ pub(super) async fn plan<S: BlockSource + Clone>(
 }
 
 /// The entries of a directory of products.
-async fn by_product<S: BlockSource + Clone>(
-    source: &S,
-    dir: Cid,
-) -> Result<HashMap<ProductId, Cid>, ReadError> {
-    let mut found = HashMap::new();
-    let mut entries = std::pin::pin!(list(source, dir).take(MAX_PRODUCTS));
+#[derive(Default)]
+struct ByProduct {
+    products: BTreeMap<ProductId, Cid>,
+    /// There are entries that are none of these.
+    has_others: bool,
+}
+
+async fn by_product<S: BlockSource + Clone>(source: &S, dir: Cid) -> Result<ByProduct, ReadError> {
+    let mut found = ByProduct::default();
+    let mut entries = std::pin::pin!(list(source, dir));
     while let Some(entry) = entries.try_next().await? {
-        if let Some(id) = product_of(&entry) {
-            found.insert(id, entry.cid);
-        }
+        let id = product_of(&entry).filter(|_| found.products.len() < MAX_PRODUCTS);
+        let Some(id) = id else {
+            found.has_others = true;
+            // No more than so many are looked at, whatever they are called.
+            if found.products.len() == MAX_PRODUCTS {
+                break;
+            }
+            continue;
+        };
+        found.has_others |= found.products.insert(id, entry.cid).is_some();
     }
     Ok(found)
 }
@@ -163,7 +197,7 @@ async fn part<S: BlockSource + Clone>(
     id: &ProductId,
     dirs: Dirs,
     policy: &MirrorPolicy,
-    room: usize,
+    room: &Room,
 ) -> Result<Part, ReadError> {
     let nodes = nodes(source, dirs.trees, room).await?;
     let page = product_page(source, dirs.page).await?;
@@ -181,24 +215,38 @@ async fn part<S: BlockSource + Clone>(
         .enumerate()
         .map(|(rank, (version, issued))| (version, (rank, issued)))
         .collect();
+    let most = chosen.len();
+    let mut others = HashSet::new();
     let mut versions = std::pin::pin!(list(source, dirs.trees));
     while let Some(link) = versions.try_next().await? {
         let name = String::from_utf8_lossy(&link.name).into_owned();
         let Ok(version) = name.parse::<Version>() else {
+            // More than there are releases cannot all be releases.
+            if others.len() <= most {
+                others.insert(link.cid);
+            }
             continue;
         };
         match chosen.remove(&version) {
-            Some((rank, issued)) => part.releases.push(Arc::new(Wanted {
-                product: id.clone(),
-                version,
-                root: link.cid,
-                size: link.tsize,
-                issued,
-                rank,
-            })),
+            Some((rank, issued)) => {
+                room.take(dirs.trees, 1)?;
+                part.releases.push(Arc::new(Wanted {
+                    product: id.clone(),
+                    version,
+                    root: link.cid,
+                    size: link.tsize,
+                    issued,
+                    rank,
+                }));
+            }
             None => part.is_whole = false,
         }
     }
+    // A channel is one of the releases under another name. What else there is is not fetched.
+    for release in &part.releases {
+        others.remove(&release.root);
+    }
+    part.is_whole &= others.is_empty();
     Ok(part)
 }
 
@@ -215,8 +263,9 @@ fn product_of(link: &Link) -> Option<ProductId> {
 
 /// The node of a directory, or all of its shards, if there is room for so many. What is in a shard depends
 /// on its place: one that is at two places was made to be walked without end.
-async fn nodes<S: BlockSource>(source: &S, dir: Cid, room: usize) -> Result<Vec<Root>, ReadError> {
+async fn nodes<S: BlockSource>(source: &S, dir: Cid, room: &Room) -> Result<Vec<Root>, ReadError> {
     let (mut found, mut seen) = (Vec::new(), HashSet::new());
+    room.take(dir, 1)?;
     let mut waiting = vec![dir];
     while let Some(cid) = waiting.pop() {
         if !seen.insert(key(&cid)) {
@@ -230,19 +279,31 @@ async fn nodes<S: BlockSource>(source: &S, dir: Cid, room: usize) -> Result<Vec<
         if let UnixFs::Shard(shard) = load(source, &cid).await? {
             let prefix = crate::dag::hamt::prefix_len(shard.fanout);
             let shards = shard.links.iter().filter(|link| link.name.len() == prefix);
+            let before = waiting.len();
             waiting.extend(shards.map(|link| link.cid));
+            room.take(dir, waiting.len() - before)?;
         }
-        room_left(dir, room, found.len() + waiting.len())?;
     }
     Ok(found)
 }
 
-/// What is left when so many entries are taken; an error when there were not as many.
-fn room_left(dir: Cid, room: usize, taken: usize) -> Result<usize, ReadError> {
-    room.checked_sub(taken).ok_or_else(|| {
-        let limit = format!("{MAX_ENTRIES} nodes of directories and releases of one shop");
-        ReadError::Dag(DagError::Limit { cid: dir, limit })
-    })
+/// Entries that one plan may still have.
+struct Room(Mutex<usize>);
+
+impl Room {
+    fn of(entries: usize) -> Self {
+        Self(Mutex::new(entries))
+    }
+
+    /// Takes so many; an error when there are not as many.
+    fn take(&self, dir: Cid, entries: usize) -> Result<(), ReadError> {
+        let mut left = self.0.lock();
+        *left = left.checked_sub(entries).ok_or_else(|| {
+            let limit = format!("{MAX_ENTRIES} nodes of directories and releases of one shop");
+            ReadError::Dag(DagError::Limit { cid: dir, limit })
+        })?;
+        Ok(())
+    }
 }
 
 async fn product_page<S: BlockSource + Clone>(
@@ -301,12 +362,15 @@ fn choose(page: &ProductJson, policy: &MirrorPolicy) -> Vec<(Version, Timestamp)
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
     use super::*;
     use crate::block::{Block, DAG_PB, RAW};
     use crate::dag::hamt::{Entry, build_directory};
     use crate::dag::import::Profile;
-    use crate::dag::unixfs::{Metadata, encode_shard};
+    use crate::dag::unixfs::{Metadata, encode_directory, encode_shard};
     use crate::shop::json::VersionJson;
+    use crate::source::FetchError;
     use crate::source::memory::MemorySource;
 
     /// Versions 1 to 5, of which the fourth is yanked; stable names the third, beta the fifth.
@@ -446,10 +510,14 @@ mod tests {
         let source = MemorySource::default();
         let entry = |number: usize| (format!("entry {number:0>50}"), direct_cid(number));
         let dir = directory(&source, (0..20_000).map(entry).collect());
-        let all = nodes(&source, dir, MAX_ENTRIES).await.unwrap().len();
+        let within = |room: usize| {
+            let source = source.clone();
+            async move { nodes(&source, dir, &Room::of(room)).await }
+        };
+        let all = within(MAX_ENTRIES).await.unwrap().len();
         assert!(all > 20, "{all}");
-        assert!(nodes(&source, dir, all).await.is_ok());
-        let refused = nodes(&source, dir, all - 1).await.unwrap_err();
+        assert!(within(all).await.is_ok());
+        let refused = within(all - 1).await.unwrap_err();
         assert!(refused.to_string().contains("limit"), "{refused}");
     }
 
@@ -484,5 +552,95 @@ mod tests {
         };
         assert_eq!(sorted(&next), sorted(&anew));
         assert_eq!(next.releases.len(), 600);
+    }
+    /// A directory as it is written, whatever its names are.
+    fn raw_directory(source: &MemorySource, entries: &[(&str, Cid)]) -> Cid {
+        let link = |(name, cid): &(&str, Cid)| Link {
+            name: name.as_bytes().to_vec(),
+            cid: *cid,
+            tsize: 1000,
+        };
+        let links: Vec<Link> = entries.iter().map(link).collect();
+        let bytes = encode_directory(&links, Metadata::default());
+        source.put(Block::of(DAG_PB, bytes.into()))
+    }
+
+    #[tokio::test]
+    async fn a_head_with_entries_that_are_not_fetched_is_not_kept_as_one_tree() {
+        let source = MemorySource::default();
+        let policy = MirrorPolicy::default();
+        let good = shop(&source, &[1]);
+        let links = crate::shop::read::root_links(&source, good).await.unwrap();
+        let of = |name: &str| {
+            let link = links.iter().find(|link| link.name == name.as_bytes());
+            link.unwrap().cid
+        };
+        let (trees, pages) = (of("p"), of("products"));
+        let found = list(&source, trees).try_collect::<Vec<_>>().await.unwrap();
+        let product = found[0].cid;
+        let found = list(&source, product)
+            .try_collect::<Vec<_>>()
+            .await
+            .unwrap();
+        let release = found[0].cid;
+        let nobodys = crate::block::cid_of(DAG_PB, b"nowhere");
+        let with_product = |entries: &[(&str, Cid)]| {
+            let product = raw_directory(&source, entries);
+            let trees = raw_directory(&source, &[("product-0", product)]);
+            [("p", trees), ("products", pages)]
+        };
+        let with_trees = |entries: &[(&str, Cid)]| {
+            let trees = raw_directory(&source, entries);
+            [("p", trees), ("products", pages)]
+        };
+        let is_whole = async |entries: &[(&str, Cid)]| {
+            let head = raw_directory(&source, entries);
+            plan(&source, head, &policy, None).await.unwrap().is_whole
+        };
+        assert!(is_whole(&[("p", trees), ("products", pages)]).await);
+        assert!(is_whole(&with_product(&[("1", release), ("stable", release)])).await);
+        for bad in [
+            with_product(&[("1", release), ("beta", nobodys)]),
+            with_product(&[("1", release), ("1", nobodys)]),
+            with_trees(&[("product-0", product), ("Not an id", nobodys)]),
+            with_trees(&[("product-0", nobodys), ("product-0", product)]),
+            with_trees(&[("product-0", product), ("other", nobodys)]),
+        ] {
+            assert!(!is_whole(&bad).await, "{bad:?}");
+        }
+        assert!(!is_whole(&[("p", nobodys), ("p", trees), ("products", pages)]).await);
+        assert!(!is_whole(&[("p", nobodys)]).await);
+    }
+
+    /// Says how many were asked at a time.
+    #[derive(Clone, Default)]
+    struct Slow {
+        source: MemorySource,
+        now: Arc<AtomicUsize>,
+        most: Arc<AtomicUsize>,
+    }
+
+    impl BlockSource for Slow {
+        async fn fetch(&self, cid: &Cid) -> Result<Block, FetchError> {
+            let now = self.now.fetch_add(1, Relaxed) + 1;
+            self.most.fetch_max(now, Relaxed);
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            self.now.fetch_sub(1, Relaxed);
+            self.source.fetch(cid).await
+        }
+    }
+
+    #[tokio::test]
+    async fn products_are_read_side_by_side_with_the_same_result() {
+        let slow = Slow::default();
+        let policy = MirrorPolicy::default();
+        let head = shop(&slow.source, &[2; 100]);
+        let one = plan(&slow, head, &policy, None).await.unwrap();
+        assert_eq!(slow.most.load(Relaxed), AT_ONCE);
+        let other = plan(&slow.source, head, &policy, None).await.unwrap();
+        assert_eq!(one.catalogue, other.catalogue);
+        assert_eq!(one.releases, other.releases);
     }
 }

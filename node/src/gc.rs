@@ -13,8 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::block::{DAG_CBOR, DAG_JSON, DAG_PB};
 use crate::dag::links::links;
+use crate::keys::Name;
 use crate::manifest::change::{Change, Op};
 use crate::manifest::{Manifest, ManifestError};
+use crate::mirror::kept;
 use crate::node::Node;
 use crate::pace::{Pace, left_of};
 use crate::recent;
@@ -51,18 +53,25 @@ pub enum GcError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// What lies below an inner block cannot be known without it, so nothing was removed.
-    #[error(
-        "the tree {root} is promised to be kept, but its inner block {cid} is missing or damaged"
-    )]
+    #[error("{}, but its inner block {cid} is missing or damaged", promise(root, mirror.as_deref()))]
     Incomplete {
         /// The root of the tree.
         root: Cid,
         /// The block.
         cid: Cid,
+        /// The shop whose mirror keeps the tree.
+        mirror: Option<Box<Name>>,
     },
     /// The node stops. The next collection goes on.
     #[error("the node stops")]
     Stopped,
+}
+
+fn promise(root: &Cid, mirror: Option<&Name>) -> String {
+    match mirror {
+        Some(shop) => format!("the mirror of {shop} keeps the tree {root}"),
+        None => format!("the tree {root} is promised to be kept"),
+    }
 }
 
 /// How a collection runs.
@@ -143,9 +152,11 @@ fn mark_and_sweep(node: &Node, options: GcOptions) -> Result<Report, GcError> {
     let cached = roots::cached(manifest)?;
     for root in promised.into_iter().chain(cached) {
         if let Some(cid) = marking.mark(root)? {
+            let mirror = kept::keeper::<GcError>(store, manifest, root)?.map(Box::new);
             return Err(GcError::Incomplete {
                 root: root.cid,
                 cid,
+                mirror,
             });
         }
     }

@@ -9,6 +9,8 @@ use ipld_core::ipld::Ipld;
 use serde::{Deserialize, Serialize};
 
 use crate::block::{Block, DAG_CBOR};
+use crate::keys::Name;
+use crate::manifest::{Manifest, ManifestError};
 use crate::roots::Root;
 use crate::store::{PackKind, Store, StoreError};
 
@@ -76,10 +78,29 @@ pub(crate) fn read(store: &Store, list: Cid) -> Result<Vec<Root>, StoreError> {
     Ok(roots)
 }
 
+/// The shop whose mirror keeps this. Blocking.
+pub(crate) fn keeper<E>(store: &Store, manifest: &Manifest, root: Root) -> Result<Option<Name>, E>
+where
+    E: From<ManifestError> + From<StoreError>,
+{
+    for row in manifest.mirrors() {
+        let (shop, mirror) = row?;
+        if let Some(held) = mirror.held
+            && read(store, held.kept)?.contains(&root)
+        {
+            return Ok(Some(shop));
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::{RAW, cid_of};
+    use crate::block::{DAG_PB, RAW, cid_of};
+    use crate::gc::{self, GcOptions};
+    use crate::manifest::record::MirrorPolicy;
+    use crate::mirror::testing;
     use crate::store::StoreOptions;
 
     #[test]
@@ -106,5 +127,21 @@ mod tests {
             roots.sort_by_key(|root| root.cid);
             assert_eq!(read, roots);
         }
+    }
+    #[tokio::test]
+    async fn a_collection_that_stops_names_the_mirror() {
+        let (node, _dir) = testing::node().await;
+        let nowhere = Root::whole(cid_of(DAG_PB, b"nowhere"));
+        let kept = write(node.store(), &[nowhere]).unwrap();
+        testing::hold(&node, nowhere.cid, kept, MirrorPolicy::default()).await;
+        let options = GcOptions {
+            dry_run: false,
+            seal: false,
+            bytes_per_second: 0,
+            spare_recent: false,
+        };
+        let stopped = gc::collect(&node, options).await.unwrap_err();
+        let starts = format!("the mirror of {} keeps the tree ", node.shop_name());
+        assert!(stopped.to_string().starts_with(&starts), "{stopped}");
     }
 }

@@ -98,8 +98,12 @@ async fn nothing_goes_while_a_promised_tree_lacks_an_inner_block() {
         .put(PackKind::Kept, std::slice::from_ref(&garbage))
         .unwrap();
     match gc::collect(&node, FULL_SPEED).await {
-        Err(GcError::Incomplete { root: found, cid }) => {
-            assert_eq!((found, cid), (root, *lost.cid()));
+        Err(GcError::Incomplete {
+            root: found,
+            cid,
+            mirror,
+        }) => {
+            assert_eq!((found, cid, mirror), (root, *lost.cid(), None));
         }
         other => panic!("{other:?}"),
     }

@@ -96,6 +96,14 @@ impl Explain for GcError {
         match self {
             Self::Store(error) => error.explain(),
             Self::Manifest(error) => error.explain(),
+            Self::Incomplete {
+                mirror: Some(_), ..
+            } => (
+                Code::Corrupt,
+                Some(
+                    "`duka mirror add` the shop again with --products or --keep, or `duka mirror remove` it",
+                ),
+            ),
             Self::Incomplete { .. } => (
                 Code::Corrupt,
                 Some(

@@ -1,4 +1,5 @@
-//! Rarest first: of the releases that come next, those that fewer of the connected peers have.
+//! Rarest first: of the releases that come next, those that fewer of the connected peers have, and last those
+//! that none of them has.
 //!
 //! Peers are asked by WANT-HAVE for the root of a release: a claim, which costs nobody a block. So many
 //! releases are asked about at a time, while the ones before them are fetched.
@@ -22,20 +23,43 @@ const MAX_PEERS: usize = 16;
 /// Who says nothing for this long is not counted.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The same releases, first those that the fewest peers have; else in their order.
+/// Releases in the order in which they are fetched.
+#[derive(Debug, Default)]
+pub(super) struct Ordered {
+    /// First those that the fewest peers have; else in their order.
+    pub(super) first: Vec<Arc<Wanted>>,
+    /// Those that nobody is known to have, where others are known: gateways may have them.
+    pub(super) last: Vec<Arc<Wanted>>,
+}
+
+/// The same releases in order.
 pub(super) async fn first(
     network: Option<&Network>,
     shop: &Name,
     releases: &[Arc<Wanted>],
-) -> Vec<Arc<Wanted>> {
-    let mut ordered = releases.to_vec();
-    if let Some(network) = network
-        && releases.len() > 1
-    {
-        let holders = holders(network, shop, releases).await;
-        ordered.sort_by_key(|release| holders.get(&release.root).copied().unwrap_or(0));
+) -> Ordered {
+    let holders = match network {
+        Some(network) if releases.len() > 1 => holders(network, shop, releases).await,
+        _ => HashMap::new(),
+    };
+    by_holders(releases, &holders)
+}
+
+fn by_holders(releases: &[Arc<Wanted>], holders: &HashMap<Cid, usize>) -> Ordered {
+    let of = |release: &Arc<Wanted>| holders.get(&release.root).copied().unwrap_or(0);
+    let (mut first, last): (Vec<_>, Vec<_>) = releases
+        .iter()
+        .cloned()
+        .partition(|release| of(release) > 0);
+    if first.is_empty() {
+        first = last;
+        return Ordered {
+            first,
+            ..Ordered::default()
+        };
     }
-    ordered
+    first.sort_by_key(of);
+    Ordered { first, last }
 }
 
 /// Those that follow the shop, then others that are connected.
@@ -72,4 +96,40 @@ async fn holders(network: &Network, shop: &Name, releases: &[Arc<Wanted>]) -> Ha
     tokio::time::timeout(PATIENCE, counting).await.ok();
     drop(asked);
     holders
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::block::{RAW, cid_of};
+
+    #[test]
+    fn the_rarest_are_first_and_those_that_nobody_has_last() {
+        let release = |version: &&str| {
+            Arc::new(Wanted {
+                product: "album".parse().unwrap(),
+                version: version.parse().unwrap(),
+                root: cid_of(RAW, version.as_bytes()),
+                size: 1,
+                issued: Timestamp::UNIX_EPOCH,
+                rank: 0,
+            })
+        };
+        let releases: Vec<_> = ["none", "two", "one"].iter().map(release).collect();
+        let versions = |releases: &[Arc<Wanted>]| -> Vec<String> {
+            let versions = releases.iter().map(|release| release.version.to_string());
+            versions.collect()
+        };
+        let holders = [("two", 2), ("one", 1)];
+        let holders = holders.map(|(version, count)| (cid_of(RAW, version.as_bytes()), count));
+        let ordered = by_holders(&releases, &holders.into());
+        assert_eq!(versions(&ordered.first), ["one", "two"]);
+        assert_eq!(versions(&ordered.last), ["none"]);
+        // Where no peer is known to have any, a gateway may.
+        let ordered = by_holders(&releases, &HashMap::new());
+        assert_eq!(versions(&ordered.first), ["none", "two", "one"]);
+        assert!(ordered.last.is_empty());
+    }
 }

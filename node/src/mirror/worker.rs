@@ -7,20 +7,18 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use cid::Cid;
-use futures::StreamExt;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::fetching::{Fetched, Fetching};
 use super::places::Places;
-use super::plan::{Plan, Wanted};
+use super::plan::Plan;
 use super::records::{self, Shown};
 use super::{
-    MirrorError, Progress, Shop, changed, check_quota, held_progress, held_releases, in_words,
-    kept, left_of_quota, places, plan, rarest, within_quota,
+    MirrorError, Progress, Shop, held_progress, held_releases, in_words, kept, places, plan,
 };
-use crate::dag::unixfs::Link;
-use crate::fetch::{FetchOptions, Fetcher, fetch_dag_up_to};
+use crate::fetch::{FetchOptions, Fetcher};
 use crate::keys::Name;
 use crate::manifest::ManifestError;
 use crate::manifest::change::Op;
@@ -30,7 +28,6 @@ use crate::node::Node;
 use crate::roots::Root;
 use crate::shop::follow::{FollowError, Followed, Step};
 use crate::shop::json::ShopJson;
-use crate::source::trustless::Given;
 use crate::temp_pins::TempPin;
 
 /// How often everybody is asked, besides what is heard.
@@ -38,14 +35,10 @@ const ASK: Duration = Duration::from_secs(10 * 60);
 /// First pause after a stall; doubles up to [`LONGEST_RETRY`].
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
-/// What was fetched is made durable this often.
-const COMMIT: Duration = Duration::from_secs(30);
 /// Refused heads that are remembered.
 const MAX_REFUSED: usize = 16;
 /// How often it is seen whether the hours are over, or everybody is to be asked, while something is fetched.
 const LOOK: Duration = Duration::from_secs(1);
-/// Sources whose bytes are counted.
-const MAX_SOURCES: usize = 64;
 /// Gateways and mirrors of a head are looked for when fewer subscribers are connected.
 const ENOUGH_PEERS: usize = 6;
 
@@ -56,7 +49,9 @@ pub(super) async fn run(node: Node, shop: Arc<Shop>) {
         shop,
         temp_pin: None,
         asked: Mutex::default(),
+        brought: Brought::default(),
         retry: RETRY,
+        stall: None,
         last: None,
     };
     work.hold();
@@ -70,6 +65,7 @@ pub(super) async fn run(node: Node, shop: Arc<Shop>) {
             Err(error) => {
                 let stall = in_words(&error);
                 tracing::debug!(shop = %work.shop.name, stall, "a mirror waits");
+                work.stall = Some(stall.clone());
                 work.shop.progress.lock().stall = Some(stall);
                 work.retry = (work.retry * 2).min(LONGEST_RETRY);
                 work.retry
@@ -89,10 +85,20 @@ struct Work {
     shop: Arc<Shop>,
     /// Keeps what was fetched of a head that is not whole yet.
     temp_pin: Option<TempPin>,
+    brought: Brought,
     asked: Mutex<Option<Instant>>,
     retry: Duration,
+    /// Why the round before did not come to its end.
+    stall: Option<String>,
     /// What is held, as it was planned; not known after a restart.
     last: Option<Arc<Last>>,
+}
+
+/// Releases of a head that is not whole yet: those that are.
+#[derive(Default)]
+struct Brought {
+    head: Option<Cid>,
+    releases: HashSet<Cid>,
 }
 
 /// The plan of a head that is whole here.
@@ -153,9 +159,8 @@ impl Work {
             return Err(error);
         }
         self.retry = RETRY;
-        let mut progress = self.shop.progress.lock();
-        progress.stall = None;
-        drop(progress);
+        self.stall = None;
+        self.shop.progress.lock().stall = None;
         let since = (*self.asked.lock()).map_or(ASK, |asked| asked.elapsed());
         Ok(ASK.saturating_sub(since).max(RETRY))
     }
@@ -355,29 +360,46 @@ impl Work {
             }
             (None, _) => HashSet::new(),
         };
+        if self.brought.head != Some(head.root) {
+            // The one before holds them no longer.
+            self.brought = Brought {
+                head: Some(head.root),
+                releases: HashSet::new(),
+            };
+        }
+        let mut brought = std::mem::take(&mut self.brought.releases);
+        let before_it = Progress {
+            stall: self.stall.clone(),
+            ..self.shop.progress.lock().clone()
+        };
         let mut fetching = Fetching {
             node: &self.node,
             shop: &self.shop,
             policy: &mirror.policy,
             fetcher: &fetcher,
+            root: head.root,
+            brought: &mut brought,
+            failed: None,
             committed: Instant::now(),
             started: Instant::now(),
             fetched: 0,
-            before: self.shop.progress.lock().clone(),
+            before: before_it,
             done: 0,
         };
         let held = mirror.held.as_ref().map(|held| held.head.root);
         let same = last.iter().find(|last| last.policy == mirror.policy);
         let same = same.map(|last| &last.plan);
+        let fetched = tokio::select! {
+            fetched = fetching.run(held, same, &here) => fetched,
+            stop = self.watch(&mirror.policy) => Err(stop),
+        };
+        self.brought.releases = brought;
         let Fetched {
             plan,
             fits,
             left_out,
             bytes,
-        } = tokio::select! {
-            fetched = fetching.run(held, head.root, same, &here) => fetched?,
-            stop = self.watch(&mirror.policy) => return Err(stop),
-        };
+        } = fetched?;
         let mut roots = plan.catalogue.clone();
         roots.extend(fits.iter().map(|release| Root::whole(release.root)));
         if plan.is_whole && !left_out {
@@ -396,6 +418,7 @@ impl Work {
         let Some(now) = self.stored()? else {
             return Ok(());
         };
+        let head = newest_of(head, now.known.as_ref());
         let policy = mirror.policy.clone();
         self.save(Mirror {
             held: Some(Held {
@@ -408,6 +431,7 @@ impl Work {
         })
         .await?;
         self.last = Some(Arc::new(Last { root, policy, plan }));
+        self.brought = Brought::default();
         drop(before);
         self.temp_pin = None;
         tracing::info!(shop = %self.shop.name, %root, bytes, "a head of a mirrored shop is whole here");
@@ -517,217 +541,20 @@ impl Work {
     }
 }
 
-/// What came of fetching a head.
-struct Fetched {
-    plan: Plan,
-    fits: Vec<Arc<Wanted>>,
-    /// Something did not fit into the quota.
-    left_out: bool,
-    /// As the shop says.
-    bytes: u64,
-}
-
-/// The fetching of one head.
-struct Fetching<'a> {
-    node: &'a Node,
-    shop: &'a Shop,
-    policy: &'a MirrorPolicy,
-    fetcher: &'a Fetcher,
-    committed: Instant,
-    started: Instant,
-    /// Bytes that came from outside.
-    fetched: u64,
-    /// What came of heads before.
-    before: Progress,
-    /// Bytes of whole trees, as the shop says.
-    done: u64,
-}
-
-impl Fetching<'_> {
-    /// Fetches what is missing of the head `root`: nothing of the head `held`, nor of the releases that are
-    /// `here`. Products are planned as `before` where they did not change.
-    async fn run(
-        &mut self,
-        held: Option<Cid>,
-        root: Cid,
-        before: Option<&Plan>,
-        here: &HashSet<Cid>,
-    ) -> Result<Fetched, MirrorError> {
-        self.begin();
-        self.catalogue(held, root).await?;
-        let plan = plan::plan(self.fetcher, root, self.policy, before).await?;
-        let (fits, left_out) = within_quota(&plan, self.policy, self.done);
-        self.expect(&fits, left_out);
-        let (held, missing): (Vec<_>, Vec<_>) = fits
-            .iter()
-            .cloned()
-            .partition(|release| here.contains(&release.root));
-        for release in held {
-            self.done = self.done.saturating_add(release.size);
-            self.finished(&release);
-        }
-        self.releases(&missing).await?;
-        Ok(Fetched {
-            plan,
-            fits,
-            left_out: left_out.0 > 0,
-            bytes: self.done,
-        })
-    }
-
-    fn begin(&self) {
-        let mut progress = self.shop.progress.lock();
-        *progress = Progress {
-            fetched: self.before.fetched,
-            sources: self.before.sources.clone(),
-            is_busy: true,
-            ..Progress::default()
-        };
-    }
-
-    /// Fetches what is new in the catalogue.
-    async fn catalogue(&mut self, held: Option<Cid>, root: Cid) -> Result<(), MirrorError> {
-        let here = self.node.fetcher(FetchOptions::offline());
-        let before = match held {
-            Some(held) => super::root_links(&here, held).await.unwrap_or_default(),
-            None => Vec::new(),
-        };
-        let links = super::root_links(self.fetcher, root).await?;
-        let is_catalogue = |link: &&Link| link.name != plan::RELEASES;
-        for link in links.iter().filter(is_catalogue) {
-            let known = before.iter().find(|known| known.name == link.name);
-            let trees = changed::trees(self.fetcher, &here, known, link).await?;
-            let changed = trees.iter().map(|tree| tree.tsize);
-            let changed = changed.fold(0, u64::saturating_add);
-            let same = link.tsize.saturating_sub(changed);
-            self.done = self.done.saturating_add(same);
-            for tree in trees {
-                self.tree(tree.cid, tree.tsize).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What there is to do is known.
-    fn expect(&self, releases: &[Arc<Wanted>], left_out: (u64, u64)) {
-        let mut progress = self.shop.progress.lock();
-        progress.left_out = left_out;
-        progress.bytes = self.done;
-        progress.total = self.done;
-        for release in releases {
-            progress.total = progress.total.saturating_add(release.size);
-            let product = progress.products.entry(release.product.clone());
-            let total = &mut product.or_default().1;
-            *total = total.saturating_add(release.size);
-        }
-    }
-
-    /// Fetches releases, so many at a time the rarest first.
-    async fn releases(&mut self, missing: &[Arc<Wanted>]) -> Result<(), MirrorError> {
-        let (node, shop) = (self.node, self.shop);
-        let shop = &shop.name;
-        let network = node.network();
-        let mut groups = missing.chunks(rarest::TOGETHER);
-        let mut next = rarest::first(network, shop, groups.next().unwrap_or_default()).await;
-        while !next.is_empty() {
-            let after = rarest::first(network, shop, groups.next().unwrap_or_default());
-            let fetched = async {
-                for release in &next {
-                    self.tree(release.root, release.size).await?;
-                    self.finished(release);
-                }
-                Ok::<(), MirrorError>(())
-            };
-            let (fetched, after) = futures::join!(fetched, after);
-            fetched?;
-            next = after;
-        }
-        Ok(())
-    }
-
-    fn finished(&self, release: &Wanted) {
-        let mut progress = self.shop.progress.lock();
-        progress.bytes = self.done;
-        progress.total = progress.total.max(self.done);
-        if let Some(product) = progress.products.get_mut(&release.product) {
-            product.0 = product.0.saturating_add(release.size);
-        }
-    }
-
-    /// Fetches a whole tree, of so many bytes as the shop says.
-    async fn tree(&mut self, root: Cid, size: u64) -> Result<(), MirrorError> {
-        let window = self.window();
-        let left = left_of_quota(self.policy, self.done);
-        let tree = fetch_dag_up_to(self.fetcher.clone(), root, window, left);
-        let mut tree = std::pin::pin!(tree);
-        let (mut bytes, mut fetched) = (0, 0);
-        while let Some(progress) = tree.next().await {
-            let now = progress?;
-            self.fetched += now.fetched - fetched;
-            (bytes, fetched) = (now.bytes, now.fetched);
-            check_quota(self.policy, self.done.saturating_add(bytes))?;
-            self.report(bytes.min(size));
-            if self.committed.elapsed() >= COMMIT {
-                self.node.commit_blocks().await?;
-                self.committed = Instant::now();
-            }
-        }
-        self.done = self.done.saturating_add(size.max(bytes));
-        Ok(())
-    }
-
-    fn report(&self, bytes: u64) {
-        let mut progress = self.shop.progress.lock();
-        progress.bytes = self.done.saturating_add(bytes);
-        progress.total = progress.total.max(progress.bytes);
-        progress.fetched = self.before.fetched + self.fetched;
-        progress.sources = together(&self.before.sources, self.fetcher.given());
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "a rate need not be exact"
-        )]
-        let rate = (self.fetched as f64 / self.started.elapsed().as_secs_f64().max(0.1)) as u64;
-        progress.rate = rate;
-        progress.stall = None;
-    }
-
-    /// Blocks in flight: few when the rate is limited, for what is under way cannot be held back.
-    fn window(&self) -> usize {
-        let most = self.node.config().network.limits.window;
-        match self.policy.bytes_per_second {
-            Some(rate) => usize::try_from(rate >> 20).unwrap_or(most).clamp(1, most),
-            None => most,
-        }
-    }
-}
-
-/// What sources gave in all, those that gave most first.
-fn together(before: &[Given], now: Vec<Given>) -> Vec<Given> {
-    let mut all = before.to_vec();
-    for given in now {
-        match all.iter_mut().find(|known| known.source == given.source) {
-            Some(known) => {
-                known.blocks += given.blocks;
-                known.bytes += given.bytes;
-                known.errors += given.errors;
-                known.lied |= given.lied;
-            }
-            None => all.push(given),
-        }
-    }
-    all.sort_by(|a, b| (b.bytes, &a.source).cmp(&(a.bytes, &b.source)));
-    all.truncate(MAX_SOURCES);
-    all
-}
-
 /// Whether something of the head may be missing, or is kept by another policy.
 fn needs(mirror: &Mirror, head: &Followed) -> bool {
     mirror
         .held
         .as_ref()
         .is_none_or(|held| held.head.root != head.root || held.policy != mirror.policy)
+}
+
+/// The head that was fetched, as it was signed anew meanwhile.
+fn newest_of(fetched: Followed, known: Option<&Followed>) -> Followed {
+    match known {
+        Some(known) if known.root == fetched.root => known.clone(),
+        _ => fetched,
+    }
 }
 
 /// Whether the shop's key leads to another publishing key than the known head's.
@@ -770,4 +597,20 @@ fn refuse(mirror: &mut Mirror, seq: Option<u64>, from: &str, why: String) {
         },
     );
     mirror.refused.truncate(MAX_REFUSED);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing;
+    use super::*;
+    use crate::block::{RAW, cid_of};
+
+    #[test]
+    fn a_head_that_was_signed_anew_while_it_was_fetched_is_shown_so() {
+        let head = |root: &[u8], seq| testing::head(cid_of(RAW, root), seq);
+        let (fetched, renewed, other) = (head(b"one", 1), head(b"one", 2), head(b"two", 2));
+        assert_eq!(newest_of(fetched.clone(), Some(&renewed)), renewed);
+        assert_eq!(newest_of(fetched.clone(), Some(&other)), fetched);
+        assert_eq!(newest_of(fetched.clone(), None), fetched);
+    }
 }

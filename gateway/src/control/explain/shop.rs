@@ -160,7 +160,7 @@ impl Explain for MirrorError {
                 Code::Temporary,
                 Some("try again, or name a gateway that has the shop"),
             ),
-            Self::Dag(error) => error.explain(),
+            Self::Dag(error) | Self::Release { source: error, .. } => error.explain(),
             Self::NoRoom { .. } => (
                 Code::NoSpace,
                 Some("keep less with --quota, --keep or --products, or free some space"),

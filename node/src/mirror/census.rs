@@ -20,6 +20,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use libp2p::PeerId;
 use rand::RngExt;
 use rand::seq::SliceRandom;
+use tokio::time::Instant;
 
 use super::places::Places;
 use super::{MirrorError, places, plan};
@@ -48,6 +49,13 @@ const MAX_BLOCKS: u64 = 1 << 25;
 const MAX_LINKING: usize = 1 << 21;
 /// Peers that are challenged.
 const MAX_PEERS: usize = 64;
+/// Who is asked for what others did not prove, and says nothing so often, is asked no more.
+const GIVE_UP: usize = 3;
+/// For one interview, and this long for each question besides: the pause before it, and its answer.
+const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST_QUESTION: Duration = Duration::from_secs(2);
+/// For what one did not prove to be proved by others.
+const LONGEST_OTHERS: Duration = Duration::from_secs(120);
 /// Standard deviations that bound the share: 99 of 100 times it is within.
 const SIGMAS: f64 = 2.576;
 
@@ -138,9 +146,9 @@ pub(crate) type Sampled = (Cid, Option<ProductId>);
 /// A dropped future ends it; nothing is stored.
 pub async fn census(node: &Node, shop: &Name, challenges: usize) -> Result<Census, MirrorError> {
     let _turn = node.mirrors().census.lock().await;
-    let root = head_root(node, shop)?;
+    let (root, policy) = head_of(node, shop)?;
     let here = node.fetcher(FetchOptions::offline());
-    let plan = plan::plan(&here, root, &MirrorPolicy::default(), None).await?;
+    let plan = plan::plan(&here, root, &policy, None).await?;
     let mut trees: Vec<Sampled> = plan
         .releases
         .iter()
@@ -191,7 +199,11 @@ pub async fn census(node: &Node, shop: &Name, challenges: usize) -> Result<Censu
         }
         census.asked.push(proved);
     }
-    ask_others(node, &mut able, &mut proofs).await?;
+    let others = ask_others(node, able, &mut proofs);
+    // What was not proved until then is not proved.
+    if let Ok(asked) = tokio::time::timeout(LONGEST_OTHERS, others).await {
+        asked?;
+    }
     for (cid, product) in &sample {
         if let (Some(product), Some(is_proved)) = (product, proofs.get(cid)) {
             let counts = census.products.entry(product.clone()).or_default();
@@ -205,14 +217,15 @@ pub async fn census(node: &Node, shop: &Name, challenges: usize) -> Result<Censu
     Ok(census)
 }
 
-fn head_root(node: &Node, shop: &Name) -> Result<Cid, MirrorError> {
+/// The head that is here, and by which policy: what it left out is not looked into.
+fn head_of(node: &Node, shop: &Name) -> Result<(Cid, MirrorPolicy), MirrorError> {
     let own = node
         .manifest()
         .head()?
         .filter(|_| *shop == node.shop_name());
+    let own = own.map(|head| (head.root, MirrorPolicy::default()));
     let held = node.manifest().mirror(shop)?.and_then(|mirror| mirror.held);
-    own.map(|head| head.root)
-        .or(held.map(|held| held.head.root))
+    own.or(held.map(|held| (held.head.root, held.policy)))
         .ok_or_else(|| MirrorError::Unknown { shop: shop.clone() })
 }
 
@@ -257,20 +270,26 @@ fn places(node: &Node, shop: &Name, head: Option<&ShopJson>) -> Result<Places, M
 /// Asks all who proved something for the blocks that one of them did not prove.
 async fn ask_others(
     node: &Node,
-    able: &mut [Asker<'_>],
+    able: Vec<Asker<'_>>,
     proofs: &mut BTreeMap<Cid, bool>,
 ) -> Result<(), MirrorError> {
+    let mut able: Vec<_> = able.into_iter().map(|asker| (asker, 0)).collect();
     for (cid, is_proved) in proofs.iter_mut().filter(|(_, is_proved)| !**is_proved) {
         let (store, cid) = (node.store().clone(), *cid);
         let Some(block) = node.blocking(move || store.get(&cid)).await? else {
             continue;
         };
-        for asker in &mut *able {
-            if matches!(asker.ask(&block).await, Found::Right | Found::Late) {
-                *is_proved = true;
-                break;
+        for (asker, silent) in &mut able {
+            match asker.ask(&block).await {
+                Found::Right | Found::Late => {
+                    *is_proved = true;
+                    break;
+                }
+                Found::Silent => *silent += 1,
+                Found::Wrong | Found::Absent => {}
             }
         }
+        able.retain(|(_, silent)| *silent < GIVE_UP);
     }
     Ok(())
 }
@@ -301,7 +320,13 @@ async fn challenge<'a>(
         0
     };
     let mut interview = Interview::new(sample, questions);
+    let count = u32::try_from(questions).unwrap_or(u32::MAX);
+    let until = Instant::now() + LONGEST + LONGEST_QUESTION.saturating_mul(count);
     while let Some(cid) = interview.next() {
+        if Instant::now() >= until {
+            interview.end();
+            break;
+        }
         let store = node.store().clone();
         // What is not here any more cannot be checked.
         match node.blocking(move || store.get(&cid)).await? {
@@ -408,8 +433,11 @@ pub(crate) fn sample(
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing;
     use super::*;
-    use crate::block::cid_of;
+    use crate::block::{Block, cid_of};
+    use crate::source::test_gateway;
+    use crate::store::PackKind;
 
     fn blocks(count: u32) -> Vec<Sampled> {
         let block = |number: u32| (cid_of(RAW, &number.to_be_bytes()), None);
@@ -458,5 +486,35 @@ mod tests {
         let (low, high) = share(46, 2, 0);
         assert!(low < 0.87 && high > 0.999, "{low} {high}");
         assert_eq!(share(0, 0, 0), (0.0, 1.0));
+    }
+    #[tokio::test]
+    async fn who_says_nothing_proves_nothing() {
+        let (node, _dir) = testing::node().await;
+        let block = Block::of(RAW, b"block".to_vec().into());
+        let blocks = std::slice::from_ref(&block);
+        node.store().put(PackKind::Kept, blocks).unwrap();
+        let is_proved = async |answers: usize| {
+            let gateway = test_gateway::serve_until(blocks, answers).await;
+            let asker = Asker::gateway(&gateway.parse().unwrap()).await;
+            assert!(asker.round_trip.is_some());
+            let mut proofs = BTreeMap::from([(*block.cid(), false)]);
+            ask_others(&node, vec![asker], &mut proofs).await.unwrap();
+            proofs[block.cid()]
+        };
+        assert!(is_proved(usize::MAX).await);
+        assert!(!is_proved(asker::MEASURES).await);
+    }
+
+    #[tokio::test]
+    async fn a_census_looks_only_into_what_the_mirror_chose() {
+        let (node, _dir) = testing::node().await;
+        let root = cid_of(RAW, b"head");
+        let policy = MirrorPolicy {
+            products: ["album".parse().unwrap()].into(),
+            ..MirrorPolicy::default()
+        };
+        testing::hold(&node, root, root, policy.clone()).await;
+        let found = head_of(&node, &node.shop_name()).unwrap();
+        assert_eq!(found, (root, policy));
     }
 }

@@ -9,6 +9,11 @@ use crate::block::Block;
 
 /// A trustless gateway that has these blocks. Its URL.
 pub(crate) async fn serve(blocks: &[Block]) -> String {
+    serve_until(blocks, usize::MAX).await
+}
+
+/// One that after so many answers says only that it cannot answer.
+pub(crate) async fn serve_until(blocks: &[Block], answers: usize) -> String {
     let blocks: HashMap<String, Block> = blocks
         .iter()
         .map(|block| (block.cid().to_string(), block.clone()))
@@ -16,6 +21,7 @@ pub(crate) async fn serve(blocks: &[Block]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
+        let mut answered = 0;
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = Vec::new();
             while !request.ends_with(b"\r\n\r\n") {
@@ -25,9 +31,11 @@ pub(crate) async fn serve(blocks: &[Block]) -> String {
             let wanted = request.strip_prefix("GET /ipfs/").unwrap();
             let cid = wanted.split(['?', ' ']).next().unwrap();
             let (status, body) = match blocks.get(cid) {
+                _ if answered >= answers => ("503 Service Unavailable", &[][..]),
                 Some(block) => ("200 OK", &block.data()[..]),
                 None => ("404 Not Found", &[][..]),
             };
+            answered += 1;
             let len = body.len();
             let head =
                 format!("HTTP/1.1 {status}\r\ncontent-length: {len}\r\nconnection: close\r\n\r\n");

@@ -167,6 +167,8 @@ fn policies_choose_what_is_kept_and_collections_keep_it() {
         mirror.duka.ok(&["gc"]).unwrap();
     }
     mirror.duka.ok(&["fsck"]).unwrap();
+    // Products that are not kept have no directories here.
+    mirror.duka.ok(&["mirror", "census", &shop]).unwrap();
 }
 
 #[test]

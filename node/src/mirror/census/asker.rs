@@ -16,7 +16,7 @@ use crate::source::FetchError;
 use crate::source::trustless::TrustlessSource;
 
 /// Questions about blocks that nobody can have, by which the round trip is measured.
-const MEASURES: usize = 3;
+pub(super) const MEASURES: usize = 3;
 /// What one answer may take besides two round trips: a read from a busy disk, and a hash.
 const ALLOWANCE: Duration = Duration::from_millis(250);
 /// The round trip counts as this at most, so that nobody gains by being slow while it is measured.
@@ -52,8 +52,10 @@ impl By {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Right,
-    /// Too late, or not at all.
+    /// Right, but too late.
     Late,
+    /// No answer, or none that says anything of the block.
+    Silent,
     Wrong,
     Absent,
 }
@@ -145,7 +147,7 @@ impl<'a> Asker<'a> {
             Says::Right if took > trip * 2 + ALLOWANCE + transfer => Found::Late,
             Says::Right => Found::Right,
             Says::Wrong => Found::Wrong,
-            Says::Nothing => Found::Late,
+            Says::Nothing => Found::Silent,
             Says::Absent => Found::Absent,
         }
     }

@@ -1,7 +1,7 @@
 //! Which blocks one peer is asked for, and what its answers say.
 //!
-//! Busy ones are late, too: a late answer counts neither for nor against a peer, and another block is asked
-//! for in its place. A block that was late is asked for again, in turns with blocks that came in time before:
+//! Busy ones are late, too: a late answer, or none, counts neither for nor against a peer, and another block is
+//! asked for in its place. A block that was late is asked for again, in turns with blocks that came in time before:
 //! who is late with that one each time, and in time with the others just then, fetches it elsewhere.
 
 use cid::Cid;
@@ -15,7 +15,7 @@ use super::{Sampled, draw};
 const REPEATS: usize = 8;
 /// Late blocks that are asked for again.
 const MAX_REPEATED: usize = 8;
-/// Who was late so often and never in time is asked no more.
+/// Who was late so often and never in time, or said nothing so often in a row, is asked no more.
 const GIVE_UP: u64 = 10;
 
 /// One peer's questions and answers.
@@ -28,6 +28,8 @@ pub(super) struct Interview {
     shown: Vec<Cid>,
     again: Option<Again>,
     repeated: usize,
+    /// Questions in a row to which nothing was said.
+    silent: u64,
     pub(super) counts: Counts,
     /// Blocks, and whether each was proved.
     pub(super) answers: Vec<(Cid, bool)>,
@@ -68,6 +70,7 @@ impl Interview {
             shown: Vec::new(),
             again: None,
             repeated: 0,
+            silent: 0,
             counts: Counts::default(),
             answers: Vec::new(),
         }
@@ -75,6 +78,10 @@ impl Interview {
 
     /// The block that is asked for next.
     pub(super) fn next(&mut self) -> Option<Cid> {
+        if self.silent >= GIVE_UP {
+            self.end();
+            return None;
+        }
         match self.again {
             Some(again) if again.compares => self.shown.choose(&mut rand::rng()).copied(),
             Some(again) => Some(again.cid),
@@ -83,12 +90,21 @@ impl Interview {
         }
     }
 
+    /// No more is asked.
+    pub(super) fn end(&mut self) {
+        self.counts.late += u64::from(self.again.take().is_some());
+    }
+
     fn is_vain(&self) -> bool {
         self.shown.is_empty() && self.counts.late >= GIVE_UP
     }
 
     /// Takes the answer for the block `cid`, which is what [`Interview::next`] gave.
     pub(super) fn heard(&mut self, cid: Cid, found: Found) {
+        self.silent = match found {
+            Found::Silent => self.silent + 1,
+            _ => 0,
+        };
         match self.again.take() {
             None => self.heard_first(cid, found),
             Some(again) if again.compares => match found {
@@ -99,14 +115,14 @@ impl Interview {
                 _ => self.counts.late += 1,
             },
             Some(again) => match found {
-                Found::Late if again.times + 1 < REPEATS => {
+                Found::Late | Found::Silent if again.times + 1 < REPEATS => {
                     self.again = Some(Again {
                         times: again.times + 1,
                         compares: true,
                         ..again
                     });
                 }
-                Found::Late => self.lacks(|counts| &mut counts.slow),
+                Found::Late | Found::Silent => self.lacks(|counts| &mut counts.slow),
                 Found::Right => self.counts.late += 1,
                 Found::Wrong => self.lacks(|counts| &mut counts.wrong),
                 Found::Absent => self.lacks(|counts| &mut counts.absent),
@@ -116,7 +132,7 @@ impl Interview {
 
     /// The block that was next is not here any more: nothing is known of it.
     pub(super) fn gone(&mut self) {
-        self.counts.late += u64::from(self.again.take().is_some());
+        self.end();
     }
 
     fn heard_first(&mut self, cid: Cid, found: Found) {
@@ -129,7 +145,7 @@ impl Interview {
             }
             Found::Wrong => self.lacks(|counts| &mut counts.wrong),
             Found::Absent => self.lacks(|counts| &mut counts.absent),
-            Found::Late => {
+            Found::Late | Found::Silent => {
                 let is_known = self.counts.slow > 0;
                 if is_known || self.shown.is_empty() || self.repeated == MAX_REPEATED {
                     self.counts.late += 1;
@@ -243,6 +259,30 @@ mod tests {
         assert_eq!(counts.slow + counts.wrong, 0);
         // With one in 200 all fifty are there.
         assert!(counts.absent > 0 || counts.late <= 1, "{counts:?}");
+    }
+
+    #[test]
+    fn who_falls_silent_is_left_alone_whatever_it_showed_and_is_not_accused() {
+        for shown in [1, 5, 20] {
+            let mut questions = 0;
+            let counts = interview(|_, _| {
+                questions += 1;
+                match questions <= shown {
+                    true => Found::Right,
+                    false => Found::Silent,
+                }
+            });
+            assert_eq!(questions, shown + GIVE_UP);
+            assert_eq!(counts.proved, shown);
+            assert_eq!(counts.slow + counts.wrong + counts.absent, 0);
+            assert!(counts.late > 0);
+        }
+        let counts = interview(|_, _| match chance(2) {
+            true => Found::Silent,
+            false => Found::Right,
+        });
+        // Nine of ten are in a row less than once in a thousand times.
+        assert!(counts.proved > 0 && counts.late > 0, "{counts:?}");
     }
 
     #[test]

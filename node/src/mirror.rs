@@ -7,14 +7,18 @@
 
 pub(crate) mod census;
 mod changed;
+mod fetching;
 pub(crate) mod kept;
 mod places;
 mod plan;
 mod rarest;
 mod records;
+mod restart;
+#[cfg(test)]
+mod testing;
 mod worker;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -30,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::dag::DagError;
 use crate::dag::unixfs::Link;
 use crate::fetch::{FetchOptions, Fetcher, fetch_dag_up_to};
-use crate::ids::{Channel, ProductId};
+use crate::ids::{Channel, ProductId, Version};
 use crate::ipns::Record;
 use crate::keys::Name;
 use crate::manifest::change::{Change, Op};
@@ -95,10 +99,21 @@ pub enum MirrorError {
     /// A block of the shop could not be had.
     #[error(transparent)]
     Dag(#[from] DagError),
-    /// What is chosen does not fit on the disk.
-    #[error("the shop needs {needed} bytes, and the disk has {free} to give")]
+    /// A release of the shop could not be had. Others may be here.
+    #[error("{product} {version} cannot be had")]
+    Release {
+        /// The product.
+        product: ProductId,
+        /// Its version.
+        version: Version,
+        /// What failed.
+        #[source]
+        source: DagError,
+    },
+    /// Not even one of the releases that are chosen fits on the disk.
+    #[error("a release has {needed} bytes, and the disk has {free} to give")]
     NoRoom {
-        /// Bytes that are missing here.
+        /// Bytes of the largest release that is missing here.
         needed: u64,
         /// Free bytes above the reserve.
         free: u64,
@@ -161,8 +176,10 @@ pub struct Estimate {
     pub files: Option<u64>,
     /// Bytes of what is kept, as the shop says.
     pub bytes: u64,
-    /// Bytes that are fetched first.
+    /// Bytes that are fetched first; what releases share counts for each.
     pub traffic: u64,
+    /// Bytes of the largest release among them.
+    pub largest: u64,
     /// Releases that do not fit into the quota.
     pub left_out: u64,
     /// Free bytes of the disk above the reserve.
@@ -209,8 +226,9 @@ pub struct Status {
 #[derive(Debug, Default)]
 pub(crate) struct Mirrors {
     shops: Mutex<BTreeMap<Name, Arc<Shop>>>,
-    /// The names of mirrored shops and of their publishing keys, and whose they are.
-    names: Mutex<HashMap<Name, Name>>,
+    /// The names of mirrored shops and of their publishing keys, and whose they are: several shops may lead to
+    /// one key.
+    names: Mutex<HashMap<Name, BTreeSet<Name>>>,
     /// Held by the one who reads and then changes a stored mirror.
     turn: tokio::sync::Mutex<()>,
     /// Held by the one census: two at once would ask peers more often than they answer.
@@ -240,31 +258,28 @@ impl Mirrors {
 
     /// Takes a record, to be checked, if it is of a mirrored shop.
     pub(crate) fn hear(&self, name: &Name, record: &Record, from: String) -> bool {
-        let shop = self.names.lock().get(name).cloned();
-        let Some(shop) = shop.and_then(|shop| self.get(&shop)) else {
-            return false;
-        };
-        let mut heard = shop.heard.lock();
-        if heard.len() >= MAX_HEARD {
-            heard.remove(0);
+        let shops = self.names.lock().get(name).cloned().unwrap_or_default();
+        let mut is_heard = false;
+        for shop in shops.iter().filter_map(|shop| self.get(shop)) {
+            shop.hear(Offered {
+                name: name.clone(),
+                record: record.clone(),
+                from: from.clone(),
+            });
+            is_heard = true;
         }
-        heard.push(Offered {
-            name: name.clone(),
-            record: record.clone(),
-            from,
-        });
-        shop.wake.notify_one();
-        true
+        is_heard
     }
 
     fn learn(&self, name: Name, shop: &Name) {
-        self.names.lock().insert(name, shop.clone());
+        let mut names = self.names.lock();
+        names.entry(name).or_default().insert(shop.clone());
     }
 
-    /// The worker's shop, and its names.
+    /// The worker's shop, and the names that no other shop has.
     fn forget(&self, shop: &Name) -> (Option<Arc<Shop>>, Vec<Name>) {
         let mut names = self.names.lock();
-        let gone = names.extract_if(|_, of| of == shop);
+        let gone = names.extract_if(|_, shops| shops.remove(shop) && shops.is_empty());
         let names = gone.map(|(name, _)| name).collect();
         (self.shops.lock().remove(shop), names)
     }
@@ -275,6 +290,29 @@ impl Mirrors {
 }
 
 impl Shop {
+    fn new(node: &Node, name: &Name) -> Self {
+        Self {
+            name: name.clone(),
+            progress: Mutex::default(),
+            heard: Mutex::default(),
+            wake: Notify::new(),
+            changed: AtomicBool::new(false),
+            rate: Mutex::default(),
+            stop: node.stop_token().child_token(),
+        }
+    }
+
+    /// Takes a record, to be checked.
+    fn hear(&self, offered: Offered) {
+        let mut heard = self.heard.lock();
+        if heard.len() >= MAX_HEARD {
+            heard.remove(0);
+        }
+        heard.push(offered);
+        drop(heard);
+        self.wake.notify_one();
+    }
+
     /// The one limit of all that fetch for it.
     fn rate(&self, policy: &MirrorPolicy) -> Option<Rate> {
         let mut rate = self.rate.lock();
@@ -314,20 +352,17 @@ pub(crate) fn start(node: &Node) -> Result<(), ManifestError> {
 }
 
 fn start_one(node: &Node, name: &Name) {
-    let shop = Arc::new(Shop {
-        name: name.clone(),
-        progress: Mutex::default(),
-        heard: Mutex::default(),
-        wake: Notify::new(),
-        changed: AtomicBool::new(false),
-        rate: Mutex::default(),
-        stop: node.stop_token().child_token(),
-    });
+    let shop = Arc::new(Shop::new(node, name));
     let mirrors = node.mirrors();
     mirrors.learn(name.clone(), name);
-    mirrors.shops.lock().insert(name.clone(), shop.clone());
+    mirrors.shops.lock().insert(name.clone(), Arc::clone(&shop));
     let stop = shop.stop.clone();
-    let worker = worker::run(node.clone(), shop);
+    let running = node.clone();
+    let working = shop.clone();
+    let worker = async move {
+        let work = || worker::run(running.clone(), working.clone());
+        restart::for_ever(&working, restart::FIRST, work).await;
+    };
     node.spawn(async move {
         stop.run_until_cancelled(worker).await;
     });
@@ -358,10 +393,7 @@ pub async fn add(node: &Node, request: MirrorRequest) -> Result<Estimate, Mirror
     }
     let head = first_head(node, &request).await?;
     let (estimate, _held) = estimate_of(node, &request, before, &head).await?;
-    if estimate.traffic > estimate.free && !estimate.is_most {
-        let (needed, free) = (estimate.traffic, estimate.free);
-        return Err(MirrorError::NoRoom { needed, free });
-    }
+    estimate.check_room()?;
     let MirrorRequest {
         shop,
         gateways,
@@ -688,6 +720,7 @@ async fn estimate_of(
         let (store, root) = (node.store().clone(), release.root);
         if !node.blocking(move || store.has(&root)).await? {
             estimate.traffic = estimate.traffic.saturating_add(release.size);
+            estimate.largest = estimate.largest.max(release.size);
         }
     }
     estimate.files = count_files(&fetcher, head.root, &fits).await?;
@@ -780,6 +813,18 @@ fn in_words(error: &dyn std::error::Error) -> String {
     text
 }
 
+impl Estimate {
+    /// Releases may share most of their blocks, so that all need less than they have: the store's own reserve
+    /// sees to the rest.
+    fn check_room(&self) -> Result<(), MirrorError> {
+        let (needed, free) = (self.largest, self.free);
+        if needed > free {
+            return Err(MirrorError::NoRoom { needed, free });
+        }
+        Ok(())
+    }
+}
+
 impl MirrorPolicy {
     /// How long the hours in which may be fetched are away; `None` within them.
     fn until_open(&self) -> Option<Duration> {
@@ -793,3 +838,6 @@ fn minute_of_day() -> u16 {
     let minutes = u16::from(now.hour().unsigned_abs()) * 60;
     minutes + u16::from(now.minute().unsigned_abs())
 }
+
+#[cfg(test)]
+mod tests;

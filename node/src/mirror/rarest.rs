@@ -117,19 +117,19 @@ mod tests {
                 rank: 0,
             })
         };
-        let releases: Vec<_> = ["none", "two", "one"].iter().map(release).collect();
+        let releases: Vec<_> = ["0", "2", "1"].iter().map(release).collect();
         let versions = |releases: &[Arc<Wanted>]| -> Vec<String> {
             let versions = releases.iter().map(|release| release.version.to_string());
             versions.collect()
         };
-        let holders = [("two", 2), ("one", 1)];
+        let holders = [("2", 2), ("1", 1)];
         let holders = holders.map(|(version, count)| (cid_of(RAW, version.as_bytes()), count));
         let ordered = by_holders(&releases, &holders.into());
-        assert_eq!(versions(&ordered.first), ["one", "two"]);
-        assert_eq!(versions(&ordered.last), ["none"]);
+        assert_eq!(versions(&ordered.first), ["1", "2"]);
+        assert_eq!(versions(&ordered.last), ["0"]);
         // Where no peer is known to have any, a gateway may.
         let ordered = by_holders(&releases, &HashMap::new());
-        assert_eq!(versions(&ordered.first), ["none", "two", "one"]);
+        assert_eq!(versions(&ordered.first), ["0", "2", "1"]);
         assert!(ordered.last.is_empty());
     }
 }

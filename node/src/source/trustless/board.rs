@@ -178,6 +178,22 @@ impl Board {
         guest.chain(gateways.map(|(index, (source, asked))| (index, source, asked)))
     }
 
+    /// Those of them that it may still ask, now or soon.
+    fn left<'a>(
+        &'a self,
+        tried: &'a Tried,
+        now: Instant,
+    ) -> impl Iterator<Item = (usize, &'a Source, &'a Asked)> {
+        let retries = self.rules.retries;
+        self.candidates(tried).filter(move |(_, source, asked)| {
+            let is_far = match source.health.ready(now) {
+                Ready::Paused(until) => until > now + MAX_LATER,
+                ready => ready == Ready::Never,
+            };
+            !asked.is_over && asked.times <= retries && !is_far
+        })
+    }
+
     /// What a block has tried that nobody was asked for; it may ask this guest.
     pub(super) fn nothing_tried(&self, guest: Option<usize>) -> Tried {
         Tried {
@@ -289,33 +305,34 @@ impl Board {
     /// The source that is expected to answer first. One whose pause is over goes before, so that it
     /// is known again; while only sources are left that failed, the one that failed longest ago.
     fn find(&self, tried: &Tried, since: Instant, now: Instant) -> Answer<usize> {
-        let active = |source: &&Source| source.health.in_flight() > 0;
+        // Who failed may still have a request that nobody counts on.
+        let active =
+            |source: &&Source| source.health.in_flight() > 0 && !source.health.has_failed();
         let is_full = self.sources.iter().filter(active).count() >= self.rules.max_sources;
         let trials = self.trials(tried, now);
-        let mut others = self.candidates(tried);
-        let is_answered =
-            others.any(|(_, source, asked)| !asked.is_over && source.health.is_proven());
-        let others = self.candidates(tried);
-        let hope = others
-            .filter(|(_, _, asked)| !asked.is_over)
-            .find_map(|(index, source, _)| self.hope(index, source, now));
+        let mut others = self.left(tried, now);
+        let is_answered = others.any(|(_, source, _)| source.health.is_proven());
+        let mut others = self.left(tried, now);
+        let hope = others.find_map(|(index, source, _)| self.hope(index, source, now));
         let may_probe =
             !is_answered && hope.is_none() || (self.probes + 1) * PROBED <= self.requests;
         let mut best = None;
         let mut last_resort: Option<(Instant, usize)> = None;
         let mut wake: Option<Instant> = None;
         let (mut is_anybody, mut is_hope) = (false, false);
-        for (index, Source { health, .. }, asked) in self.candidates(tried) {
+        // All have failed since then, if there is no hope.
+        let mut hopeless_since = since;
+        for (index, Source { health, .. }, asked) in self.left(tried, now) {
             let is_guest = index >= self.sources.len();
             let ready = health.ready(now);
-            let is_far = matches!(ready, Ready::Paused(until) if until > now + MAX_LATER);
-            let is_out = asked.is_over || asked.times > self.rules.retries;
-            let is_unwanted = tried.is_picky && !health.is_proven();
-            if is_out || is_unwanted || ready == Ready::Never || is_far {
+            if tried.is_picky && !health.is_proven() {
                 continue;
             }
             is_anybody = true;
             is_hope |= !health.has_failed();
+            hopeless_since = health
+                .failed_since()
+                .map_or(hopeless_since, |failed| failed.max(hopeless_since));
             if let Some(later) = asked.not_before.filter(|later| *later > now) {
                 wake = earliest(wake, later);
                 continue;
@@ -369,7 +386,7 @@ impl Board {
                 Some((at, _)) => wake = earliest(wake, at),
                 None => {}
             }
-            let end = since + PATIENCE.saturating_mul(self.rules.retries);
+            let end = hopeless_since + PATIENCE.saturating_mul(self.rules.retries);
             if end <= now {
                 return Answer::Nobody(Refusal::Failed);
             }
@@ -394,13 +411,8 @@ impl Board {
     fn trials(&self, tried: &Tried, now: Instant) -> Option<Option<Instant>> {
         let gateways = self.sources.iter().map(|source| &source.health);
         let under_way: Vec<Instant> = gateways.filter_map(Health::trial).collect();
-        let others = self
-            .candidates(tried)
-            .filter(|(_, _, asked)| !asked.is_over);
-        if others
-            .map(|(_, source, _)| &source.health)
-            .any(Health::is_proven)
-        {
+        let mut others = self.left(tried, now);
+        if others.any(|(_, source, _)| source.health.is_proven()) {
             return (under_way.len() >= FEW_TRIALS).then_some(None);
         }
         let young = under_way.into_iter().map(|began| began + TRIAL);

@@ -32,6 +32,8 @@ pub(super) const QUIET: Duration = Duration::from_millis(250);
 const STALL: Duration = Duration::from_millis(500);
 /// One that has not begun to may take thrice its usual time, but so long at least.
 pub(super) const MIN_STALL: Duration = Duration::from_secs(1);
+/// Least time after which a request that takes much longer than usual crawls.
+const CRAWL: Duration = Duration::from_secs(5);
 /// A source that failed is left alone for this long; twice as long each time that it fails again.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
@@ -89,7 +91,9 @@ enum Breaker {
     Closed,
     /// It failed, and is left alone.
     Open {
-        /// How often it failed since it last answered.
+        /// When it first failed since it last answered.
+        since: Instant,
+        /// How often it did.
         times: u32,
         /// When one request tries it again.
         retry_at: Instant,
@@ -172,6 +176,7 @@ impl Health {
             let age = seen.age(wall);
             let pause = doubled(FIRST_PAUSE, times, MAX_REMEMBERED_PAUSE);
             health.breaker = Breaker::Open {
+                since: now,
                 times,
                 retry_at: now + pause.saturating_sub(age),
                 last_resort_at: now.checked_sub(age).unwrap_or(now),
@@ -253,11 +258,20 @@ impl Health {
             1 => self.trial().map(|began| began + TRIAL),
             _ => None,
         };
-        until.filter(|until| self.was_good() && *until > now)
+        let is_paused = self.paused_until.is_some_and(|until| until > now);
+        until.filter(|until| self.was_good() && !is_paused && *until > now)
     }
 
     pub(super) fn has_failed(&self) -> bool {
-        self.breaker != Breaker::Closed
+        self.failed_since().is_some()
+    }
+
+    /// When it first failed since it last answered.
+    pub(super) fn failed_since(&self) -> Option<Instant> {
+        match self.breaker {
+            Breaker::Closed => None,
+            Breaker::Open { since, .. } => Some(since),
+        }
     }
 
     pub(super) fn has_lied(&self) -> bool {
@@ -369,15 +383,19 @@ impl Health {
 
     /// It cannot be reached, or sends nothing more.
     pub(super) fn leave_alone(&mut self, now: Instant, is_probe: bool) {
-        let (times, is_tried) = match self.breaker {
-            Breaker::Closed => (0, false),
+        let (since, times, is_tried) = match self.breaker {
+            Breaker::Closed => (now, 0, false),
             Breaker::Open {
-                times, is_tried, ..
-            } if is_probe => (times + 1, is_tried),
+                since,
+                times,
+                is_tried,
+                ..
+            } if is_probe => (since, times.saturating_add(1), is_tried),
             // What was under way when it failed says nothing new.
             Breaker::Open { .. } => return,
         };
         self.breaker = Breaker::Open {
+            since,
             times,
             retry_at: now + doubled(FIRST_PAUSE, times, MAX_PAUSE),
             last_resort_at: now + doubled(FIRST_LAST_RESORT, times, MAX_LAST_RESORT),
@@ -405,6 +423,12 @@ impl Health {
             Some(usual) => usual.saturating_mul(3).max(MIN_STALL),
             None => MIN_STALL,
         }
+    }
+
+    /// Time from which on a request that is not soon over crawls, though bytes arrive.
+    pub(super) fn crawls_after(&self) -> Option<Duration> {
+        let usual = self.usual(95)?;
+        Some(usual.saturating_mul(3).max(CRAWL))
     }
 
     /// Whether it has a usual time.

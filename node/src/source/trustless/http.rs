@@ -17,6 +17,8 @@ use crate::source::guard::Guard;
 const MAX_REDIRECTS: usize = 4;
 /// A whole answer may take this many times the time allowed without progress.
 const WHOLE_ANSWER: u32 = 8;
+/// Who says "later" is believed for so long.
+const LONGEST_LATER: Duration = Duration::from_secs(60 * 60);
 /// Time to connect, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -173,7 +175,7 @@ fn follow(attempt: Attempt<'_>) -> reqwest::redirect::Action {
 fn retry_after(response: &Response) -> Duration {
     let seconds = response.headers().get(RETRY_AFTER);
     let seconds = seconds.and_then(|value| value.to_str().ok()?.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(1))
+    Duration::from_secs(seconds.unwrap_or(1)).min(LONGEST_LATER)
 }
 
 fn is_text(response: &Response) -> bool {

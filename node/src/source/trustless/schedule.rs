@@ -234,6 +234,7 @@ impl Schedule {
         let mut board = self.board.lock();
         let (mut is_slow, mut is_lost, mut is_covered) = (false, false, false);
         let (mut is_sending, mut has_begun) = (false, false);
+        let (mut is_crawling, mut may_come) = (false, false);
         for request in watched {
             let Grant {
                 index, is_probe, ..
@@ -266,6 +267,10 @@ impl Schedule {
             // come from nobody else sooner.
             let rest = request.progress.rest(now - request.began);
             let is_soon_there = rest.is_some_and(|rest| rest <= health.hedge_after());
+            let crawls_after = health.crawls_after();
+            let crawls = crawls_after.is_some_and(|after| now - request.began > after);
+            is_crawling |= crawls && !is_soon_there;
+            may_come |= !crawls || is_soon_there;
             let is_known = health.is_known() || !was_sending || !is_patient;
             is_slow |= is_known && !is_soon_there;
             is_lost |= health.has_failed();
@@ -274,7 +279,8 @@ impl Schedule {
         if is_covered || hedge == Some(Hedge::Anybody) {
             return None;
         }
-        if is_lost || is_slow && !has_begun && board.nobody_answers() {
+        let is_vain = is_crawling && !may_come;
+        if is_lost || is_vain || is_slow && !has_begun && board.nobody_answers() {
             return Some(Hedge::Anybody);
         }
         let hedge = match is_sending {

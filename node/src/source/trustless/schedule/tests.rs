@@ -355,3 +355,81 @@ async fn a_source_that_failed_is_not_asked_while_another_one_sends() {
     fetched.await.unwrap();
     assert_eq!(asked(asked_of), [1, 0]);
 }
+
+#[tokio::test]
+async fn who_says_later_is_not_waited_for_while_another_one_may_answer() {
+    for later in [1_000_000, 30] {
+        let schedule = Schedule::new(2, RULES, MINUTE);
+        schedule.know(0, &seen(0));
+        let fetched = schedule.fetch(None, |index, _| async move {
+            match index {
+                0 => Err(Refusal::Later(Duration::from_secs(later))),
+                _ => Ok(block()),
+            }
+        });
+        let fetched = tokio::time::timeout(MINUTE / 4, fetched).await;
+        assert_eq!(fetched.expect("an answer"), Ok(block()));
+    }
+}
+
+#[tokio::test]
+async fn who_sends_a_little_now_and_then_is_not_waited_for() {
+    let schedule = Schedule::new(2, RULES, MINUTE);
+    // Only the first one is known, until it begins to crawl.
+    let crawls = AtomicUsize::new(0);
+    let (schedule, crawls) = (&schedule, &crawls);
+    let ask = |index, progress: Arc<Progress>| async move {
+        if index == 1 && crawls.load(Relaxed) == 0 {
+            return Err(Refusal::NotFound);
+        }
+        sleep(Duration::from_millis(20)).await;
+        while index == 0 && crawls.load(Relaxed) > 0 {
+            progress.note(0.001);
+            schedule.note(0, 0.001);
+            sleep(Duration::from_millis(400)).await;
+        }
+        Ok(block())
+    };
+    for _ in 0..40 {
+        schedule.fetch(None, ask).await.unwrap();
+    }
+    crawls.store(1, Relaxed);
+    let began = Instant::now();
+    let blocks = (0..20).map(|_| schedule.fetch(None, ask));
+    let got: Vec<_> = stream::iter(blocks).buffer_unordered(32).collect().await;
+    assert!(got.iter().all(Result::is_ok));
+    assert!(began.elapsed() < MINUTE / 2, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn one_interruption_of_all_sources_does_not_end_what_waits_in_the_queue() {
+    let schedule = Schedule::new(1, RULES, MINUTE);
+    let (asked, turn) = (AtomicUsize::new(0), tokio::sync::Mutex::new(()));
+    let got = fetch_all(&schedule, 32, |_, _| async {
+        let _turn = turn.lock().await;
+        sleep(Duration::from_millis(180)).await;
+        match asked.fetch_add(1, Relaxed) {
+            20..22 => Err(Refusal::Failed),
+            _ => Ok(block()),
+        }
+    })
+    .await;
+    assert!(got.iter().all(Result::is_ok), "{got:?}");
+}
+
+#[tokio::test]
+async fn a_source_that_hangs_does_not_take_the_place_of_another_one() {
+    let rules = Rules {
+        max_sources: 1,
+        ..RULES
+    };
+    let schedule = Schedule::new(2, rules, MINUTE);
+    let fetched = schedule.fetch(None, |index, _| async move {
+        match index {
+            0 => pending().await,
+            _ => Ok(block()),
+        }
+    });
+    let fetched = tokio::time::timeout(MINUTE / 6, fetched).await;
+    assert_eq!(fetched.expect("an answer"), Ok(block()));
+}

@@ -38,7 +38,7 @@ fn a_peer_with_a_third_and_a_gateway_are_faster_than_the_gateway_alone() {
     let (peer, gateway) = (duka(PEER, narrow), duka(GATEWAY, narrow));
     let buyer = duka(BUYER, Link::default());
 
-    let folder = |name: &str, seed| {
+    let folder = |name: &str, seed: u64| {
         let folder = buyer.home().join(name);
         fs::create_dir(&folder).unwrap();
         for (name, nth) in [("a", 1), ("b", 2), ("c", 3)] {

@@ -383,10 +383,12 @@ async fn who_sends_a_little_now_and_then_is_not_waited_for() {
             1 if !now_crawls => return Err(Refusal::NotFound),
             _ => sleep(Duration::from_millis(20)).await,
         }
-        while index == 0 && now_crawls {
-            progress.note(0.001);
-            schedule.note(0, 0.001);
-            sleep(Duration::from_millis(100)).await;
+        if index == 0 && now_crawls {
+            loop {
+                progress.note(0.001);
+                schedule.note(0, 0.001);
+                sleep(Duration::from_millis(100)).await;
+            }
         }
         Ok(block())
     };

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::before;
 use crate::fetch::FetchOptions;
+use crate::human::printable;
 use crate::ipns::Record;
 use crate::keys::Name;
 use crate::manifest::ManifestError;
@@ -17,6 +18,8 @@ use crate::shop::follow::{Step, follow};
 
 /// Where the last one that was heard is stored.
 const STATE: &str = "announce/stranger";
+/// Longest part of what a stranger signed that is shown, in characters.
+const MAX_SHOWN: usize = 100;
 /// Others that are heard so soon after it are not stored.
 const PAUSE: SignedDuration = SignedDuration::from_mins(10);
 
@@ -35,11 +38,15 @@ pub struct Stranger {
 
 impl std::fmt::Display for Stranger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // A thief chose it, and it goes to the owner's terminal.
+        let shown: String = self.value.chars().take(MAX_SHOWN).collect();
         write!(
             f,
             "somebody else signs with the publishing key of this shop: head {}, heard of at {:.0}, leads to {}. \
              If that is no machine of yours, the key is stolen: `duka key rotate`",
-            self.seq, self.heard, self.value
+            self.seq,
+            self.heard,
+            printable(&shown)
         )
     }
 }
@@ -121,4 +128,27 @@ async fn tell_owner(node: &Node, record: &Record) -> Result<(), ManifestError> {
         ops: vec![Op::PutState(STATE.to_owned(), bytes)],
     };
     node.manifest().commit(change).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_thief_signed_cannot_write_to_the_owners_terminal() {
+        let stranger = Stranger {
+            publishing: Vec::new(),
+            seq: 7,
+            value: format!(
+                "/ipfs/\u{1b}]0;all is well\u{7}\n\u{202e}{}",
+                "x".repeat(10_000)
+            ),
+            heard: Timestamp::UNIX_EPOCH,
+        };
+        let said = stranger.to_string();
+        assert_eq!(printable(&said), said);
+        assert!(said.contains("/ipfs/\\u{1b}]0;all is well"), "{said}");
+        assert!(said.ends_with("`duka key rotate`"), "{said}");
+        assert!(said.chars().count() < 500, "{said}");
+    }
 }

@@ -58,6 +58,12 @@ pub enum Missing {
         /// The newest one.
         wanted: u64,
     },
+    /// It gives a head that this node did not sign.
+    #[error("it gives head {found}, which this node did not sign")]
+    StrangeHead {
+        /// Its number.
+        found: u64,
+    },
     /// It cannot be connected to.
     #[error("it cannot be connected to")]
     Unreachable,
@@ -237,15 +243,9 @@ impl Asked<'_> {
         let shop = newest_record(source, &self.shop).await?;
         let publishing = announce::leads_to(&shop).ok_or(Missing::NoRecord)?;
         let found = newest_record(source, &publishing).await?;
-        let is_newest = found.value == format!("/ipfs/{}", self.head.root);
-        if is_newest || found.sequence > self.head.seq {
-            Ok(())
-        } else {
-            Err(Missing::OldHead {
-                found: found.sequence,
-                wanted: self.head.seq,
-            })
-        }
+        // There may be a next one here since.
+        let newest = self.node.manifest().head().ok().flatten();
+        is_own_head(&found, [Some(&self.head), newest.as_ref()])
     }
 
     async fn mirror(&self, address: &str) -> Result<Answer, ProveError> {
@@ -313,6 +313,28 @@ impl Asked<'_> {
     }
 }
 
+/// Whether a gateway's record leads to one of the own heads: a higher number alone is whoever's has the
+/// publishing key.
+fn is_own_head(found: &ipns::Record, own: [Option<&Head>; 2]) -> Result<(), Missing> {
+    let own = own.into_iter().flatten();
+    let wanted = own.clone().map(|head| head.seq).max().unwrap_or(0);
+    let is_one = own
+        .clone()
+        .any(|head| found.value == format!("/ipfs/{}", head.root));
+    if is_one {
+        Ok(())
+    } else if found.sequence > wanted {
+        Err(Missing::StrangeHead {
+            found: found.sequence,
+        })
+    } else {
+        Err(Missing::OldHead {
+            found: found.sequence,
+            wanted,
+        })
+    }
+}
+
 /// The newest valid record of a name that the gateway gives.
 async fn newest_record(source: &TrustlessSource, name: &Name) -> Result<ipns::Record, Missing> {
     let found = source.ipns_record(name, Listen::ToAll).await.found;
@@ -351,7 +373,43 @@ fn lacks(cid: Cid, error: &FetchError) -> Missing {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::identity::Keypair;
+
     use super::*;
+    use crate::block::{RAW, cid_of};
+
+    fn head(seq: u64) -> Head {
+        Head {
+            seq,
+            root: cid_of(RAW, &seq.to_be_bytes()),
+            prev: None,
+            issued: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn record(value: &str, sequence: u64) -> ipns::Record {
+        let key = Keypair::generate_ed25519();
+        ipns::sign(&key, value, sequence, Timestamp::MAX, ANSWER_LIMIT)
+    }
+
+    #[test]
+    fn only_own_heads_are_the_newest_whatever_their_number() {
+        let (asked_for, next) = (head(5), head(6));
+        let own = [Some(&asked_for), Some(&next)];
+        for head in [&asked_for, &next] {
+            let found = record(&format!("/ipfs/{}", head.root), head.seq);
+            assert_eq!(is_own_head(&found, own), Ok(()));
+        }
+        let theft = record("/ipfs/bafkqaaa", 900);
+        let strange = Missing::StrangeHead { found: 900 };
+        assert_eq!(is_own_head(&theft, own), Err(strange));
+        let old = record("/ipfs/bafkqaaa", 4);
+        let (found, wanted) = (4, 6);
+        assert_eq!(
+            is_own_head(&old, own),
+            Err(Missing::OldHead { found, wanted })
+        );
+    }
 
     fn answer(place: &str, who: &str, missing: Option<Missing>) -> Answer {
         Answer {

@@ -27,7 +27,7 @@ use crate::shop::settings::{self, Settings};
 use crate::shop::{self, HeadInput, Past, ShopError};
 use crate::store::StoreError;
 
-pub(crate) use before::{is_restored, leads_to};
+pub(crate) use before::{ask, is_restored, leads_to, published_in};
 use failed::FailedJobs;
 pub use stranger::{Stranger, stranger};
 pub(crate) use stranger::{forget, is_publishing, may_keep};
@@ -90,6 +90,13 @@ pub(crate) async fn run(node: Node, stop: CancellationToken) {
                 // That stays so until somebody does something.
                 Err(error @ (AnnounceError::NotAsked | AnnounceError::Lost(_))) => {
                     tracing::warn!("{error}");
+                    node.config().shop.refresh
+                }
+                Err(error @ AnnounceError::OtherPublisher) => {
+                    tracing::error!(
+                        "{error}; `duka key rotate` makes a new one, once `duka key import FILE` has brought \
+                         the shop key back if that is elsewhere"
+                    );
                     node.config().shop.refresh
                 }
                 Err(error) => {
@@ -262,6 +269,7 @@ async fn next_head(
     done: Vec<JobId>,
 ) -> Result<(), AnnounceError> {
     let before = before::newest(node).await?;
+    check_publisher(node)?;
     let own = node.manifest().head()?.map_or(0, |head| head.seq);
     let seq = next_number(before.map_or(0, |head| head.seq))?;
     let past = past(node, before.and_then(|head| head.root)).await;
@@ -302,9 +310,8 @@ async fn next_head(
         ops: built.cache,
     };
     change.ops.push(Op::PutHead(head.clone()));
-    put_names(&mut change, &node.shop_name(), &records, now);
     change.ops.extend(done.into_iter().map(Op::DeleteJob));
-    node.manifest().commit(change).await?;
+    commit_signed(node, change, &records, now).await?;
     drop(signing_turn);
     node.shop_is_known();
 
@@ -358,15 +365,47 @@ async fn refresh(node: &Node, settings: &Settings) -> Result<(), AnnounceError> 
     }
     let signing_turn = node.signing_turn().await;
     let records = sign(node, settings, &head, now)?;
-    let mut change = Change {
+    let change = Change {
         expect: vec![Expect::HeadSeq(head.seq)],
         ops: Vec::new(),
     };
-    put_names(&mut change, &node.shop_name(), &records, now);
-    node.manifest().commit(change).await?;
+    commit_signed(node, change, &records, now).await?;
     drop(signing_turn);
     tell(node, &records).await;
     Ok(())
+}
+
+/// Commits what was signed, with what comes along. A key that was made for a restored shop takes the place of
+/// the one before once: who replaces it later is heeded.
+async fn commit_signed(
+    node: &Node,
+    mut change: Change,
+    records: &[(Name, Record)],
+    now: Timestamp,
+) -> Result<(), ManifestError> {
+    let replaced = before::published_by(node)?;
+    put_names(&mut change, &node.shop_name(), records, now);
+    node.manifest().commit(change).await?;
+    if replaced.is_some() && replaced != node.keys().publishing.name() {
+        node.key_is_known();
+    }
+    Ok(())
+}
+
+/// Whether the publishing key that is here speaks for the shop, so that what it signs is seen. One that the
+/// owner replaced, here or elsewhere, may be stolen, and does not come back by itself; one that was made here
+/// for a restored shop takes the place of the one before.
+///
+/// # Errors
+/// [`AnnounceError::OtherPublisher`], and [`AnnounceError::Lost`] when there is none.
+pub fn check_publisher(node: &Node) -> Result<(), AnnounceError> {
+    let publishing = name_of(node.keys().publishing.key()?);
+    match before::published_by(node)? {
+        Some(other) if other != publishing && !node.is_new_key(&publishing) => {
+            Err(AnnounceError::OtherPublisher)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The records of a shop, the head's first: the shop's name leads to the publishing key's name, and that
@@ -377,6 +416,7 @@ fn sign(
     head: &Head,
     now: Timestamp,
 ) -> Result<Vec<(Name, Record)>, AnnounceError> {
+    check_publisher(node)?;
     let keys = node.keys();
     let publishing_key = keys.publishing.key()?;
     let (shop, publishing) = (keys.shop.name(), name_of(publishing_key));

@@ -6,14 +6,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 
 use crate::announce::{self, AnnounceError, RECORD_TTL};
 use crate::backup::{Lock, Opener, SecretError, lock_keys, open_keys};
+use crate::blocking::blocking;
+use crate::disk::FileSystem;
 use crate::ipns::{self, Record};
 use crate::keys::{self, KeyError, KeyFiles, Kind, LostKey, Name, name_of};
+use crate::layout;
 use crate::manifest::change::{Change, Expect, Op};
 use crate::manifest::{Manifest, ManifestError};
-use crate::node::{Node, OpenError, keys_dir};
+use crate::node::{DirectoryLock, Node, OpenError, keys_dir, manifest_dir};
 use crate::shop::settings::{self, SettingError};
 
 /// How long the shop's record is valid by default when its key is taken off the machine: nobody can
@@ -27,6 +31,24 @@ pub enum KeyringError {
     /// It takes the shop key, which is somewhere else.
     #[error("this takes the shop key, which is not on this machine")]
     Offline,
+    /// The key is one that the shop's owner replaced.
+    #[error("the publishing key {publishing} was replaced: the shop's record leads to another one")]
+    Replaced {
+        /// The old key.
+        publishing: Name,
+    },
+    /// The shop whose key it is has signed nothing here.
+    #[error("it is a key of the shop {found}, and another shop is here")]
+    OtherShop {
+        /// Whose key it is.
+        found: Name,
+    },
+    /// The node stopped meanwhile.
+    #[error("the node stopped before all was done: its next start finishes it, or undoes it")]
+    Stopped,
+    /// The data directory cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// A restored shop does not know yet what others know.
     #[error("the shop was restored, and the network was not asked yet for its newest head")]
     NotAsked,
@@ -86,8 +108,48 @@ impl Exported {
         Ok(read(data_dir, kind)? == self.0)
     }
 
+    /// Whose keys they are.
+    pub fn owner(&self) -> Result<Owner, KeyringError> {
+        let dir = Path::new("");
+        Ok(Owner {
+            shop: keys::shop_of(&self.0, dir)?,
+            publishing: keys::publishing_of(&self.0, dir)?,
+        })
+    }
+
+    /// Looks whether the keys may be put into a data directory that no node has open. One that runs there is
+    /// asked with [`check`].
+    ///
+    /// # Errors
+    /// [`KeyringError::Replaced`] and [`KeyringError::OtherShop`].
+    pub async fn check(&self, data_dir: &Path) -> Result<(), KeyringError> {
+        let dir = manifest_dir(data_dir);
+        if !dir.exists() {
+            return Ok(());
+        }
+        let data_dir = data_dir.to_owned();
+        let is_damaged = keys::is_shop_damaged(&keys_dir(&data_dir));
+        let opened = blocking(move || {
+            let lock = DirectoryLock::take(&data_dir).map_err(OpenError::from)?;
+            layout::bring_up_to_date(&FileSystem, &data_dir).map_err(OpenError::from)?;
+            Ok::<_, OpenError>((lock, Manifest::open(&dir)?.0))
+        });
+        let (_lock, manifest) = opened.await?;
+        let owner = self.owner()?;
+        // A shop key that can be read says itself whose shop this is.
+        let checked = match is_damaged {
+            true => {
+                check_shop(&manifest, &owner).and_then(|()| check_publishing(&manifest, &owner))
+            }
+            false => check_publishing(&manifest, &owner),
+        };
+        manifest.close().await?;
+        checked
+    }
+
     /// Puts the keys into a data directory where they are missing: [`reload`] lets a running node have
-    /// them, [`crate::node::init`] makes those that a new directory lacks.
+    /// them, [`crate::node::init`] makes those that a new directory lacks. Have them [checked](Self::check)
+    /// before.
     ///
     /// # Errors
     /// [`KeyError`] when another key, or another shop, is there; nothing was written then.
@@ -96,11 +158,76 @@ impl Exported {
     }
 }
 
+/// Whose keys an exported file holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The shop.
+    pub shop: Option<Name>,
+    /// The publishing key, if it is there.
+    pub publishing: Option<Name>,
+}
+
+/// Looks whether the keys may be put into the data directory of the node.
+///
+/// # Errors
+/// [`KeyringError::Replaced`], and [`KeyError::OtherShop`].
+pub fn check(node: &Node, owner: &Owner) -> Result<(), KeyringError> {
+    let shop = node.shop_name();
+    match &owner.shop {
+        Some(found) if *found != shop => {
+            let found = found.clone();
+            Err(KeyError::OtherShop { found, shop }.into())
+        }
+        _ => check_publishing(node.manifest(), owner),
+    }
+}
+
+/// Refuses the keys of a shop that never signed here, where something is signed.
+fn check_shop(manifest: &Manifest, owner: &Owner) -> Result<(), KeyringError> {
+    match &owner.shop {
+        Some(found)
+            if manifest.head()?.is_some() && manifest.name(&found.to_bytes())?.is_none() =>
+        {
+            let found = found.clone();
+            Err(KeyringError::OtherShop { found })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a publishing key that signed here and that the shop's record does not lead to any more. Of one
+/// that is not known here the record may only not have come yet.
+fn check_publishing(manifest: &Manifest, owner: &Owner) -> Result<(), KeyringError> {
+    let (Some(shop), Some(publishing)) = (&owner.shop, &owner.publishing) else {
+        return Ok(());
+    };
+    let published = announce::published_in(manifest, shop)?;
+    if published.is_some_and(|published| published != *publishing)
+        && manifest.name(&publishing.to_bytes())?.is_some()
+    {
+        let publishing = publishing.clone();
+        return Err(KeyringError::Replaced { publishing });
+    }
+    Ok(())
+}
+
 /// Uses the key files as they are now.
+///
+/// # Errors
+/// Those of [`check`] when they are others than before; the node goes on with those that it has.
 pub async fn reload(node: &Node) -> Result<(), KeyringError> {
     let _turn = node.signing_turn().await;
     let dir = keys_dir(node.data_dir());
     let keys = node.blocking(move || keys::load_all(&dir)).await?;
+    let publishing = keys.publishing.name();
+    check(
+        node,
+        &Owner {
+            shop: Some(keys.shop.name()),
+            publishing: publishing
+                .filter(|name| node.keys().publishing.name().as_ref() != Some(name)),
+        },
+    )?;
     node.set_keys(keys);
     // A shop whose record could not be renewed without the key gets a new one.
     node.jobs_changed();
@@ -111,6 +238,25 @@ pub async fn reload(node: &Node) -> Result<(), KeyringError> {
 /// back, before. Returns until when the record is valid.
 pub async fn take_offline(node: &Node, expiry: Duration) -> Result<Timestamp, KeyringError> {
     settings::check_lifetime(expiry)?;
+    let taking = node.clone();
+    to_its_end(node, async move { sign_and_remove(&taking, expiry).await }).await
+}
+
+/// Does a change of the keys to its end, also when nobody waits for it any more: else the node would go on
+/// with keys that its records and files have left behind.
+async fn to_its_end<T: Send + 'static>(
+    node: &Node,
+    work: impl Future<Output = Result<T, KeyringError>> + Send + 'static,
+) -> Result<T, KeyringError> {
+    let (sender, done) = oneshot::channel();
+    node.spawn(async move {
+        // Perhaps nobody waits.
+        sender.send(work.await).ok();
+    });
+    done.await.unwrap_or(Err(KeyringError::Stopped))
+}
+
+async fn sign_and_remove(node: &Node, expiry: Duration) -> Result<Timestamp, KeyringError> {
     let _turn = node.signing_turn().await;
     let keys = node.keys();
     let key = keys.shop.key().ok_or(KeyringError::Offline)?;
@@ -120,6 +266,7 @@ pub async fn take_offline(node: &Node, expiry: Duration) -> Result<Timestamp, Ke
     let now = Timestamp::now();
     let validity = now.saturating_add(expiry).unwrap_or(Timestamp::MAX);
     let value = format!("/ipns/{}", name_of(keys.publishing.key()?));
+    announce::check_publisher(node)?;
     let sequence = announce::shop_sequence(node, &keys.shop.name(), &value)?;
     let record = ipns::sign(key, &value, sequence, validity, RECORD_TTL);
     let record = announce::newest_of(node, &keys.shop.name(), record)?;
@@ -138,14 +285,27 @@ pub async fn take_offline(node: &Node, expiry: Duration) -> Result<Timestamp, Ke
 }
 
 /// Makes a new publishing key and a record of the shop that leads to it; links stay. The newest head is
-/// signed by the new key, and the old one is gone. Returns the new key's name.
+/// signed by the new key, and the old one is gone. A restored shop asks the network before for the shop's
+/// newest record. Returns the new key's name.
+///
+/// # Cancel safety
+/// What has begun is done to its end.
 pub async fn rotate(node: &Node) -> Result<Name, KeyringError> {
+    node.keys().shop.key().ok_or(KeyringError::Offline)?;
+    if announce::is_restored(node)? {
+        match announce::ask(node).await {
+            Err(AnnounceError::NotAsked) => return Err(KeyringError::NotAsked),
+            asked => asked?,
+        }
+    }
+    let rotating = node.clone();
+    to_its_end(node, async move { replace(&rotating).await }).await
+}
+
+async fn replace(node: &Node) -> Result<Name, KeyringError> {
     let _turn = node.signing_turn().await;
     let keys = node.keys();
     let key = keys.shop.key().ok_or(KeyringError::Offline)?;
-    if announce::is_restored(node)? {
-        return Err(KeyringError::NotAsked);
-    }
     let dir = keys_dir(node.data_dir());
     let next = {
         let dir = dir.clone();
@@ -167,7 +327,7 @@ pub async fn rotate(node: &Node) -> Result<Name, KeyringError> {
         records.insert(0, (publishing.clone(), record));
     }
     // From here on the new key is the publishing key: a crash finishes with the next start.
-    let expect = head.map(|head| Expect::HeadSeq(head.seq));
+    let expect = head.as_ref().map(|head| Expect::HeadSeq(head.seq));
     let expect = expect.into_iter().collect();
     commit(node, &records, expect, vec![announce::forget()]).await?;
 
@@ -177,6 +337,11 @@ pub async fn rotate(node: &Node) -> Result<Name, KeyringError> {
         keys::load_all(&dir)
     });
     node.set_keys(keys.await?);
+    node.key_is_known();
+    if head.is_some() {
+        // No number that others know binds the new key.
+        node.shop_is_known();
+    }
     if let Some(network) = node.network() {
         let record = records.iter().find(|(name, _)| *name == publishing);
         let record = record.map(|(_, record)| record.clone());
@@ -205,11 +370,6 @@ async fn commit(
 pub(crate) fn settle(dir: &Path, manifest: &Manifest) -> Result<(), OpenError> {
     keys::remove_rest(dir)?;
     let shop = keys::load_all(dir)?.shop.name();
-    let record = manifest.name(&shop.to_bytes())?;
-    let record = record.and_then(|record| {
-        let record = ipns::verify(&shop, &record.bytes, Timestamp::now());
-        record.ok()
-    });
-    let publishing = record.and_then(|record| announce::leads_to(&record));
+    let publishing = announce::published_in(manifest, &shop)?;
     Ok(keys::settle_next(dir, publishing.as_ref())?)
 }

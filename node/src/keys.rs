@@ -20,7 +20,8 @@ use zeroize::Zeroizing;
 use crate::disk;
 
 pub(crate) use changes::{
-    make_next, put, read_files, read_one, remove_rest, remove_shop_key, settle_next, write_files,
+    is_shop_damaged, make_next, publishing_of, put, read_files, read_one, remove_rest,
+    remove_shop_key, settle_next, shop_of, write_files,
 };
 pub use name::{Name, name_of};
 

@@ -627,11 +627,13 @@ pub(crate) struct Found {
     pub(crate) unread: Option<Record>,
 }
 
-/// Asks once for the heads of the own shop, and checks what others show against the known one.
+/// Asks once for the heads of the own shop, and checks what others show against the known one. Those with a
+/// number above `most` are refused.
 pub(crate) async fn find(
     node: &Node,
     shop: &Name,
     known: Option<&Followed>,
+    most: u64,
 ) -> Result<Found, ManifestError> {
     let configured = Places::given(node, &node.config().gateway.upstreams);
     let shown = records::ask(node, shop, known, &configured.gateways).await?;
@@ -645,6 +647,11 @@ pub(crate) async fn find(
         unread: None,
     };
     for offered in shown.heads().filter(|offered| !offered.is_from_here()) {
+        let number = offered.record.sequence;
+        if number > most {
+            found.refused.push(Refused::TooHigh { offered: number });
+            continue;
+        }
         match records::check(&fetcher, shop, known, &shown, offered).await {
             Ok(step) => {
                 found.newest = match step {

@@ -24,7 +24,7 @@ use crate::fetch::{FetchOptions, Fetcher, Flights, Outside};
 use crate::gc;
 use crate::ipns::Record;
 use crate::keyring;
-use crate::keys::{self, KeyError, Keys, Name, Origin};
+use crate::keys::{self, KeyError, Keys, Kind, Name, Origin};
 use crate::layout::{self, LayoutError};
 use crate::manifest::record::Head;
 use crate::manifest::{self, Manifest, ManifestError, ManifestOptions};
@@ -213,15 +213,21 @@ pub fn init(data_dir: &Path) -> Result<Initialised, OpenError> {
         true => None,
         false => Some(DirectoryLock::take(data_dir)?),
     };
+    let has_publishing_key = keys::file(&keys_dir, Kind::Publishing).exists();
     let (keys, origin) = if has_manifest(data_dir) {
         (keys::load_all(&keys_dir)?, Origin::Found)
     } else {
         keys::load_or_make(&keys_dir)?
     };
-    if origin == Origin::Made {
-        let file = new_shop_file(data_dir);
-        let name = keys.shop.name().to_string();
-        std::fs::write(&file, name)
+    let mark = match (origin, keys.publishing.name()) {
+        (Origin::Made, _) => Some((new_shop_file(data_dir), keys.shop.name())),
+        (Origin::Restored, Some(made)) if !has_publishing_key && keys.shop.key().is_some() => {
+            Some((new_key_file(data_dir), made))
+        }
+        _ => None,
+    };
+    if let Some((file, name)) = mark {
+        std::fs::write(&file, name.to_string())
             .map_err(|source| OpenError::Directory { path: file, source })?;
     }
     Ok(Initialised {
@@ -262,6 +268,16 @@ fn has_manifest(data_dir: &Path) -> bool {
 /// first head wait for the network.
 fn new_shop_file(data_dir: &Path) -> PathBuf {
     data_dir.join("new-shop")
+}
+
+/// Holds the name of a publishing key that was made here for a shop whose key was put back, and is to take
+/// the place of the one before. Lost, it only makes the owner run `duka key rotate`.
+fn new_key_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("new-key")
+}
+
+fn has_name(file: &Path, name: &Name) -> bool {
+    std::fs::read_to_string(file).is_ok_and(|found| found == name.to_string())
 }
 
 pub(crate) fn blocks_dir(data_dir: &Path) -> PathBuf {
@@ -625,8 +641,13 @@ impl Node {
 
     /// Whether the shop key was made here and has no head yet.
     pub(crate) fn is_new_shop(&self) -> bool {
-        let name = std::fs::read_to_string(new_shop_file(&self.inner.data_dir));
-        name.is_ok_and(|name| name == self.shop_name().to_string())
+        has_name(&new_shop_file(&self.inner.data_dir), &self.shop_name())
+    }
+
+    /// Whether this publishing key was made here for a shop whose key was put back, and has not taken the
+    /// place of the one before.
+    pub(crate) fn is_new_key(&self, publishing: &Name) -> bool {
+        has_name(&new_key_file(&self.inner.data_dir), publishing)
     }
 
     /// Whether the data directory was restored from a backup and no head was signed since.
@@ -638,10 +659,13 @@ impl Node {
     pub(crate) fn shop_is_known(&self) {
         let data_dir = &self.inner.data_dir;
         for file in [new_shop_file(data_dir), restore::mark_file(data_dir)] {
-            if let Err(error) = disk::gone(std::fs::remove_file(&file)) {
-                tracing::warn!(%error, "cannot remove {}", file.display());
-            }
+            remove_mark(&file);
         }
+    }
+
+    /// The publishing key has taken the place of the one before.
+    pub(crate) fn key_is_known(&self) {
+        remove_mark(&new_key_file(&self.inner.data_dir));
     }
 
     /// Publishes a new head to those who watch [`Node::heads`].
@@ -729,6 +753,12 @@ impl Node {
         tokio::time::timeout(SHUTDOWN_LIMIT, self.inner.tasks.wait())
             .await
             .is_ok()
+    }
+}
+
+fn remove_mark(file: &Path) {
+    if let Err(error) = disk::gone(std::fs::remove_file(file)) {
+        tracing::warn!(%error, "cannot remove {}", file.display());
     }
 }
 

@@ -272,8 +272,19 @@ fn open(file: &Path, opener: &Opener) -> Result<Exported, CliError> {
 async fn import(args: Import, cx: &Context, ui: &mut Ui) -> Result<(), CliError> {
     super::import::readable(&args.file)?;
     let exported = open(&args.file, &args.secret.opener()?)?;
+    let is_running = cx.running_node().await?.is_some();
+    if is_running {
+        let owner = exported.owner().map_err(Failure::from)?;
+        let check = Request::KeyCheck {
+            shop: owner.shop.map(|name| name.to_string()),
+            publishing: owner.publishing.map(|name| name.to_string()),
+        };
+        cx.run(ui, check, None, super::row).await?;
+    } else {
+        exported.check(&cx.data_dir).await.map_err(Failure::from)?;
+    }
     exported.put(&cx.data_dir).map_err(Failure::from)?;
-    if cx.running_node().await?.is_some() {
+    if is_running {
         cx.run(ui, Request::KeyReload, None, super::row).await?;
     } else {
         cx.init(ui)?;

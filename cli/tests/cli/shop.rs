@@ -266,6 +266,43 @@ fn a_publishing_key_that_is_lost_or_damaged_is_told_of_and_replaced() {
 }
 
 #[test]
+fn a_publishing_key_that_was_replaced_does_not_come_back() {
+    let home = Home::new();
+    std::fs::write(home.path().join("song"), "la").unwrap();
+    std::fs::write(home.path().join("secret"), "a long passphrase\n").unwrap();
+    let secret = ["--passphrase-file", "secret"];
+    ok(&home, &["publish", "song", "--product", "p"]);
+    let export = ["key", "export", "publishing", "--output", "old.age"];
+    ok(&home, &[&export[..], &secret].concat());
+    let file = home.path().join("data/keys/publishing.key");
+    let old = std::fs::read(&file).unwrap();
+    ok(&home, &["key", "rotate"]);
+    let new = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let import = [&["key", "import", "old.age"][..], &secret].concat();
+    let output = offline(&home, &import);
+    assert_eq!(output.code, 6, "{}", output.stderr);
+    assert!(output.stderr.contains("was replaced"), "{}", output.stderr);
+    assert!(!file.exists());
+
+    // The mode stays that of the file.
+    std::fs::copy(home.path().join("data/keys/peer.key"), &file).unwrap();
+    std::fs::write(&file, old).unwrap();
+    for refused in [
+        &["publish", "song", "--product", "q"][..],
+        &["shop", "set", "title", "Songs"],
+    ] {
+        let output = offline(&home, refused);
+        assert_eq!(output.code, 6, "{refused:?}: {}", output.stderr);
+        for said in ["leads to another publishing key", "duka key rotate"] {
+            assert!(output.stderr.contains(said), "{}", output.stderr);
+        }
+    }
+    std::fs::write(&file, new).unwrap();
+    ok(&home, &["shop", "set", "title", "Songs"]);
+}
+
+#[test]
 fn shop_key_leaves_comes_back_and_replaces_the_publishing_key() {
     let home = Home::new();
     std::fs::write(home.path().join("song"), "la").unwrap();

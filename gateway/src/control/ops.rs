@@ -52,6 +52,7 @@ pub(super) async fn execute(
 ) -> Result<Outcome, Failure> {
     if request.is_signed() {
         node.keys().publishing.key()?;
+        announce::check_publisher(node)?;
     }
     if (request.is_signed() || request.shows_shop())
         && let Some(stranger) = announce::stranger(node)?
@@ -91,6 +92,7 @@ pub(super) async fn execute(
         Request::ShopShow => shop::show(node),
         Request::ShopSet { setting } => shop::set(node, setting).await,
         Request::KeyList => key::list(node, sink).await,
+        Request::KeyCheck { shop, publishing } => key::check(node, shop, publishing),
         Request::KeyReload => key::reload(node).await,
         Request::KeyOffline { expiry_seconds } => key::take_offline(node, expiry_seconds).await,
         Request::KeyRotate => key::rotate(node).await,

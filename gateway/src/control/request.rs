@@ -104,6 +104,13 @@ pub enum Request {
     },
     /// The keys, and the records that they signed.
     KeyList,
+    /// Looks whether keys may be put into the data directory.
+    KeyCheck {
+        /// The name of the shop they are of.
+        shop: Option<String>,
+        /// The name of the publishing key, if it is one of them.
+        publishing: Option<String>,
+    },
     /// Uses the key files as they are now.
     KeyReload,
     /// Signs the shop's record for the time without its key, and removes the key.

@@ -14,16 +14,21 @@ use crate::dag::path::{ContentPath, Root};
 use crate::fetch::FetchOptions;
 use crate::ipns::{self, Record};
 use crate::keys::Name;
-use crate::manifest::ManifestError;
+use crate::manifest::{Manifest, ManifestError};
 use crate::mirror;
 use crate::name;
 use crate::node::Node;
 use crate::shop::follow::{Followed, Refused, Step, follow};
+use crate::shop::json::MAX_SEQ;
 
 /// Time for the network to say which head is the newest of a restored shop.
 const ASK_LIMIT: Duration = Duration::from_secs(30);
 /// Pause before it is asked again: a node that has just started knows few peers.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The highest number that is continued. Who stole the publishing key could else leave no numbers to the
+/// owner; a new publishing key is bound by none.
+const MAX_CONTINUED: u64 = MAX_SEQ / 2;
 
 /// A head that was signed.
 #[derive(Clone, Copy, Debug)]
@@ -48,20 +53,7 @@ pub(super) async fn newest(node: &Node) -> Result<Option<Before>, AnnounceError>
     if !is_restored(node)? {
         return Ok(own);
     }
-    if node.network().is_none() {
-        return Err(AnnounceError::NotAsked);
-    }
-    let known = followed(node).await?;
-    let mut asked = Asked::default();
-    let asking = ask(node, known.as_ref(), &mut asked);
-    let shown = match tokio::time::timeout(ASK_LIMIT, asking).await {
-        Ok(shown) => Some(shown?),
-        Err(_) => asked.unread,
-    };
-    for refused in asked.refused {
-        tracing::error!("a head of the restored shop is not continued: {refused}");
-    }
-    match (own, shown) {
+    match (own, shown(node, ASK_LIMIT).await?) {
         (own, Some(shown)) if own.is_none_or(|own| own.seq < shown.seq) => {
             tracing::warn!(
                 "a shop is already published under this name: it is continued after head {}, with the products \
@@ -78,6 +70,29 @@ pub(super) async fn newest(node: &Node) -> Result<Option<Before>, AnnounceError>
     }
 }
 
+/// Asks the network for the shop's records, and keeps that of its key.
+pub(crate) async fn ask(node: &Node) -> Result<(), AnnounceError> {
+    shown(node, ASK_LIMIT).await.map(drop)
+}
+
+/// The newest head that others show within `limit`, if it can be continued.
+async fn shown(node: &Node, limit: Duration) -> Result<Option<Before>, AnnounceError> {
+    if node.network().is_none() {
+        return Err(AnnounceError::NotAsked);
+    }
+    let known = followed(node).await?;
+    let mut asked = Asked::default();
+    let asking = ask_until_shown(node, known.as_ref(), &mut asked);
+    let shown = match tokio::time::timeout(limit, asking).await {
+        Ok(shown) => Some(shown?),
+        Err(_) => asked.unread,
+    };
+    for refused in asked.refused {
+        tracing::error!("a head of the restored shop is not continued: {refused}");
+    }
+    Ok(shown)
+}
+
 /// What came of asking, besides the head that is looked for.
 #[derive(Default)]
 struct Asked {
@@ -88,14 +103,14 @@ struct Asked {
 }
 
 /// Asks for the heads of the shop until somebody shows one that may follow on the known one.
-async fn ask(
+async fn ask_until_shown(
     node: &Node,
     known: Option<&Followed>,
     asked: &mut Asked,
 ) -> Result<Before, ManifestError> {
     let shop = node.shop_name();
     loop {
-        let found = mirror::find(node, &shop, known).await?;
+        let found = mirror::find(node, &shop, known, MAX_CONTINUED).await?;
         // That of the shop's key is the owner's.
         name::keep_if_newer(node, &shop, found.shop).await?;
         for refused in found.refused {
@@ -138,7 +153,17 @@ async fn followed(node: &Node) -> Result<Option<Followed>, ManifestError> {
 
 /// The publishing key's name, by the kept record of the shop.
 pub(super) fn published_by(node: &Node) -> Result<Option<Name>, ManifestError> {
-    let record = kept(node, &node.shop_name())?;
+    published_in(node.manifest(), &node.shop_name())
+}
+
+/// The publishing key's name, by the newest record of the shop that is known. One that has ended says as
+/// well whom the owner chose last.
+pub(crate) fn published_in(
+    manifest: &Manifest,
+    shop: &Name,
+) -> Result<Option<Name>, ManifestError> {
+    let kept = manifest.name(&shop.to_bytes())?;
+    let record = kept.and_then(|kept| ipns::verify(shop, &kept.bytes, Timestamp::MIN).ok());
     Ok(record.and_then(|record| leads_to(&record)))
 }
 
@@ -162,3 +187,6 @@ pub(super) fn kept(node: &Node, name: &Name) -> Result<Option<Record>, ManifestE
     let kept = node.manifest().name(&name.to_bytes())?;
     Ok(kept.and_then(|kept| ipns::verify(name, &kept.bytes, Timestamp::now()).ok()))
 }
+
+#[cfg(test)]
+mod tests;

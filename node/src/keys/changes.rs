@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use super::{
     KeyError, KeyFiles, Kind, MAX_KEY_LEN, Name, PEER, PUBLISHING, SHOP, SHOP_NAME, ShopKey, exist,
-    io_error, load, load_all, load_shop, make, make_dir, name_of, parse, parse_name, read,
-    sync_dir, write,
+    io_error, load, load_all, load_name, load_shop, make, make_dir, name_of, parse, parse_name,
+    read, sync_dir, write,
 };
 use crate::disk;
 
@@ -89,18 +89,11 @@ pub(crate) fn put(dir: &Path, files: &KeyFiles) -> Result<(), KeyError> {
             return Err(KeyError::Other { path });
         }
     }
-    let found = match (files.get(SHOP), files.get(SHOP_NAME)) {
-        (Some(key), _) => Some(name_of(&parse(key, &dir.join(SHOP))?)),
-        (None, Some(name)) => Some(parse_name(name, &dir.join(SHOP_NAME))?),
-        (None, None) => None,
-    };
-    if let Some(found) = found
-        && exist(dir)
+    if let Some(found) = shop_of(files, dir)?
+        && let Some(shop) = shop_here(dir, files)?
+        && found != shop
     {
-        let shop = load_shop(dir)?.name();
-        if found != shop {
-            return Err(KeyError::OtherShop { found, shop });
-        }
+        return Err(KeyError::OtherShop { found, shop });
     }
     make_dir(dir)?;
     for (name, bytes) in files {
@@ -122,6 +115,48 @@ pub(crate) fn put(dir: &Path, files: &KeyFiles) -> Result<(), KeyError> {
         Some(name) if !path.exists() => write(&path, name),
         _ => Ok(()),
     }
+}
+
+/// Whose shop the keys are of.
+///
+/// # Errors
+/// [`KeyError::Invalid`]
+pub(crate) fn shop_of(files: &KeyFiles, dir: &Path) -> Result<Option<Name>, KeyError> {
+    Ok(match (files.get(SHOP), files.get(SHOP_NAME)) {
+        (Some(key), _) => Some(name_of(&parse(key, &dir.join(SHOP))?)),
+        (None, Some(name)) => Some(parse_name(name, &dir.join(SHOP_NAME))?),
+        (None, None) => None,
+    })
+}
+
+/// The name of the publishing key among them.
+///
+/// # Errors
+/// [`KeyError::Invalid`]
+pub(crate) fn publishing_of(files: &KeyFiles, dir: &Path) -> Result<Option<Name>, KeyError> {
+    let key = files.get(PUBLISHING);
+    key.map(|key| Ok(name_of(&parse(key, &dir.join(PUBLISHING))?)))
+        .transpose()
+}
+
+/// The shop that is here, unless its key is damaged and nothing in `dir` says whose it was.
+fn shop_here(dir: &Path, files: &KeyFiles) -> Result<Option<Name>, KeyError> {
+    if !exist(dir) {
+        return Ok(None);
+    }
+    match load_shop(dir) {
+        Ok(shop) => Ok(Some(shop.name())),
+        Err(KeyError::Invalid { .. }) if files.contains_key(SHOP) => {
+            let path = dir.join(SHOP_NAME);
+            path.exists().then(|| load_name(&path)).transpose()
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the shop key is damaged.
+pub(crate) fn is_shop_damaged(dir: &Path) -> bool {
+    is_damaged(&dir.join(SHOP))
 }
 
 /// Whether there is a file that is no key.

@@ -200,6 +200,12 @@ pub enum Refused {
         /// The refused one's number.
         offered: u64,
     },
+    /// A number that leaves too few for the shop's own next heads.
+    #[error("head {offered} leaves too few numbers for those that come after it")]
+    TooHigh {
+        /// The refused one's number.
+        offered: u64,
+    },
     /// It was built in the future.
     #[error("head {seq} is dated {issued}, which has not come yet")]
     Future {

@@ -1,9 +1,11 @@
 //! The shop key elsewhere, another publishing key, and crashes in between.
 
+use duka_node::announce::{self, AnnounceError};
 use duka_node::backup::{Lock, Opener};
 use duka_node::ipns;
 use duka_node::keyring::{self, Exported, KeyringError};
 use duka_node::keys::{self, KeyError, Kind};
+use duka_node::shop::settings::{self, Setting};
 use jiff::{Timestamp, ToSpan};
 
 use super::*;
@@ -360,4 +362,105 @@ async fn without_the_shop_key_a_lost_publishing_key_is_missed() {
         matches!(error, node::OpenError::Keys(KeyError::Missing { .. })),
         "{error}"
     );
+}
+
+/// Waits for a head, and says whether it came.
+async fn titled(node: &Node, title: &str, limit: Duration) -> bool {
+    let setting = Setting::Title(Some(title.to_owned()));
+    let job = settings::change(node, setting).await.unwrap();
+    announce::wait_for_job(node, job, limit).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_publishing_key_that_was_replaced_is_not_put_back_and_signs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let node = with_head(dir.path()).await;
+    let (old, before) = (exported(&data, Kind::Publishing), copy_keys(&data));
+    let new = keyring::rotate(&node).await.unwrap();
+    let present = exported(&data, Kind::Publishing);
+    keyring::check(&node, &present.owner().unwrap()).unwrap();
+    let is_refused = |refused: Result<(), KeyringError>| {
+        let is_it = matches!(refused, Err(KeyringError::Replaced { .. }));
+        assert!(is_it, "{refused:?}");
+    };
+    is_refused(keyring::check(&node, &old.owner().unwrap()));
+    let after = copy_keys(&data);
+    write_keys(&data, &before);
+    is_refused(keyring::reload(&node).await);
+    assert_eq!(node.keys().publishing.name(), Some(new.clone()));
+    write_keys(&data, &after);
+    node.shutdown().await;
+    drop(node);
+    present.check(&data).await.unwrap();
+    is_refused(old.check(&data).await);
+
+    // A copy of the keys from before comes back without a word.
+    write_keys(&data, &before);
+    let node = open(&data).await;
+    assert!(matches!(
+        announce::check_publisher(&node),
+        Err(AnnounceError::OtherPublisher)
+    ));
+    assert!(!titled(&node, "two", Duration::from_secs(2)).await);
+    let leads_to = format!("/ipns/{new}");
+    assert_eq!(record(&node, &node.shop_name()).unwrap().value, leads_to);
+    let year = Duration::from_secs(365 * 86_400);
+    let refused = keyring::take_offline(&node, year).await;
+    assert!(
+        matches!(
+            refused,
+            Err(KeyringError::Announce(AnnounceError::OtherPublisher))
+        ),
+        "{refused:?}"
+    );
+    keyring::rotate(&node).await.unwrap();
+    assert!(titled(&node, "three", DEADLINE).await);
+    assert_resolves(&node).await;
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_rotation_that_nobody_waits_for_is_done_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = with_head(dir.path()).await;
+    let old = node.keys().publishing.name();
+    let dropped = tokio::time::timeout(Duration::ZERO, keyring::rotate(&node)).await;
+    assert!(dropped.is_err());
+    let rotated = async {
+        while node.keys().publishing.name() == old {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, rotated).await.unwrap();
+    assert_resolves(&node).await;
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_damaged_shop_key_is_put_back_from_its_export() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let node = with_head(dir.path()).await;
+    let name = node.shop_name();
+    let key = exported(&data, Kind::Shop);
+    node.shutdown().await;
+    drop(node);
+    let other = dir.path().join("other");
+    node::init(&other).unwrap();
+    let of_other = exported(&other, Kind::Shop);
+    std::fs::write(keys::file(&node::keys_dir(&data), Kind::Shop), "half").unwrap();
+
+    let refused = of_other.check(&data).await;
+    assert!(
+        matches!(refused, Err(KeyringError::OtherShop { .. })),
+        "{refused:?}"
+    );
+    key.check(&data).await.unwrap();
+    key.put(&data).unwrap();
+    let node = open(&data).await;
+    assert_eq!(node.shop_name(), name);
+    publish_song(&node, dir.path(), 2).await;
+    assert_resolves(&node).await;
+    node.shutdown().await;
 }

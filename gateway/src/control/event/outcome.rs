@@ -106,6 +106,8 @@ pub enum Outcome {
         /// Whether a signed head shows it.
         signed: bool,
     },
+    /// The keys may be put into the data directory.
+    KeyCheck,
     /// The key files are used as they are now.
     KeyReload,
     /// The shop key was removed.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use duka_node::announce::AnnounceError;
 use duka_node::keyring::KeyringError;
 use duka_node::keys::{KeyError, LostKey};
 use duka_node::layout::LayoutError;
@@ -14,6 +15,8 @@ const COPY_ELSEWHERE: Option<&str> = Some(
     "the disk can only be read, and a data directory is written to even to read from it: copy it to \
      another disk, and give the copy with --data-dir",
 );
+
+const RUN_SERVE: Option<&str> = Some("run `duka serve` until the shop has a head, then again");
 
 impl Explain for OpenError {
     fn explain(&self) -> (Code, Option<&'static str>) {
@@ -117,6 +120,25 @@ impl Explain for LostKey {
     }
 }
 
+impl Explain for AnnounceError {
+    fn explain(&self) -> (Code, Option<&'static str>) {
+        match self {
+            Self::OtherPublisher => (
+                Code::Permanent,
+                Some(
+                    "`duka key rotate` makes a new publishing key, and links stay; if the shop key is elsewhere, \
+                     `duka key import FILE` first",
+                ),
+            ),
+            Self::NotAsked => (Code::Temporary, RUN_SERVE),
+            Self::Lost(lost) => lost.explain(),
+            Self::Manifest(error) => error.explain(),
+            Self::Store(error) => error.explain(),
+            _ => (Code::Permanent, None),
+        }
+    }
+}
+
 impl Explain for KeyringError {
     fn explain(&self) -> (Code, Option<&'static str>) {
         match self {
@@ -124,13 +146,20 @@ impl Explain for KeyringError {
                 Code::Permanent,
                 Some("`duka key import FILE` brings it back; nothing was changed"),
             ),
-            Self::NotAsked => (
-                Code::Temporary,
-                Some("run `duka serve` until the shop has a head, then again"),
+            Self::NotAsked => (Code::Temporary, RUN_SERVE),
+            Self::Replaced { .. } => (
+                Code::Permanent,
+                Some("nothing was changed; `duka key rotate` makes a new one"),
             ),
+            Self::OtherShop { .. } => (
+                Code::Permanent,
+                Some("nothing was changed: give each shop a --data-dir of its own"),
+            ),
+            Self::Stopped => (Code::Temporary, None),
+            Self::Open(error) => error.explain(),
             Self::Keys(error) => error.explain(),
             Self::Secret(error) => error.explain(),
-            Self::Announce(_) => (Code::Permanent, None),
+            Self::Announce(error) => error.explain(),
             Self::Lost(lost) => lost.explain(),
             Self::Expiry(error) => (error.explain().0, Some("nothing was changed")),
             Self::Manifest(error) => error.explain(),

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use duka_node::ipns;
-use duka_node::keyring;
+use duka_node::keyring::{self, Owner};
 use duka_node::keys::{self, Kind, Name, name_of};
 use duka_node::node::{Node, keys_dir};
 use duka_node::shop::follow;
 use jiff::Timestamp;
 
 use crate::control::event::{Item, Outcome};
-use crate::control::failure::Failure;
+use crate::control::failure::{Code, Failure};
 use crate::control::sink::EventSink;
 
 pub(super) async fn list(node: &Node, sink: &EventSink) -> Result<Outcome, Failure> {
@@ -66,6 +66,24 @@ fn published_by(node: &Node, shop: &Name) -> Result<Option<Name>, Failure> {
 fn newest_record(node: &Node, name: &Name) -> Result<Option<ipns::Record>, Failure> {
     let record = node.manifest().name(&name.to_bytes())?;
     Ok(record.and_then(|record| ipns::verify(name, &record.bytes, Timestamp::now()).ok()))
+}
+
+pub(super) fn check(
+    node: &Node,
+    shop: Option<String>,
+    publishing: Option<String>,
+) -> Result<Outcome, Failure> {
+    let owner = Owner {
+        shop: shop.as_deref().map(name_from).transpose()?,
+        publishing: publishing.as_deref().map(name_from).transpose()?,
+    };
+    keyring::check(node, &owner)?;
+    Ok(Outcome::KeyCheck)
+}
+
+fn name_from(text: &str) -> Result<Name, Failure> {
+    text.parse()
+        .map_err(|_| Failure::new(Code::Usage, format!("{text:?} is not the name of a key")))
 }
 
 pub(super) async fn reload(node: &Node) -> Result<Outcome, Failure> {

@@ -6,15 +6,17 @@ import { MAX_LENGTH, sha256 } from "./sha256.js";
 
 // Requests at once to one gateway.
 const LANES = 4;
-// Time without a byte after which a request has failed, in ms.
+// A request that brings less than so many bytes within so many ms has failed.
+const LEAST = 4 << 10;
 const SILENCE = 20_000;
 // Who fails rests for a time that doubles up to this, in ms; who says for how long, for so long at most.
 const FIRST_REST = 500;
 const MAX_REST = 30_000;
 const MAX_REST_SAID = 120_000;
-// Time without a byte from anybody after which the download ends, in ms that the browser was awake.
+// Time in which nobody brings as much after which the download ends, in ms that the browser was awake.
 const PATIENCE = 600_000;
-// Time after which an idle gateway is given what another one has not answered yet, in ms.
+// Time after which an idle gateway is given what another one has not answered yet, in ms; a third after twice that,
+// and so on.
 const SLOW = 1_500;
 // Depth of a file's tree; 1,024 links a node are 2^60 bytes in six.
 const MAX_DEPTH = 16;
@@ -46,11 +48,12 @@ class Source {
     return Date.now() >= this.restUntil && (this.rests === 0 || this.requests === 0);
   }
   // What failed together is one failure.
-  rest(began, why, said) {
+  rest(began, why, said = 0) {
     if (began < this.restUntil) return;
     const usual = Math.min(MAX_REST, FIRST_REST * 2 ** this.rests);
     this.rests++;
-    this.restUntil = Date.now() + (said ? Math.min(said, MAX_REST_SAID) : usual);
+    // Who says to come at once, or named a time that is over, is not asked more often than others.
+    this.restUntil = Date.now() + Math.max(usual, Math.min(said, MAX_REST_SAID));
     this.why = why;
   }
   // What to ask for, so that the answer has the block.
@@ -83,7 +86,7 @@ class Download {
     this.done = 0;
     this.here = 0;
     this.told = 0;
-    // Time since the last byte.
+    // Time since somebody brought bytes.
     this.silence = 0;
     this.waiting = [];
     // Of bodies that were read.
@@ -135,7 +138,9 @@ class Download {
       this.changed();
     }
     for (const block of this.inFlight) {
-      const slow = block.requests.size === 1 && Date.now() - block.since > SLOW;
+      // Later ones wait twice as long each: where the visitor's own line is slow, they make it slower.
+      const { size } = block.requests;
+      const slow = size && Date.now() - block.since > SLOW * 2 ** (size - 1);
       if (slow && !block.requests.has(source) && !block.tried.has(source)) return block;
     }
     return null;
@@ -168,7 +173,7 @@ class Download {
 
   async ask(source, block) {
     const began = Date.now();
-    const request = { stop: new AbortController(), heard: began };
+    const request = { stop: new AbortController(), heard: began, bytes: 0 };
     block.requests.set(source, request);
     source.requests++;
     let bytes;
@@ -200,6 +205,8 @@ class Download {
       return;
     }
     source.rests = 0;
+    source.why = "";
+    this.silence = 0;
     source.bytes += bytes.length;
     this.collect(bytes.length);
     this.inFlight.delete(block);
@@ -258,11 +265,11 @@ class Download {
     return new Uint8Array(0);
   }
 
-  // Ends requests of which nothing was heard for long, and the download when that is so of all. One timer for all: one
+  // Ends requests of which next to nothing was heard for long, and the download when that is so of all. One timer for all: one
   // a request, set again for every piece of a body, is more than the browser collects meanwhile.
   watch() {
     this.silence += WATCH_EVERY;
-    if (this.silence >= PATIENCE) return this.fail(new Error(`no gateway answered for ${PATIENCE / 60_000} minutes`));
+    if (this.silence >= PATIENCE) return this.fail(new Error(`nothing came for ${PATIENCE / 60_000} minutes${this.answers}`));
     this.tell();
     const since = Date.now() - SILENCE;
     for (const block of this.inFlight) {
@@ -280,9 +287,12 @@ class Download {
       const { done, value } = await reader.read(new Uint8Array(buffer, length, room + 1 - length));
       if (value) buffer = value.buffer;
       if (done) return new Uint8Array(buffer, 0, length);
-      request.heard = Date.now();
-      this.silence = 0;
       length += value.length;
+      request.bytes += value.length;
+      if (request.bytes >= LEAST) {
+        Object.assign(request, { heard: Date.now(), bytes: 0 });
+        this.silence = 0;
+      }
       if (length > room) return null;
     }
   }
@@ -306,9 +316,11 @@ class Download {
   }
 
   failed(source, block, { status, message, said }, began) {
-    // It does not have this one, and may have others.
-    if (status === 404 || status === 410 || status === 451) block.tried.add(source);
-    else source.rest(began, status ? message : "does not answer", said);
+    if (isRefusal(status)) {
+      // It does not give this one, and may give others.
+      block.tried.add(source);
+      source.why = message;
+    } else source.rest(began, status ? message : "does not answer", said);
     this.tell();
   }
 
@@ -318,7 +330,13 @@ class Download {
   }
 
   starved() {
-    return new Error("no gateway that was asked has all of it at the moment");
+    return new Error(`no gateway that was asked gives all of it at the moment${this.answers}`);
+  }
+
+  // What those said who did not give what they were asked for.
+  get answers() {
+    const said = this.sources.filter(({ dropped, why }) => dropped || why);
+    return said.length ? ` (${said.map(({ name, dropped, why }) => `${name} ${dropped || why}`).join(", ")})` : "";
   }
 
   fail(error) {
@@ -344,6 +362,11 @@ class Download {
     this.told = Date.now();
     postMessage({ done: this.done, here: this.here, sources: this.sources.map((source) => source.told) });
   }
+}
+
+// Whether a gateway says the same however often it is asked. 408, 425 and 429 mean: later.
+function isRefusal(status) {
+  return status >= 400 && status < 500 && ![408, 425, 429].includes(status);
 }
 
 // A reader into buffers; where browsers have none, one that copies.

@@ -1,5 +1,7 @@
 //! The storefront in headless Chromium, through duka's gateway and Kubo's.
 
+mod download;
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;

@@ -35,6 +35,16 @@ async function keptFiles() {
   return kept;
 }
 
+// Bytes of one that are in the browser.
+async function keptSize(name) {
+  try {
+    const file = await (await keptFolder()).getFileHandle(name);
+    return (await file.getFile()).size;
+  } catch {
+    return 0;
+  }
+}
+
 // Gateways that may have the blocks: the one that shows this page, then those that the shop names.
 async function gateways(root, file) {
   const here = new URL(root, location.href);
@@ -59,7 +69,7 @@ async function gateways(root, file) {
 
 class Offer {
   constructor(link, root, kept) {
-    Object.assign(this, { link, root, kept, cid: link.dataset.cid, size: Number(link.dataset.size), name: link.dataset.name });
+    Object.assign(this, { link, root, cid: link.dataset.cid, size: Number(link.dataset.size), name: link.dataset.name });
     this.isMain = link.classList.contains("button");
     this.panel = element("div", "job");
     this.panel.setAttribute("role", "group");
@@ -109,13 +119,17 @@ class Offer {
     this.sources.setAttribute("role", "list");
     this.panel.replaceChildren(this.bar, this.line, this.said, this.sources);
     this.label("Pause");
-    this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
-    const lacking = hasDisk ? await lackingRoom(this.size - this.kept) : "";
+    const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+    this.worker = worker;
+    worker.onmessage = ({ data }) => this.hear(data);
+    worker.onerror = () => this.stop("This browser cannot check downloads. Use the plain link, or duka get.");
+    const lacking = hasDisk ? await lackingRoom(this.size - (await keptSize(this.cid))) : "";
+    const sources = await gateways(this.root, this.link.href);
+    // It was paused meanwhile, and perhaps started again.
+    if (this.worker !== worker) return;
     if (lacking) return this.stop(lacking);
     this.began = performance.now();
-    this.worker.onmessage = ({ data }) => this.hear(data);
-    this.worker.onerror = () => this.stop("This browser cannot check downloads. Use the plain link, or duka get.");
-    this.worker.postMessage({ cid: this.cid, size: this.size, folder: hasDisk && FOLDER, sources: await gateways(this.root, this.link.href) });
+    worker.postMessage({ cid: this.cid, size: this.size, folder: hasDisk && FOLDER, sources });
   }
 
   hear({ done, here, sources, file, failed }) {

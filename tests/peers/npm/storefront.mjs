@@ -18,7 +18,7 @@ const BLOCKS = /\/ipfs\/[a-z0-9]+\?format=raw$|[?&]format=raw$/;
 
 const [, , executablePath, scenario, json] = process.argv;
 const what = JSON.parse(json);
-const scenarios = { look, search, fetchFile, resume, interrupted, shared, refused, plain, versions, hashes, measure };
+const scenarios = { look, search, fetchFile, resume, interrupted, paused, hasty, shared, refused, plain, versions, hashes, measure };
 
 // /dev/shm is small in containers, and root has no sandbox.
 const args = ["--no-sandbox", "--disable-dev-shm-usage"];
@@ -161,6 +161,59 @@ async function interrupted({ url, blocks, ms }) {
     await page.locator(".job .fine", { hasText: "No gateway answers" }).waitFor();
   };
   return saved(page, click);
+}
+
+// A download that is paused after so many blocks and goes on in the same page, where the browser has so much room.
+async function paused({ url, blocks, quota }) {
+  const { context, page, complaints } = await visit();
+  await page.addInitScript((quota) => {
+    navigator.storage.estimate = async () => {
+      const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("duka", { create: true });
+      let usage = 0;
+      for await (const file of folder.values()) usage += (await file.getFile()).size;
+      return { quota, usage };
+    };
+  }, quota);
+  let asked = 0;
+  let isPaused = false;
+  await context.route(BLOCKS, (route) => {
+    if (++asked <= blocks || isPaused) return route.continue();
+  });
+  await page.goto(url, { waitUntil: "networkidle" });
+  await checked(page).click();
+  await page.waitForFunction((least) => document.querySelector(".job progress")?.value >= least, (blocks - 8) << 20);
+  await checked(page).click();
+  isPaused = true;
+  return { ...(await saved(page, () => checked(page).click())), complaints };
+}
+
+// A download that is paused and continued while the browser is still asked for room.
+async function hasty({ url }) {
+  const { page, complaints } = await visit();
+  await page.addInitScript(() => {
+    const estimate = navigator.storage.estimate.bind(navigator.storage);
+    const held = [];
+    navigator.storage.estimate = async () => {
+      await new Promise((resume) => held.push(resume));
+      return estimate();
+    };
+    globalThis.asked = held;
+    globalThis.jobs = 0;
+    const send = Worker.prototype.postMessage;
+    Worker.prototype.postMessage = function (...job) {
+      globalThis.jobs++;
+      return send.apply(this, job);
+    };
+  });
+  await page.goto(url, { waitUntil: "networkidle" });
+  const asks = (times) => page.waitForFunction((times) => globalThis.asked.length === times, times);
+  for (const times of [1, 2]) {
+    await checked(page).click();
+    await asks(times);
+    if (times === 1) await checked(page).click();
+  }
+  const got = await saved(page, () => page.evaluate(() => globalThis.asked.forEach((resume) => resume())));
+  return { ...got, jobs: await page.evaluate(() => globalThis.jobs), complaints };
 }
 
 // A download on an origin whose disk has things of others, old ones among them, and what is there afterwards.

@@ -367,6 +367,29 @@ fn download_goes_on_after_the_page_was_loaded_again() {
 }
 
 #[test]
+fn download_that_was_paused_needs_room_only_for_what_is_left() {
+    let shop = Shop::open(&[]).unwrap();
+    let ask = json!({
+        "url": format!("{}products/dhow/", shop.path_url().unwrap()),
+        "blocks": BLOCKS_BEFORE,
+        "quota": FILE_LEN + FILE_LEN / 4,
+    });
+    let seen = visit("paused", &ask).unwrap();
+    assert_eq!(seen["sha256"], shop.file_sha256().unwrap(), "{seen}");
+    assert_eq!(seen["complaints"], json!([]), "{seen}");
+}
+
+#[test]
+fn download_that_is_paused_before_it_began_is_continued_once() {
+    let shop = Shop::open(&[]).unwrap();
+    let ask = json!({ "url": format!("{}products/dhow/", shop.path_url().unwrap()) });
+    let seen = visit("hasty", &ask).unwrap();
+    assert_eq!(seen["sha256"], shop.file_sha256().unwrap(), "{seen}");
+    assert_eq!(seen["jobs"], 1, "{seen}");
+    assert_eq!(seen["complaints"], json!([]), "{seen}");
+}
+
+#[test]
 fn download_waits_for_the_only_gateway_while_it_cannot_be_reached() {
     let shop = Shop::open(&[]).unwrap();
     let ask = json!({

@@ -3,9 +3,12 @@
 //! it has them now, and hands none out. One that does not know this gives them over bitswap.
 
 use std::collections::HashSet;
+use std::future::Future;
 use std::time::Duration;
 
 use cid::Cid;
+use futures::future::FutureExt;
+use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use libp2p::{Multiaddr, PeerId};
 use url::Url;
@@ -64,6 +67,9 @@ pub enum Missing {
         /// Its number.
         found: u64,
     },
+    /// It was asked, and nothing came until then.
+    #[error("it has not answered")]
+    NoAnswer,
     /// It cannot be connected to.
     #[error("it cannot be connected to")]
     Unreachable,
@@ -147,11 +153,13 @@ fn gateways(named: &Settings) -> impl Iterator<Item = Url> {
     named.gateways.iter().filter_map(|url| gateway_url(url))
 }
 
-/// Asks those that are wanted once, all at the same time, for the newest head and for blocks of the release.
+/// Asks those that are wanted once, all at the same time, for the newest head and for blocks of the release, until
+/// enough have them, or for so long. Who gave no answer until then has [`Missing::NoAnswer`].
 pub async fn ask(
     node: &Node,
     release: &Release,
     wanted: &Wanted,
+    limit: Duration,
 ) -> Result<Vec<Answer>, ProveError> {
     let Some(head) = node.manifest().head()? else {
         return Ok(Vec::new());
@@ -162,25 +170,62 @@ pub async fn ask(
         head,
         release,
     };
-    let answers = match wanted {
-        Wanted::Gateway(url) => vec![asked.gateway(url).await],
+    let (urls, mirrors) = match wanted {
+        Wanted::Gateway(url) => (vec![url.clone()], Vec::new()),
         Wanted::Mirrors(_) => {
             let named = settings::read(node)?;
-            let gateways = gateways(&named).map(|url| {
-                let asked = &asked;
-                async move { asked.gateway(&url).await }
-            });
-            let mirrors = named.mirrors.iter().map(|address| asked.mirror(address));
-            let both = futures::future::join(
-                futures::future::join_all(gateways),
-                futures::future::try_join_all(mirrors),
-            );
-            let (mut answers, mirrors) = both.await;
-            answers.extend(mirrors?);
-            answers
+            (gateways(&named).collect(), named.mirrors)
         }
     };
+    let gateways = urls.iter().map(|url| {
+        let answer = asked.gateway(url).map(Ok);
+        (url.to_string(), answer.boxed())
+    });
+    let mirrors = mirrors
+        .iter()
+        .map(|address| (address.clone(), asked.mirror(address).boxed()));
+    until_enough(gateways.chain(mirrors), wanted, limit).await
+}
+
+/// Takes answers of these places until enough have it, or for so long.
+async fn until_enough<F>(
+    asked: impl Iterator<Item = (String, F)>,
+    wanted: &Wanted,
+    limit: Duration,
+) -> Result<Vec<Answer>, ProveError>
+where
+    F: Future<Output = Result<Answer, ProveError>>,
+{
+    let (mut places, answering): (HashSet<_>, FuturesUnordered<_>) = asked.unzip();
+    let mut answering = answering.take_until(Box::pin(tokio::time::sleep(limit)));
+    let mut answers = Vec::new();
+    while let Some(answer) = answering.next().await {
+        let answer = answer?;
+        places.remove(&answer.place);
+        answers.push(answer);
+        if is_proved(wanted, &answers) {
+            return Ok(answers);
+        }
+    }
+    answers.extend(places.into_iter().map(|place| Answer {
+        who: place.clone(),
+        place,
+        missing: Some(Missing::NoAnswer),
+    }));
+    answers.sort_by(|one, other| one.place.cmp(&other.place));
     Ok(answers)
+}
+
+/// Puts what was answered before in the place of no answer.
+pub fn remember(answers: &mut [Answer], before: Vec<Answer>) {
+    for known in before {
+        let unanswered = answers.iter_mut().find(|answer| {
+            answer.place == known.place && answer.missing == Some(Missing::NoAnswer)
+        });
+        if let Some(unanswered) = unanswered {
+            *unanswered = known;
+        }
+    }
 }
 
 /// Whether that is all that was wanted.
@@ -435,5 +480,62 @@ mod tests {
         assert!(!is_proved(&Wanted::Mirrors(1), own));
         let answers = [&answers[..], &[other]].concat();
         assert!(is_proved(&Wanted::Mirrors(2), &answers));
+    }
+
+    type Answering = futures::future::BoxFuture<'static, Result<Answer, ProveError>>;
+
+    /// Two who have it at once, one that lacks it, and one that never answers.
+    fn places() -> impl Iterator<Item = (String, Answering)> {
+        let missing = [None, Some(Missing::NoRecord), None];
+        let answered = ["a", "b", "c"].into_iter().zip(missing);
+        let answered = answered.map(|(place, missing)| {
+            let answer = answer(place, place, missing);
+            (place.to_owned(), futures::future::ready(Ok(answer)).boxed())
+        });
+        let never = ("d".to_owned(), futures::future::pending().boxed());
+        std::iter::once(never).chain(answered)
+    }
+
+    #[tokio::test]
+    async fn who_never_answers_is_not_waited_for_when_enough_others_have_it() {
+        let began = tokio::time::Instant::now();
+        let limit = Duration::from_secs(60);
+        let wanted = Wanted::Mirrors(2);
+        let answers = until_enough(places(), &wanted, limit).await.unwrap();
+        assert!(is_proved(&wanted, &answers));
+        assert!(began.elapsed() < limit);
+    }
+
+    #[tokio::test]
+    async fn answers_of_others_are_kept_when_one_gives_none_in_time() {
+        let limit = Duration::from_secs(1);
+        let wanted = Wanted::Mirrors(3);
+        let answers = until_enough(places(), &wanted, limit).await.unwrap();
+        let found: Vec<_> = answers
+            .iter()
+            .map(|answer| (answer.place.as_str(), answer.missing.clone()))
+            .collect();
+        let expected = [
+            ("a", None),
+            ("b", Some(Missing::NoRecord)),
+            ("c", None),
+            ("d", Some(Missing::NoAnswer)),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn answers_of_before_stand_for_those_that_did_not_come() {
+        let mut answers = [
+            answer("a", "a", Some(Missing::NoAnswer)),
+            answer("b", "b", Some(Missing::NoRecord)),
+        ];
+        let before = vec![answer("a", "one", None), answer("b", "two", None)];
+        remember(&mut answers, before);
+        let expected = [
+            answer("a", "one", None),
+            answer("b", "b", Some(Missing::NoRecord)),
+        ];
+        assert_eq!(answers, expected);
     }
 }

@@ -88,8 +88,6 @@ pub(crate) struct Publish {
     import: ImportArgs,
 }
 
-/// How long `--wait` waits without `--timeout`.
-const WAIT_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// Time for the node to say what is missing when `--timeout` is over.
 const WAIT_GRACE: Duration = Duration::from_secs(5);
 
@@ -136,7 +134,7 @@ pub(crate) async fn run(args: Publish, cx: &Context, ui: &mut Ui) -> Result<(), 
         import: args.import.request(),
         if_changed: args.if_changed,
         dry_run: args.dry_run,
-        wait_seconds: cx.timeout().unwrap_or(WAIT_LIMIT).as_secs(),
+        wait_seconds: cx.timeout().map(|limit| limit.as_secs()),
         wait: args.wait,
     }));
     let outcome = match waits {

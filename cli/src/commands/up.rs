@@ -121,7 +121,7 @@ async fn publish(
         if_changed: true,
         dry_run: false,
         wait: Vec::new(),
-        wait_seconds: 0,
+        wait_seconds: None,
     }));
     let events = control::run(serving.node.clone(), request, None);
     let outcome = cx.consume(ui, events, super::row).await?;

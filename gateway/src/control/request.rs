@@ -393,8 +393,8 @@ pub struct Publish {
     pub dry_run: bool,
     /// Who must have it before the operation is done.
     pub wait: Vec<Wait>,
-    /// Seconds that this may take, the publish included.
-    pub wait_seconds: u64,
+    /// Seconds that this may take, the publish included; without, others are given ten minutes after it.
+    pub wait_seconds: Option<u64>,
 }
 
 /// Who must have a release.

@@ -143,7 +143,7 @@ impl Shop {
             if_changed: false,
             dry_run: false,
             wait: Vec::new(),
-            wait_seconds: 0,
+            wait_seconds: None,
         }));
         self.ask(request).await?;
         std::fs::remove_file(file)?;

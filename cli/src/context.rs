@@ -181,7 +181,7 @@ impl Context {
         drop(end);
         if let Some(opened) = opened {
             if let Ok(Outcome::Publish(published)) = &mut result
-                && published.released
+                && (published.released || published.updated)
                 && let Err(error) = self.sign(ui, &opened.node, published).await
             {
                 result = Err(error);

@@ -477,6 +477,8 @@ fn a_publish_of_the_same_files_moves_the_channel_and_says_what_it_did() {
     for said in ["no new files", "1 keeps its notes"] {
         assert!(output.stderr.contains(said), "{}", output.stderr);
     }
+    let shown = ok(&home, &["shop", "show"]);
+    assert!(shown.contains("head\t2\t"), "{shown}");
     let shown = ok(&home, &["product", "show", "p"]);
     assert!(shown.contains("title\tSongs\n"), "{shown}");
     assert!(

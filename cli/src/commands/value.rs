@@ -8,17 +8,17 @@ use clap::Args;
 
 use crate::error::CliError;
 
-/// Longest text that is read from a file, in bytes.
-const MAX_TEXT_LEN: u64 = 1 << 20;
+/// Longest text that is read from a file or standard input.
+const MAX_TEXT_MIB: u64 = 1;
 
 /// A value, or several.
 #[derive(Debug, Args)]
 pub(crate) struct Value {
-    /// The value; `-` is standard input
+    /// The value; `-` is standard input; after `--` it may begin with `-`
     #[arg(
         value_name = "VALUE",
         conflicts_with = "file",
-        allow_hyphen_values = true
+        allow_negative_numbers = true
     )]
     values: Vec<String>,
 
@@ -68,19 +68,47 @@ fn one(values: Vec<String>) -> Result<String, CliError> {
 }
 
 fn read_text(file: &Path) -> Result<String, CliError> {
-    let what = format!("cannot read {}", file.display());
-    File::open(file)
-        .and_then(read_limited)
-        .map_err(|error| CliError::io(&what, &error))
+    let name = file.display().to_string();
+    let opened =
+        File::open(file).map_err(|error| CliError::io(&format!("cannot read {name}"), &error))?;
+    read_limited(&name, opened)
 }
 
 fn read_stdin() -> Result<String, CliError> {
-    read_limited(std::io::stdin().lock())
-        .map_err(|error| CliError::io("cannot read standard input", &error))
+    read_limited("standard input", std::io::stdin().lock())
 }
 
-fn read_limited(source: impl Read) -> std::io::Result<String> {
-    let mut text = String::new();
-    source.take(MAX_TEXT_LEN).read_to_string(&mut text)?;
-    Ok(text)
+fn read_limited(name: &str, source: impl Read) -> Result<String, CliError> {
+    let most = MAX_TEXT_MIB << 20;
+    let mut bytes = Vec::new();
+    let read = source.take(most + 1).read_to_end(&mut bytes);
+    read.map_err(|error| CliError::io(&format!("cannot read {name}"), &error))?;
+    if bytes.len() as u64 > most {
+        let message = format!("{name} is longer than {MAX_TEXT_MIB} MiB");
+        return Err(CliError::usage(message).hint("nothing was changed"));
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| CliError::usage(format!("{name} is no text: it is not UTF-8")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(error: &CliError) -> String {
+        let (_, message, _) = error.describe().unwrap();
+        message
+    }
+
+    #[test]
+    fn text_of_up_to_1_mib_is_read_whole_and_longer_ones_are_refused() {
+        let whole = "é".repeat(1 << 19);
+        assert_eq!(read_limited("a file", whole.as_bytes()).unwrap(), whole);
+        for longer in [format!("{whole}a"), format!("a{whole}")] {
+            let refused = read_limited("a file", longer.as_bytes()).unwrap_err();
+            assert!(said(&refused).contains("longer than 1 MiB"));
+        }
+        let refused = read_limited("a file", &[0xff_u8][..]).unwrap_err();
+        assert!(said(&refused).contains("not UTF-8"));
+    }
 }

@@ -68,6 +68,19 @@ fn shop_says_what_it_is_told_from_arguments_and_files() {
 }
 
 #[test]
+fn options_may_come_after_values_and_values_that_begin_with_a_dash_after_two() {
+    let home = Home::new();
+    ok(&home, &["init"]);
+    let title = |title| ok(&home, &["shop", "show"]).contains(&format!("title\t{title}\n"));
+    ok(&home, &["shop", "set", "title", "Y", "--timeout", "30s"]);
+    assert!(title("Y"));
+    ok(&home, &["shop", "set", "title", "--", "--timeout"]);
+    assert!(title("--timeout"));
+    ok(&home, &["shop", "set", "title", "-5"]);
+    assert!(title("-5"));
+}
+
+#[test]
 fn value_that_cannot_be_used_is_refused_in_one_sentence() {
     let home = Home::new();
     ok(&home, &["init"]);

@@ -51,11 +51,12 @@ pub(super) fn build(
     for entry in manifest.shop_entries() {
         let (id, revision, cached) = entry?;
         let is_same = |cached: &ShopEntry| cached.revision == revision && cached.look == look;
-        let entry = match cached.filter(is_same) {
-            Some(cached) => cached,
-            None => {
+        let entry = match cached {
+            Some(cached) if is_same(&cached) => cached,
+            cached => {
                 shop.left_out = false;
-                let built = shop.product(manifest, &id)?;
+                let before = cached.and_then(|cached| cached.dirs);
+                let built = shop.product(manifest, &id, before.as_ref())?;
                 let (dirs, card) = built.unzip();
                 let card = card.flatten();
                 let entry = ShopEntry {
@@ -132,11 +133,12 @@ pub(super) struct Builder<'a> {
 
 impl Builder<'_> {
     /// Builds the two directories of a product, and what lists show of it, if they do; `None` while it has no
-    /// finished release.
+    /// finished release. `before`: those of the head before.
     fn product(
         &mut self,
         manifest: &Manifest,
         id: &ProductId,
+        before: Option<&ShopDirs>,
     ) -> Result<Option<(ShopDirs, Option<Card>)>, ShopError> {
         let Some(product) = manifest.product(id)? else {
             return Ok(None);
@@ -196,11 +198,9 @@ impl Builder<'_> {
                 })
                 .collect(),
         };
-        let listed = match (&product.cover, &cover) {
-            (Some(stored), Some(entry)) => {
-                storefront::of_cover(self.store, &stored.cid, entry.tsize)?
-            }
-            _ => Listed::Art,
+        let listed = match &cover {
+            Some(cover) => self.listed(before, cover)?,
+            None => Listed::Art,
         };
         let cover_name = cover.as_ref().map(|entry| entry.name.as_str());
         let shown = Page {
@@ -212,6 +212,7 @@ impl Builder<'_> {
             listed: match &listed {
                 Listed::Cover => cover_name,
                 Listed::Small(made) => Some(made.name),
+                Listed::Kept(entry) => Some(&entry.name),
                 Listed::Art => None,
             },
             has_description_file: description.is_some(),
@@ -222,8 +223,10 @@ impl Builder<'_> {
         self.left_out |= !made.is_whole;
         entries.push(self.file("index.html".to_owned(), made.html)?);
         entries.extend(cover);
-        if let Listed::Small(made) = listed {
-            entries.push(self.file(made.name.to_owned(), made.bytes)?);
+        match listed {
+            Listed::Small(made) => entries.push(self.file(made.name.to_owned(), made.bytes)?),
+            Listed::Kept(entry) => entries.push(entry),
+            Listed::Cover | Listed::Art => {}
         }
         entries.extend(description);
         entries.push(self.file("product.json".to_owned(), canonical(&page))?);
@@ -233,6 +236,18 @@ impl Builder<'_> {
             count: finished.len() as u64,
         };
         Ok(Some((dirs, made.card)))
+    }
+
+    /// What lists show of a product with this cover.
+    fn listed(&self, before: Option<&ShopDirs>, cover: &Entry) -> Result<Listed, StoreError> {
+        let kept = match before {
+            Some(before) => storefront::kept(self.store, &before.product.cid, cover)?,
+            None => None,
+        };
+        match kept {
+            Some(kept) => Ok(kept),
+            None => storefront::of_cover(self.store, &cover.cid, cover.tsize),
+        }
     }
 
     /// An entry for a file of a product; `None` with a warning when it is missing or damaged, so that

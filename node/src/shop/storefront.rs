@@ -26,7 +26,7 @@ use super::HeadInput;
 pub(super) use catalogue::{Lists, Previous};
 pub(super) use product::{Page, page};
 pub(crate) use stored::beginning;
-pub(super) use thumbnail::{Listed, of_cover};
+pub(super) use thumbnail::{Listed, kept, of_cover};
 pub(crate) use thumbnail::{MAX_COVER_LEN, is_too_large_a_cover};
 
 /// What a shop without a title is called.

@@ -15,9 +15,10 @@ use super::super::head::Builder;
 use super::super::json::{FORMAT, canonical};
 use super::super::{HeadInput, ShopError};
 use super::cut::{Lengths, cut};
+use super::stored::folder;
 use super::{ASSETS, Frame, first_number, look, markdown, show};
 use crate::dag::hamt::Entry;
-use crate::dag::unixfs::{Link, UnixFs, decode};
+use crate::dag::unixfs::Link;
 use crate::ids::{ProductId, Version};
 use crate::manifest::record::Card;
 use crate::store::{Store, StoreError};
@@ -282,15 +283,6 @@ fn pieces(store: &Store, folder_cid: &Cid) -> Result<Pieces, StoreError> {
         }
     }
     Ok(pieces)
-}
-
-/// The links of a plain directory; none when it is not here.
-fn folder(store: &Store, cid: &Cid) -> Result<Vec<Link>, StoreError> {
-    let block = store.get_whole(cid)?;
-    Ok(match block.as_ref().map(decode) {
-        Some(Ok(UnixFs::Directory(folder))) => folder.links,
-        _ => Vec::new(),
-    })
 }
 
 /// A piece of the index for search.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use cid::Cid;
 
 use super::super::json::FileJson;
-use crate::dag::unixfs::{UnixFs, decode};
+use crate::dag::unixfs::{Link, UnixFs, decode};
 use crate::publish::FileEntry;
 use crate::store::{Store, StoreError};
 
@@ -18,6 +18,15 @@ const MAX_LIST_LEN: usize = 256 << 10;
 pub(super) fn text(store: &Store, cid: &Cid) -> Result<Option<String>, StoreError> {
     let bytes = beginning(store, cid, MAX_TEXT_LEN)?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// The links of a plain directory; none when it is not here.
+pub(super) fn folder(store: &Store, cid: &Cid) -> Result<Vec<Link>, StoreError> {
+    let block = store.get_whole(cid)?;
+    Ok(match block.as_ref().map(decode) {
+        Some(Ok(UnixFs::Directory(folder))) => folder.links,
+        _ => Vec::new(),
+    })
 }
 
 /// The first `most` files of a release's list.

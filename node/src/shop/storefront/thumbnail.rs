@@ -13,6 +13,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
 use super::stored;
+use crate::dag::hamt::Entry;
 use crate::store::{Store, StoreError};
 
 /// Covers up to this length, in bytes, are shown in lists as they are.
@@ -25,6 +26,10 @@ const SIDE: u32 = 480;
 /// a progressive JPEG.
 const MEMORY: u64 = 52 << 20;
 const QUALITY: u8 = 80;
+/// Names in the product's directory. Pictures that are made in another way need other ones: those of the head
+/// before are used again.
+const JPEG: &str = "cover-small.jpg";
+const WEBP: &str = "cover-small.webp";
 
 /// A made picture.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,8 +46,37 @@ pub(in super::super) enum Listed {
     Cover,
     /// A small picture of its cover.
     Small(Thumbnail),
+    /// The one of the head before.
+    Kept(Entry),
     /// A drawing: there is no cover, or none of which a small picture can be made here, such as a large SVG.
     Art,
+}
+
+/// The small picture in the product's directory of the head before, if that has the same cover: to make it again
+/// takes a quarter of a second, and all products are built again when the shop has another title.
+pub(in super::super) fn kept(
+    store: &Store,
+    before: &Cid,
+    cover: &Entry,
+) -> Result<Option<Listed>, StoreError> {
+    let links = stored::folder(store, before)?;
+    let named = |name: &str| links.iter().find(|link| link.name == name.as_bytes());
+    if named(&cover.name).is_none_or(|link| link.cid != cover.cid) {
+        return Ok(None);
+    }
+    for name in [JPEG, WEBP] {
+        // One that is gone from here is made again.
+        if let Some(link) = named(name)
+            && store.block_len(&link.cid)?.is_some()
+        {
+            return Ok(Some(Listed::Kept(Entry {
+                name: name.to_owned(),
+                cid: link.cid,
+                tsize: link.tsize,
+            })));
+        }
+    }
+    Ok(None)
 }
 
 /// What lists show of a product with a stored cover of this length.
@@ -117,12 +151,12 @@ fn encode(picture: &DynamicImage) -> Option<Thumbnail> {
         true => {
             let encoder = JpegEncoder::new_with_quality(&mut bytes, QUALITY);
             picture.to_rgb8().write_with_encoder(encoder).ok()?;
-            "cover-small.jpg"
+            JPEG
         }
         false => {
             let encoder = WebPEncoder::new_lossless(&mut bytes);
             pixels.write_with_encoder(encoder).ok()?;
-            "cover-small.webp"
+            WEBP
         }
     };
     Some(Thumbnail { name, bytes })

@@ -3,7 +3,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use url::Url;
 
 use super::*;
+use crate::dag::hamt::{Entry, build_directory};
+use crate::dag::import::Profile;
 use crate::dag::links::links;
+use crate::dag::unixfs::Metadata;
 
 /// Where the tests put the shop: below a path, as a gateway does.
 const BASE: &str = "https://gateway.example/ipns/k51shop/";
@@ -212,20 +215,69 @@ fn page_shows_the_files_with_their_checksums() {
     assert!(page.contains("1 more are in"), "{page}");
 }
 
-#[test]
-fn lists_show_a_small_picture_of_a_large_cover_and_its_own_page_the_cover() {
-    let shop = Shop::new();
-    shop.publish("album", "1", true);
-    shop.publish("songs", "1", true);
+/// Gives the album this cover.
+fn cover(shop: &Shop, picture: Vec<u8>) {
     let mut product = shop.manifest.product(&id("album")).unwrap().unwrap();
-    let cover = Block::of(RAW, Bytes::from(noise(800, 600)));
-    let len = cover.data().len();
+    let cover = Block::of(RAW, Bytes::from(picture));
     product.cover = Some(Cover {
         cid: *cover.cid(),
         name: "front.png".to_owned(),
     });
     shop.store.put(PackKind::Kept, &[cover]).unwrap();
     shop.commit(vec![Op::PutProduct(id("album"), product)]);
+}
+
+#[test]
+fn small_picture_is_made_again_only_of_another_cover() {
+    let shop = Shop::new();
+    shop.publish("album", "1", true);
+    cover(&shop, noise(800, 600));
+    let mut cache = shop.build().cache;
+    // A picture that nobody would make of it.
+    let Some(Op::PutShopEntry(_, entry)) = cache.first_mut() else {
+        panic!("one product is built");
+    };
+    let product = &mut entry.dirs.as_mut().unwrap().product;
+    let kept = shop.file("the one of before");
+    let block = shop.store.get(&product.cid).unwrap().unwrap();
+    let UnixFs::Directory(folder) = decode(&block).unwrap() else {
+        panic!("a plain directory");
+    };
+    let entries = folder.links.into_iter().map(|link| Entry {
+        cid: match link.name.as_slice() {
+            b"cover-small.jpg" => kept,
+            _ => link.cid,
+        },
+        name: String::from_utf8(link.name).unwrap(),
+        tsize: link.tsize,
+    });
+    let built =
+        build_directory(entries.collect(), Metadata::default(), Profile::default()).unwrap();
+    shop.store.put(PackKind::Kept, &built.blocks).unwrap();
+    product.cid = built.root;
+    shop.commit(cache);
+
+    let small = || {
+        let mut input = Shop::input(None);
+        input.title = "Renamed".to_owned();
+        let head = build_head(&shop.store, &shop.manifest, &input).unwrap();
+        let front = shop.read(head.root, "index.html");
+        assert!(String::from_utf8_lossy(&front).contains("cover-small.jpg"));
+        shop.resolve(head.root, "products/album/cover-small.jpg")
+    };
+    assert_eq!(small(), Some(kept));
+    cover(&shop, noise(800, 601));
+    assert_ne!(small(), Some(kept));
+}
+
+#[test]
+fn lists_show_a_small_picture_of_a_large_cover_and_its_own_page_the_cover() {
+    let shop = Shop::new();
+    shop.publish("album", "1", true);
+    shop.publish("songs", "1", true);
+    let picture = noise(800, 600);
+    let len = picture.len();
+    cover(&shop, picture);
     let root = shop.build().root;
     let files = all_files(&shop, root);
     let small = files["products/album/cover-small.jpg"].len();

@@ -210,8 +210,14 @@ function element(name, className, ...inside) {
   return made;
 }
 
+// What would change how the rest of a title is shown is written as in a program, as pages and duka do.
+function printable(title) {
+  const unprintable = /[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu;
+  return title.replace(unprintable, (letter) => `\\u{${letter.codePointAt(0).toString(16)}}`);
+}
+
 function card(product, root) {
-  const link = element("a", "", element("bdi", "", product.title));
+  const link = element("a", "", element("bdi", "", printable(product.title)));
   link.href = `${root}products/${product.id}/`;
   const about = element("div", "about", element("h2", "", link));
   if (product.summary) about.append(element("p", "line", product.summary));

@@ -186,6 +186,38 @@ fn another_title_of_the_shop_is_on_every_page() {
 }
 
 #[test]
+fn names_and_titles_on_pages_turn_no_direction() {
+    let shop = Shop::new();
+    shop.publish("album", "1", true);
+    let turned = "song\u{202e}3pm.exe";
+    let mut product = shop.manifest.product(&id("album")).unwrap().unwrap();
+    product.title = turned.to_owned();
+    let release = shop.manifest.release(&id("album"), &ver("1"));
+    let mut release = release.unwrap().unwrap();
+    let cid = release.root;
+    release.file_list = shop.file(&format!(
+        "{{\"path\":\"{turned}/{turned}\",\"cid\":\"{cid}\",\"size\":7,\"executable\":false}}\n"
+    ));
+    shop.commit(vec![
+        Op::PutProduct(id("album"), product),
+        Op::PutRelease(id("album"), ver("1"), release),
+    ]);
+    let mut input = Shop::input(None);
+    input.title = turned.to_owned();
+    let head = build_head(&shop.store, &shop.manifest, &input).unwrap();
+    let shown = "song\\u{202e}3pm.exe";
+    for (path, page) in pages(&all_files(&shop, head.root)) {
+        assert!(page.contains(shown), "{path}: {page}");
+        // What a file is saved as is its name, which browsers make safe.
+        let mut text = page.split(['<', '>']).skip(2).step_by(2);
+        assert!(
+            !text.any(|text| text.contains('\u{202e}')),
+            "{path}: {page}"
+        );
+    }
+}
+
+#[test]
 fn page_shows_the_files_with_their_checksums() {
     let shop = Shop::new();
     shop.publish("album", "1", true);

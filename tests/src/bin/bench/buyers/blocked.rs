@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ use crate::setup::{Setup, megabytes};
 const GATEWAYS: usize = 10;
 /// Time until other gateways are blocked.
 const PERIOD: Duration = Duration::from_secs(5);
+/// Requests that meet a blocked way so soon after a change were under way, or could not know of it.
+const UNDER_WAY: Duration = Duration::from_millis(300);
 /// Longest that one download may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// A download that takes longer counts as blocked: two periods.
@@ -34,6 +37,10 @@ struct Series {
     downloads: Downloads,
     /// Part of the requests that met a blocked way.
     tried_in_vain: f64,
+    /// How many did for each change of the open gateway,
+    for_each_change: f64,
+    /// and how many of them within [`UNDER_WAY`].
+    under_way: f64,
 }
 
 #[derive(Default)]
@@ -86,6 +93,11 @@ pub(crate) fn run(setup: &Setup, downloads: usize, size: u64) -> Result<Report> 
             format!("{GATEWAYS} gateways, nine duka and one Kubo, 20 MB/s and 20 ms each"),
             format!("every {PERIOD:?} another one, at random, is the only one that is not blocked"),
             format!("{downloads} of {downloads} downloads were complete and verified"),
+            format!(
+                "for each change {:.1} requests met a blocked way, {:.1} of them within {UNDER_WAY:?}; of the nine \
+                 others four have to be asked on average before the one that is open",
+                all.for_each_change, all.under_way
+            ),
             "of requests at the best alone: those of a client that sends all of them to it, the part of \
              the time that it is blocked"
                 .to_owned(),
@@ -101,24 +113,32 @@ fn series(lab: &Lab, seed: u64, downloads: usize, alone: Option<Duration>) -> Re
     let before = requests(&lab.wan, &addresses);
     let out = lab.buyer.home().join("out");
     let started = Instant::now();
-    let downloads = thread::scope(|scope| {
-        let (stop, stopped) = std::sync::mpsc::channel::<()>();
-        scope.spawn(|| {
+    let (downloads, changes, under_way) = thread::scope(|scope| {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let blocking = scope.spawn(|| {
             let stopped = stopped;
+            let lasts = |time| stopped.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
+            let (mut changes, mut under_way) = (0, 0);
             for open in schedule(seed) {
                 let closed = addresses.iter().enumerate().filter(|(at, _)| *at != open);
                 lab.wan.block(CLIENT, closed.map(|(_, address)| *address));
-                if stopped.recv_timeout(PERIOD) != Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                let (blocked, _) = requests(&lab.wan, &addresses);
+                let lasted = lasts(UNDER_WAY);
+                under_way += requests(&lab.wan, &addresses).0 - blocked;
+                changes += 1;
+                if !lasted || !lasts(PERIOD - UNDER_WAY) {
                     break;
                 }
             }
+            (changes, under_way)
         });
         let downloads = match alone {
             None => all(lab, downloads, &out),
             Some(limit) => best_alone(lab, seed, limit, &out),
         };
         drop(stop);
-        downloads
+        let (changes, under_way) = blocking.join().expect("it does not panic");
+        anyhow::Ok((downloads?, changes, under_way))
     })?;
     lab.wan.block(CLIENT, []);
     let took = started.elapsed();
@@ -128,6 +148,8 @@ fn series(lab: &Lab, seed: u64, downloads: usize, alone: Option<Duration>) -> Re
         took,
         downloads,
         tried_in_vain: blocked as f64 / (blocked + open) as f64,
+        for_each_change: blocked as f64 / f64::from(changes),
+        under_way: under_way as f64 / f64::from(changes),
     })
 }
 

@@ -186,11 +186,8 @@ impl Board {
     ) -> impl Iterator<Item = (usize, &'a Source, &'a Asked)> {
         let retries = self.rules.retries;
         self.candidates(tried).filter(move |(_, source, asked)| {
-            let is_far = match source.health.ready(now) {
-                Ready::Paused(until) => until > now + MAX_LATER,
-                ready => ready == Ready::Never,
-            };
-            !asked.is_over && asked.times <= retries && !is_far
+            let is_out = source.health.is_out_until(now + MAX_LATER);
+            !asked.is_over && asked.times <= retries && !is_out
         })
     }
 

@@ -274,6 +274,11 @@ impl Health {
         }
     }
 
+    /// Whether it is not to be asked until then: it said "later", or it lied.
+    pub(super) fn is_out_until(&self, time: Instant) -> bool {
+        self.has_lied || self.paused_until.is_some_and(|until| until > time)
+    }
+
     pub(super) fn has_lied(&self) -> bool {
         self.has_lied
     }

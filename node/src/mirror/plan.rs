@@ -482,16 +482,21 @@ mod tests {
         })
     }
 
+    /// The entries of the head of a shop with one release.
+    async fn entries_of_a_shop(source: &MemorySource) -> impl Fn(&str) -> Cid + use<> {
+        let head = shop(source, &[1]);
+        let links = crate::shop::read::root_links(source, head).await.unwrap();
+        move |name| {
+            let link = links.iter().find(|link| link.name == name.as_bytes());
+            link.unwrap().cid
+        }
+    }
+
     #[tokio::test]
     async fn shards_that_lead_to_one_shard_again_and_again_are_refused() {
         let source = MemorySource::default();
         let policy = MirrorPolicy::default();
-        let good = shop(&source, &[1]);
-        let links = crate::shop::read::root_links(&source, good).await.unwrap();
-        let of = |name: &str| {
-            let link = links.iter().find(|link| link.name == name.as_bytes());
-            link.unwrap().cid
-        };
+        let of = entries_of_a_shop(&source).await;
         let bad = shards(&source, 8, of("p"));
         let inside = directory(&source, vec![("product-0".to_owned(), bad)]);
         for trees in [bad, inside] {
@@ -553,6 +558,7 @@ mod tests {
         assert_eq!(sorted(&next), sorted(&anew));
         assert_eq!(next.releases.len(), 600);
     }
+
     /// A directory as it is written, whatever its names are.
     fn raw_directory(source: &MemorySource, entries: &[(&str, Cid)]) -> Cid {
         let link = |(name, cid): &(&str, Cid)| Link {
@@ -569,12 +575,7 @@ mod tests {
     async fn a_head_with_entries_that_are_not_fetched_is_not_kept_as_one_tree() {
         let source = MemorySource::default();
         let policy = MirrorPolicy::default();
-        let good = shop(&source, &[1]);
-        let links = crate::shop::read::root_links(&source, good).await.unwrap();
-        let of = |name: &str| {
-            let link = links.iter().find(|link| link.name == name.as_bytes());
-            link.unwrap().cid
-        };
+        let of = entries_of_a_shop(&source).await;
         let (trees, pages) = (of("p"), of("products"));
         let found = list(&source, trees).try_collect::<Vec<_>>().await.unwrap();
         let product = found[0].cid;

@@ -60,6 +60,19 @@ struct Settings<'a> {
     more: &'a str,
 }
 
+impl Settings<'_> {
+    /// A machine that knows nobody, and nothing else set.
+    fn without_dht(link: Link) -> Self {
+        Self {
+            link,
+            dht: "off",
+            bootstrap: &[],
+            network: "",
+            more: "",
+        }
+    }
+}
+
 impl Node {
     fn start(setup: &Setup, wan: &Wan, address: Ipv4Addr, settings: Settings<'_>) -> Result<Self> {
         let machine = wan.machine(address, settings.link)?;

@@ -47,13 +47,7 @@ pub(crate) struct Options {
 pub(crate) fn run(setup: &Setup, options: &Options) -> Result<Report> {
     let seed = setup.seed(0);
     let wan = Wan::new(seed)?;
-    let settings = Settings {
-        link: LINK,
-        dht: "off",
-        bootstrap: &[],
-        network: "",
-        more: "",
-    };
+    let settings = Settings::without_dht(LINK);
     let creator = Node::start(setup, &wan, CREATOR, settings)?;
     let shop = creator.shop()?;
     publish_files(&creator, seed, options.files)?;

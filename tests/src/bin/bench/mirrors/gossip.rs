@@ -20,13 +20,7 @@ const LINK: Link = Link {
 
 pub(crate) fn run(setup: &Setup, publishes: usize, size: u64) -> Result<Report> {
     let wan = Wan::new(setup.seed(0))?;
-    let settings = Settings {
-        link: LINK,
-        dht: "off",
-        bootstrap: &[],
-        network: "",
-        more: "",
-    };
+    let settings = Settings::without_dht(LINK);
     let creator = Node::start(setup, &wan, CREATOR, settings)?;
     let shop = creator.shop()?;
     creator.publish(setup.seed(0), 0, size)?;

@@ -39,13 +39,7 @@ struct Turn {
 pub(crate) fn run(setup: &Setup, days: u64, minute: Duration) -> Result<Report> {
     let seed = setup.seed(0);
     let wan = Wan::new(seed)?;
-    let settings = Settings {
-        link: Link::default(),
-        dht: "off",
-        bootstrap: &[],
-        network: "",
-        more: "",
-    };
+    let settings = Settings::without_dht(Link::default());
     let creator = Node::start(setup, &wan, CREATOR, settings)?;
     let shop = creator.shop()?;
     creator.publish(seed, 0, SIZE)?;

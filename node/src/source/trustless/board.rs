@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::health::{Health, MIN_STALL, QUIET, Ready, TRIAL};
+use super::health::{Health, MIN_STALL, QUIET, Ready, TRIAL_PACE};
 use super::progress::Progress;
 use super::refusal::Refusal;
 
@@ -21,10 +21,8 @@ const PROBED: u64 = 32;
 /// How long a block waits before the same source is asked for it again; doubled each time.
 const FIRST_AGAIN: Duration = Duration::from_millis(100);
 const MAX_AGAIN: Duration = Duration::from_secs(2);
-/// Sources that are tried at a time, not knowing whether they answer: while another one does,
+/// Sources that are tried at a time, not knowing whether they answer, while another one does.
 const FEW_TRIALS: usize = 2;
-/// and while none does, those not counted that have not answered for a while.
-const MANY_TRIALS: usize = 3;
 /// A source that says "later" is waited for so long at most.
 const MAX_LATER: Duration = Duration::from_secs(60);
 /// A block waits so long for sources that all failed, for each time that they are asked again.
@@ -319,9 +317,8 @@ impl Board {
         let (mut is_anybody, mut is_hope) = (false, false);
         // All have failed since then, if there is no hope.
         let mut hopeless_since = since;
-        for (index, Source { health, .. }, asked) in self.left(tried, now) {
+        for (index, source @ Source { health, .. }, asked) in self.left(tried, now) {
             let is_guest = index >= self.sources.len();
-            let ready = health.ready(now);
             if tried.is_picky && !health.is_proven() {
                 continue;
             }
@@ -337,7 +334,12 @@ impl Board {
             if is_full && health.in_flight() == 0 && !is_guest {
                 continue;
             }
-            let is_unproven = !health.is_proven() && !is_guest;
+            let sends = self.sends_until(index, source, now).is_some();
+            let ready = match sends {
+                true => health.ready_while_it_sends(now),
+                false => health.ready(now),
+            };
+            let is_unproven = !health.is_proven() && !is_guest && !sends;
             if let Some(until) = hope.filter(|_| is_unproven && !health.was_good()) {
                 wake = earliest(wake, until);
                 continue;
@@ -394,17 +396,21 @@ impl Board {
 
     /// Until when it is hoped that a source answers that has not proven itself: it did before, or it has begun to.
     fn hope(&self, index: usize, source: &Source, now: Instant) -> Option<Instant> {
-        let began = source.health.trial();
-        let last = self.progress.get(index).and_then(Progress::last);
-        let last = last.map(Instant::from_std);
-        let sends_until = began.zip(last).filter(|(began, last)| began < last);
-        // One that trickles is not waited for.
-        let sends_until = sends_until.map(|(began, last)| (last + QUIET).min(began + MIN_STALL));
-        let sends_until = sends_until.filter(|until| *until > now);
+        let sends_until = self.sends_until(index, source, now);
         sends_until.or_else(|| source.health.hope(now))
     }
 
-    /// Whether as many sources are tried as may be, and until when.
+    /// Until when a gateway is presumed to answer that has not proven itself, since bytes arrive.
+    fn sends_until(&self, index: usize, source: &Source, now: Instant) -> Option<Instant> {
+        let since = source.health.tried_since()?;
+        let last = self.progress.get(index).and_then(Progress::last);
+        let last = last.map(Instant::from_std).filter(|last| since < *last)?;
+        // One that trickles is not waited for.
+        let until = (last + QUIET).min(since + MIN_STALL);
+        (until > now).then_some(until)
+    }
+
+    /// Whether no more sources are tried now, and until when.
     fn trials(&self, tried: &Tried, now: Instant) -> Option<Option<Instant>> {
         let gateways = self.sources.iter().map(|source| &source.health);
         let under_way: Vec<Instant> = gateways.filter_map(Health::trial).collect();
@@ -412,9 +418,8 @@ impl Board {
         if others.any(|(_, source, _)| source.health.is_proven()) {
             return (under_way.len() >= FEW_TRIALS).then_some(None);
         }
-        let young = under_way.into_iter().map(|began| began + TRIAL);
-        let young: Vec<Instant> = young.filter(|end| *end > now).collect();
-        (young.len() >= MANY_TRIALS).then(|| young.into_iter().min())
+        let next = under_way.into_iter().max()? + TRIAL_PACE;
+        (next > now).then_some(Some(next))
     }
 
     /// Whether it is not known of any source that it answers.
@@ -542,13 +547,63 @@ mod tests {
             ..RULES
         };
         let mut board = Board::new(silent(5), rules);
-        let now = Instant::now();
+        let start = Instant::now();
         let tried = board.nothing_tried(None);
         let mut asked = std::collections::BTreeSet::new();
-        while let Answer::Granted(grant) = board.take(&tried, now, now) {
-            asked.insert(grant.index);
+        for turn in 0..20 {
+            let now = start + TRIAL_PACE * turn;
+            while let Answer::Granted(grant) = board.take(&tried, start, now) {
+                asked.insert(grant.index);
+            }
         }
         assert_eq!(asked.len(), 2);
+    }
+
+    /// While none of these sources answers: when each request of one block after the other begins, in
+    /// milliseconds, and whom it asks.
+    fn trials_of(board: &mut Board, start: Instant, milliseconds: u64) -> Vec<(u64, usize)> {
+        let mut trials = Vec::new();
+        for after in 0..milliseconds {
+            let now = start + Duration::from_millis(after);
+            let tried = board.nothing_tried(None);
+            if let Answer::Granted(grant) = board.take(&tried, start, now) {
+                trials.push((after, grant.index));
+            }
+        }
+        trials
+    }
+
+    #[test]
+    fn sources_that_nobody_knows_are_tried_one_after_the_other() {
+        let mut board = Board::new(silent(4), RULES);
+        let trials = trials_of(&mut board, Instant::now(), 350);
+        assert_eq!(trials, [(0, 0), (100, 1), (200, 2), (300, 3)]);
+    }
+
+    #[test]
+    fn who_begins_to_send_gets_more_requests_and_no_other_is_tried() {
+        let progress = silent(4);
+        let mut board = Board::new(Arc::clone(&progress), RULES);
+        let start = Instant::now();
+        for index in 0..4 {
+            let failed = start.checked_sub(SECOND).unwrap();
+            board.sources[index].health.leave_alone(failed, false);
+        }
+        let (first, second) = (board.nothing_tried(None), board.nothing_tried(None));
+        let probe = granted(board.take(&first, start, start));
+        assert!(probe.is_probe);
+        assert!(matches!(board.take(&second, start, start), Answer::Wait(_)));
+        progress[probe.index].note(0.1);
+        let now = Instant::now();
+        let mut more = 0;
+        while let Answer::Granted(grant) = board.take(&second, start, now) {
+            assert_eq!((grant.index, grant.is_probe), (probe.index, false));
+            more += 1;
+        }
+        assert_eq!(more, 3);
+        // It stops: another one is tried.
+        let grant = granted(board.take(&second, start, now + QUIET));
+        assert_ne!(grant.index, probe.index);
     }
 
     #[test]
@@ -564,7 +619,10 @@ mod tests {
         };
         assert!(wake < start + SECOND / 2, "{:?}", wake - start);
         assert!(granted(board.take(&tried, start, wake)).is_probe);
-        // The other one by another block at once.
+        // The other one by another block, a moment later.
+        let Answer::Wait(Some(wake)) = board.take(&tried, start, wake) else {
+            panic!("it should wait");
+        };
         assert!(granted(board.take(&tried, start, wake)).is_probe);
         // Somebody else is there: its pause counts.
         board.sources[0].health.gave(SECOND / 100, 1_000, 1);

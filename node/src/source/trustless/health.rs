@@ -2,6 +2,7 @@
 //! it is worth asking. Knows no clock and no network: whoever asks says what time it is.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -30,6 +31,8 @@ const MAX_HEDGE: Duration = Duration::from_secs(10);
 pub(super) const QUIET: Duration = Duration::from_millis(250);
 /// One that stops sending for so long has stalled: more than a lost packet costs.
 const STALL: Duration = Duration::from_millis(500);
+/// The same while several requests wait for it: a lost packet holds up one of them.
+const STALL_OF_SEVERAL: Duration = Duration::from_millis(300);
 /// One that has not begun to may take thrice its usual time, but so long at least.
 pub(super) const MIN_STALL: Duration = Duration::from_secs(1);
 /// Least time after which a request that takes much longer than usual crawls.
@@ -46,6 +49,9 @@ const PRESUMED: Duration = FIRST_HEDGE;
 /// The same where no other source is left to ask.
 const FIRST_LAST_RESORT: Duration = Duration::from_millis(100);
 const MAX_LAST_RESORT: Duration = Duration::from_secs(2);
+/// While nobody answers, one more source is tried each time that this has passed (RFC 8305, section 5: the least
+/// "Connection Attempt Delay").
+pub(super) const TRIAL_PACE: Duration = Duration::from_millis(100);
 /// Who has not proven itself gets one more request after this time.
 pub(super) const TRIAL: Duration = Duration::from_millis(250);
 /// Answers in a row that are no answers of a gateway, after which a source has failed.
@@ -79,8 +85,10 @@ pub(super) struct Health {
     /// It sent nothing since a request was begun that it had time to answer.
     is_silent: bool,
     breaker: Breaker,
-    /// When the last request began.
+    /// When the last request began,
     began: Option<Instant>,
+    /// and the first one of those since when it has had some.
+    busy_since: Option<Instant>,
     /// It said "later".
     paused_until: Option<Instant>,
     has_lied: bool,
@@ -151,6 +159,7 @@ impl Health {
             is_silent: false,
             breaker: Breaker::Closed,
             began: None,
+            busy_since: None,
             paused_until: None,
             has_lied: false,
         }
@@ -230,6 +239,16 @@ impl Health {
         }
     }
 
+    /// The same of one that has not proven itself, but sends.
+    pub(super) fn ready_while_it_sends(&self, now: Instant) -> Ready {
+        match self.paused_until {
+            _ if self.has_lied => Ready::Never,
+            Some(until) if until > now => Ready::Paused(until),
+            _ if self.in_flight < self.limit.min(FIRST_PARALLEL) => Ready::Now(self.load()),
+            _ => Ready::Busy,
+        }
+    }
+
     /// How many requests it has.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
@@ -244,6 +263,11 @@ impl Health {
     pub(super) fn trial(&self) -> Option<Instant> {
         let is_trial = self.in_flight > 0 && !self.is_proven();
         self.began.filter(|_| is_trial)
+    }
+
+    /// Since when it is being found out whether it answers.
+    pub(super) fn tried_since(&self) -> Option<Instant> {
+        self.trial().and(self.busy_since)
     }
 
     /// Whether it answered before this request.
@@ -285,14 +309,14 @@ impl Health {
 
     /// A request begins. Whether it is the one that finds out if the source answers again.
     pub(super) fn begin(&mut self, now: Instant) -> bool {
+        if self.in_flight == 0 {
+            self.busy_since = Some(now);
+        }
         self.in_flight += 1;
         self.began = Some(now);
         match &mut self.breaker {
             Breaker::Closed => false,
-            Breaker::Open { is_tried, .. } => {
-                *is_tried = true;
-                true
-            }
+            Breaker::Open { is_tried, .. } => !mem::replace(is_tried, true),
         }
     }
 
@@ -421,9 +445,18 @@ impl Health {
         }
     }
 
+    /// Time after which a request is looked at that is not over.
+    pub(super) fn look_after(&self) -> Duration {
+        match self.is_proven() {
+            true => self.hedge_after(),
+            false => self.hedge_after().min(TRIAL_PACE),
+        }
+    }
+
     /// Time without a byte after which it counts as failed. One that `was_sending` has no block to look for.
     pub(super) fn stalled_after(&self, was_sending: bool) -> Duration {
         match self.usual(95) {
+            _ if was_sending && self.in_flight > 1 => STALL_OF_SEVERAL,
             _ if was_sending => STALL,
             Some(usual) => usual.saturating_mul(3).max(MIN_STALL),
             None => MIN_STALL,

@@ -162,7 +162,13 @@ impl Schedule {
 
     /// Bytes arrived from a source.
     pub(super) fn note(&self, index: usize, share: f64) {
-        self.progress[index].note(share);
+        let progress = &self.progress[index];
+        let was_quiet = progress.last().is_none_or(|last| last.elapsed() > QUIET);
+        progress.note(share);
+        if was_quiet {
+            // What waits for somebody who answers may ask it.
+            self.board.lock().share_out(Instant::now());
+        }
     }
 
     /// What each source gave so far.
@@ -211,7 +217,7 @@ impl Schedule {
     fn watch(&self, slot: &Slot<'_>, progress: &Arc<Progress>) -> Watched {
         let board = self.board.lock();
         let source = board.source(slot.grant.index);
-        let after = source.map(|source| source.health.hedge_after());
+        let after = source.map(|source| source.health.look_after());
         Watched {
             grant: slot.grant,
             began: slot.began,
@@ -247,6 +253,7 @@ impl Schedule {
                 _ => self.progress[index].last(),
             };
             let last = last.map(Instant::from_std);
+            let is_heard = last.is_some_and(|last| now - last < QUIET);
             let last = last.map_or(request.began, |last| last.max(request.began));
             let was_sending = request.progress.last().is_some();
             request.stalled_at = last + health.stalled_after(was_sending).min(self.timeout / 2);
@@ -255,8 +262,13 @@ impl Schedule {
                 request.look_at = now;
                 health.leave_alone(now, is_probe);
             }
+            let is_gone = health.has_failed() && !is_heard;
+            if is_heard {
+                let after = health.hedge_after().min(self.timeout / 4);
+                request.look_at = request.look_at.max(request.began + after);
+            }
             if request.look_at > now {
-                is_covered |= !health.has_failed();
+                is_covered |= !is_gone;
                 continue;
             }
             let patience = health.hedge_after().saturating_mul(2).max(MIN_STALL);
@@ -273,8 +285,8 @@ impl Schedule {
             may_come |= !crawls || is_soon_there;
             let is_known = health.is_known() || !was_sending || !is_patient;
             is_slow |= is_known && !is_soon_there;
-            is_lost |= health.has_failed();
-            request.look_at = now + health.hedge_after().min(self.timeout / 4);
+            is_lost |= is_gone;
+            request.look_at = now + health.look_after().min(self.timeout / 4);
         }
         if is_covered || hedge == Some(Hedge::Anybody) {
             return None;

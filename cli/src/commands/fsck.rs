@@ -15,9 +15,9 @@ use crate::ui::{Ui, count, size};
 ///     duka fsck --repair-index
 ///
 /// Checks the index files, what lies between the blocks, and that everything pinned or released is
-/// there. With --deep every block is read and hashed as well, and journal and checkpoint are read, which are
-/// written anew from the index where they are damaged. A running node does this by itself every
-/// `store.scrub_interval`: `duka stat` says when, and what it found.
+/// there. With --deep every block is read and hashed as well, and journal and checkpoint are read,
+/// which are written anew from the index where they are damaged. A running node does this by itself
+/// every `store.scrub_interval`: `duka stat` says when, and what it found.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Fsck {

@@ -38,10 +38,10 @@ use crate::ui::{Ui, count, size};
 /// false ones are refused; so are the gateways, which need not be given again.
 ///
 /// Peers are asked, and the gateways, all at once; with gateways and without a running node they
-/// alone. One that is slow or blocked is routed around, one that sends wrong bytes is asked no more.
-/// Run again after an interruption, it goes on where it stopped, also where curl or a browser did:
-/// with `-o` on their file, or `--from` it. With --update only what changed comes. The output appears when it is
-/// whole, or not at all.
+/// alone. One that is slow or blocked is routed around, one that sends wrong bytes is asked no
+/// more. Run again after an interruption, it goes on where it stopped, also where curl or a browser
+/// did: with `-o` on their file, or `--from` it. With --update only what changed comes. The output
+/// appears when it is whole, or not at all.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Get {

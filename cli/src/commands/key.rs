@@ -33,9 +33,9 @@ const LEAST_EXPIRY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 ///     duka key export --output shop.age
 ///     duka key offline /media/stick/shop.age
 ///
-/// The shop key is in every link and signs only which publishing key speaks for the shop. So it can be
-/// kept somewhere safe: the node publishes with the publishing key, and when that one is lost or stolen,
-/// `duka key rotate` replaces it, and the links stay.
+/// The shop key is in every link and signs only which publishing key speaks for the shop. So it can
+/// be kept somewhere safe: the node publishes with the publishing key, and when that one is lost or
+/// stolen, `duka key rotate` replaces it, and the links stay.
 #[derive(Debug, Subcommand)]
 #[command(verbatim_doc_comment)]
 pub(crate) enum Key {
@@ -56,9 +56,10 @@ pub(crate) enum Key {
     ///     duka --json key rotate
     ///     duka key import shop.age && duka key rotate && duka key offline shop.age
     ///
-    /// It takes the shop key, not the old publishing key, which may be lost or damaged. That one is gone then, and
-    /// whoever has a copy of it speaks for the shop no more: who follows the shop refuses its heads once the new
-    /// record is heard. Heads go on from the last one that was signed here.
+    /// It takes the shop key, not the old publishing key, which may be lost or damaged. That one is
+    /// gone then, and whoever has a copy of it speaks for the shop no more: who follows the shop
+    /// refuses its heads once the new record is heard. Heads go on from the last one that was signed
+    /// here.
     #[command(verbatim_doc_comment)]
     Rotate,
 }
@@ -91,8 +92,8 @@ pub(crate) struct Export {
 ///     duka --data-dir /srv/new key import shop.age
 ///     duka key import publishing.age --passphrase-file FILE
 ///
-/// Keys that are there are never replaced. In a new data directory the missing keys are made: with the shop
-/// key, its links lead to what is published there.
+/// Keys that are there are never replaced. In a new data directory the missing keys are made: with
+/// the shop key, its links lead to what is published there.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Import {
@@ -109,10 +110,11 @@ pub(crate) struct Import {
 ///     duka key offline shop.age --expiry 1825d
 ///     duka --json key offline shop.age --passphrase-file FILE
 ///
-/// If the file does not exist, the key is exported to it first. The node goes on to publish with the publishing
-/// key. Links work until the shop's record expires, in ten years unless --expiry says otherwise; `duka key
-/// import FILE` brings the key back to sign it again, or to replace the publishing key. The bytes of the key
-/// are overwritten, but a file system or an SSD may keep older copies, as may your back-ups.
+/// If the file does not exist, the key is exported to it first. The node goes on to publish with
+/// the publishing key. Links work until the shop's record expires, in ten years unless --expiry
+/// says otherwise; `duka key import FILE` brings the key back to sign it again, or to replace the
+/// publishing key. The bytes of the key are overwritten, but a file system or an SSD may keep older
+/// copies, as may your back-ups.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Offline {

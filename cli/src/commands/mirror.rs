@@ -24,8 +24,9 @@ use crate::ui::{Ui, count, size};
 ///     duka mirror status
 ///     duka mirror remove k51…
 ///
-/// A mirror follows the shop's signed heads, fetches what is new and serves it, from `duka serve` or
-/// `duka up`. It has no key of the shop, and refuses heads that are older than, or beside, one it knows.
+/// A mirror follows the shop's signed heads, fetches what is new and serves it, from `duka serve`
+/// or `duka up`. It has no key of the shop, and refuses heads that are older than, or beside, one
+/// it knows.
 #[derive(Debug, Subcommand)]
 #[command(verbatim_doc_comment)]
 pub(crate) enum Mirror {
@@ -117,7 +118,8 @@ pub(crate) enum Mirror {
 ///     duka mirror add k51… --channel stable --products album,game --hours 22:00-06:00
 ///
 /// Says what it will take and asks, unless --yes. The catalogue is always kept; the options choose
-/// releases. Added again, options that are not given stay as they were, unless --anew. What the mirror holds on purpose it gives to everybody who asks.
+/// releases. Added again, options that are not given stay as they were, unless --anew. What the
+/// mirror holds on purpose it gives to everybody who asks.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Add {
@@ -176,7 +178,8 @@ pub(crate) async fn run(args: Mirror, cx: &Context, ui: &mut Ui) -> Result<(), C
             let outcome = cx.run(ui, request, None, proved).await?;
             return ui.outcome(&outcome, |ui| match &outcome {
                 Outcome::MirrorCensus { blocks, asked, .. } => ui.note(format!(
-                    "asked {asked} peers and gateways for some of {}",
+                    "asked {} for some of {}",
+                    count(*asked, "machine"),
                     count(*blocks, "block")
                 )),
                 _ => Ok(()),

@@ -22,7 +22,8 @@ pub(crate) enum Pin {
     ///     duka pin add /ipns/k51…/p/album/stable --name album
     ///     duka --timeout 10m pin add bafy…
     ///
-    /// A tree that cannot be had as a whole is not pinned; what came of it stays until garbage is collected.
+    /// A tree that cannot be had as a whole is not pinned; what came of it stays until garbage is
+    /// collected.
     #[command(verbatim_doc_comment)]
     Add {
         /// CID, CID/path, /ipfs/CID/path or /ipns/NAME/path

@@ -24,10 +24,11 @@ use crate::ui::{Ui, count, size};
 /// The version is there when the command is done: stored, pinned and durable. The node then signs
 /// the shop's next head and tells the network. Versions never change; publish a new one instead.
 ///
-/// With --wait it is done when a gateway, asked by the shop's name, gives the new head, and blocks of the
-/// version that are chosen by chance, and when a mirror proves at once that it has such blocks: 50, or all. What
-/// is missing when --timeout is over (10 minutes without it) is said, with exit code 7; the version stays published.
-/// When the shop names fewer than mirrors:N asks for, nothing is published, with exit code 6.
+/// With --wait it is done when a gateway, asked by the shop's name, gives the new head, and blocks
+/// of the version that are chosen by chance, and when a mirror proves at once that it has such
+/// blocks: 50, or all. What is missing when --timeout is over (10 minutes without it) is said, with
+/// exit code 7; the version stays published. When the shop names fewer than mirrors:N asks for,
+/// nothing is published, with exit code 6.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Publish {

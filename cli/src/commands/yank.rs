@@ -16,8 +16,8 @@ use crate::ui::Ui;
 ///     duka yank album 1.2 --undo
 ///     duka --json yank album 1.2
 ///
-/// Channels that name it go back to the newest version that they named before and that is still offered; a
-/// channel that named no other goes away.
+/// Channels that name it go back to the newest version that they named before and that is still
+/// offered; a channel that named no other goes away.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Yank {

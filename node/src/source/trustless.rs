@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Each gateway has as many requests at a time as it answers without queueing them. One that fails is
-//! left alone for a while, longer each time, and then tried by one request. One that sends wrong
-//! bytes is not asked again.
+//! left alone for a while, longer each time, and then tried by one request, or two once it sends. One
+//! that sends wrong bytes is not asked again.
 
 mod board;
 mod health;
@@ -277,13 +277,14 @@ impl TrustlessSource {
         &self,
         index: usize,
         cid: Cid,
-        progress: [&Progress; 2],
+        request: &Progress,
+        progress: &Progress,
     ) -> Result<Block, Refusal> {
         let gateway = &self.gateways[index];
         let url = gateway.url("ipfs", &cid.to_string(), "raw");
         let arrived = |share| {
-            self.schedule.note(index, share);
-            progress.iter().for_each(|progress| progress.note(share));
+            self.schedule.note(index, request, share);
+            progress.note(share);
         };
         let bytes = self
             .http
@@ -346,7 +347,7 @@ impl TrustlessSource {
             if guest.is_some_and(|guest| guest.index() == index) {
                 return ask_guest().await.ok_or(Refusal::NotFound);
             }
-            self.ask(index, cid, [&own, progress]).await
+            self.ask(index, cid, &own, progress).await
         };
         self.schedule.fetch(guest, ask).await.map_err(|refusal| {
             let tried = self.tried();

@@ -301,9 +301,12 @@ impl Board {
     /// is known again; while only sources are left that failed, the one that failed longest ago.
     fn find(&self, tried: &Tried, since: Instant, now: Instant) -> Answer<usize> {
         // Who failed may still have a request that nobody counts on.
-        let active =
-            |source: &&Source| source.health.in_flight() > 0 && !source.health.has_failed();
-        let is_full = self.sources.iter().filter(active).count() >= self.rules.max_sources;
+        let active = |(index, source): &(usize, &Source)| {
+            let is_counted_on = !source.health.has_failed() || self.is_heard(*index, source, now);
+            source.health.in_flight() > 0 && is_counted_on
+        };
+        let gateways = self.sources.iter().enumerate();
+        let is_full = gateways.filter(active).count() >= self.rules.max_sources;
         let trials = self.trials(tried, now);
         let mut others = self.left(tried, now);
         let is_answered = others.any(|(_, source, _)| source.health.is_proven());
@@ -324,6 +327,10 @@ impl Board {
             }
             is_anybody = true;
             is_hope |= !health.has_failed();
+            if self.is_heard(index, source, now) {
+                is_hope = true;
+                wake = earliest(wake, now + QUIET);
+            }
             hopeless_since = health
                 .failed_since()
                 .map_or(hopeless_since, |failed| failed.max(hopeless_since));
@@ -400,6 +407,13 @@ impl Board {
         sends_until.or_else(|| source.health.hope(now))
     }
 
+    /// Whether something arrives from a gateway.
+    fn is_heard(&self, index: usize, source: &Source, now: Instant) -> bool {
+        let last = self.progress.get(index).and_then(Progress::last);
+        let is_heard = last.is_some_and(|last| now < Instant::from_std(last) + QUIET);
+        is_heard && source.health.in_flight() > 0
+    }
+
     /// Until when a gateway is presumed to answer that has not proven itself, since bytes arrive.
     fn sends_until(&self, index: usize, source: &Source, now: Instant) -> Option<Instant> {
         let since = source.health.tried_since()?;
@@ -427,6 +441,16 @@ impl Board {
         let guests = self.guests.iter().flatten();
         let mut all = self.sources.iter().chain(guests);
         all.all(|source| !source.health.is_proven())
+    }
+
+    /// Time after which a request at a source is looked at that is not over.
+    pub(super) fn look_after(&self, index: usize) -> Duration {
+        let health = self.source(index).map(|source| &source.health);
+        let after = health.map(Health::hedge_after).unwrap_or_default();
+        match index < self.sources.len() && self.nobody_answers() {
+            true => after.min(TRIAL_PACE),
+            false => after,
+        }
     }
 
     /// Whether one more block may be asked of a second source; it counts.
@@ -600,10 +624,43 @@ mod tests {
             assert_eq!((grant.index, grant.is_probe), (probe.index, false));
             more += 1;
         }
-        assert_eq!(more, 3);
+        assert_eq!(more, 1);
         // It stops: another one is tried.
         let grant = granted(board.take(&second, start, now + QUIET));
         assert_ne!(grant.index, probe.index);
+    }
+
+    #[test]
+    fn requests_are_looked_at_sooner_while_nobody_answers() {
+        let mut board = Board::new(silent(2), RULES);
+        assert_eq!(board.look_after(1), TRIAL_PACE);
+        // Who is only slow to begin has time to.
+        board.sources[0].health.gave(SECOND / 100, 1_000, 1);
+        assert!(board.look_after(1) > TRIAL_PACE);
+    }
+
+    #[test]
+    fn a_block_waits_for_a_failed_source_from_which_something_arrives() {
+        let progress = silent(1);
+        let mut board = Board::new(Arc::clone(&progress), RULES);
+        let since = Instant::now().checked_sub(SECOND * 10).unwrap();
+        let tried = board.nothing_tried(None);
+        let grant = granted(board.take(&tried, since, since));
+        board.sources[0].health.leave_alone(since, false);
+        let next = granted(board.take(&tried, since, since + SECOND));
+        assert!(next.is_probe);
+        progress[grant.index].note(0.5);
+        let now = Instant::now();
+        assert!(matches!(
+            board.take(&tried, since, now),
+            Answer::Wait(Some(_))
+        ));
+        let silent_since = now + QUIET;
+        board.sources[0].health.leave_alone(silent_since, true);
+        assert!(matches!(
+            board.find(&tried, since, silent_since + SECOND / 100),
+            Answer::Nobody(Refusal::Failed)
+        ));
     }
 
     #[test]

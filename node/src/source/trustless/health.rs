@@ -15,6 +15,8 @@ pub(super) const MAX_PARALLEL: usize = 32;
 /// The same of a source that is many: the peers of a request.
 const MAX_PARALLEL_OF_MANY: usize = 128;
 const FIRST_PARALLEL: usize = 4;
+/// The same of one that sends, and has not proven itself: more would make its first block late.
+const MAX_UNPROVEN: usize = 2;
 /// Requests that wait at a source for others before them: fewer than this and it gets more at a time,
 const FEW_QUEUED: f64 = 3.0;
 /// more than this and it gets fewer.
@@ -31,8 +33,6 @@ const MAX_HEDGE: Duration = Duration::from_secs(10);
 pub(super) const QUIET: Duration = Duration::from_millis(250);
 /// One that stops sending for so long has stalled: more than a lost packet costs.
 const STALL: Duration = Duration::from_millis(500);
-/// The same while several requests wait for it: a lost packet holds up one of them.
-const STALL_OF_SEVERAL: Duration = Duration::from_millis(300);
 /// One that has not begun to may take thrice its usual time, but so long at least.
 pub(super) const MIN_STALL: Duration = Duration::from_secs(1);
 /// Least time after which a request that takes much longer than usual crawls.
@@ -87,8 +87,8 @@ pub(super) struct Health {
     breaker: Breaker,
     /// When the last request began,
     began: Option<Instant>,
-    /// and the first one of those since when it has had some.
-    busy_since: Option<Instant>,
+    /// and the first one of those that are under way, or the probe.
+    tried_since: Option<Instant>,
     /// It said "later".
     paused_until: Option<Instant>,
     has_lied: bool,
@@ -159,7 +159,7 @@ impl Health {
             is_silent: false,
             breaker: Breaker::Closed,
             began: None,
-            busy_since: None,
+            tried_since: None,
             paused_until: None,
             has_lied: false,
         }
@@ -244,7 +244,7 @@ impl Health {
         match self.paused_until {
             _ if self.has_lied => Ready::Never,
             Some(until) if until > now => Ready::Paused(until),
-            _ if self.in_flight < self.limit.min(FIRST_PARALLEL) => Ready::Now(self.load()),
+            _ if self.in_flight < self.limit.min(MAX_UNPROVEN) => Ready::Now(self.load()),
             _ => Ready::Busy,
         }
     }
@@ -267,7 +267,7 @@ impl Health {
 
     /// Since when it is being found out whether it answers.
     pub(super) fn tried_since(&self) -> Option<Instant> {
-        self.trial().and(self.busy_since)
+        self.trial().and(self.tried_since)
     }
 
     /// Whether it answered before this request.
@@ -309,15 +309,16 @@ impl Health {
 
     /// A request begins. Whether it is the one that finds out if the source answers again.
     pub(super) fn begin(&mut self, now: Instant) -> bool {
-        if self.in_flight == 0 {
-            self.busy_since = Some(now);
+        let is_probe = match &mut self.breaker {
+            Breaker::Closed => false,
+            Breaker::Open { is_tried, .. } => !mem::replace(is_tried, true),
+        };
+        if self.in_flight == 0 || is_probe {
+            self.tried_since = Some(now);
         }
         self.in_flight += 1;
         self.began = Some(now);
-        match &mut self.breaker {
-            Breaker::Closed => false,
-            Breaker::Open { is_tried, .. } => !mem::replace(is_tried, true),
-        }
+        is_probe
     }
 
     /// A request is over, whatever came of it.
@@ -384,10 +385,16 @@ impl Health {
 
     /// A request was given up after so long, since another source was faster; `is_silent` if this one sent
     /// nothing meanwhile, for no request.
-    pub(super) fn was_slower(&mut self, now: Instant, waited: Duration, is_silent: bool) {
+    pub(super) fn was_slower(
+        &mut self,
+        now: Instant,
+        waited: Duration,
+        is_silent: bool,
+        is_probe: bool,
+    ) {
         if is_silent && waited > TRIAL {
             if !self.is_proven() {
-                self.leave_alone(now, self.has_failed());
+                self.leave_alone(now, is_probe);
             }
             self.is_silent = true;
         } else if waited > self.hedge_after() {
@@ -445,18 +452,9 @@ impl Health {
         }
     }
 
-    /// Time after which a request is looked at that is not over.
-    pub(super) fn look_after(&self) -> Duration {
-        match self.is_proven() {
-            true => self.hedge_after(),
-            false => self.hedge_after().min(TRIAL_PACE),
-        }
-    }
-
     /// Time without a byte after which it counts as failed. One that `was_sending` has no block to look for.
     pub(super) fn stalled_after(&self, was_sending: bool) -> Duration {
         match self.usual(95) {
-            _ if was_sending && self.in_flight > 1 => STALL_OF_SEVERAL,
             _ if was_sending => STALL,
             Some(usual) => usual.saturating_mul(3).max(MIN_STALL),
             None => MIN_STALL,
@@ -619,7 +617,7 @@ mod tests {
         // It had no time to fail, but time enough to answer.
         let mut silent = Health::new();
         silent.begin(now);
-        silent.was_slower(now, millis(300), true);
+        silent.was_slower(now, millis(300), true, false);
         silent.end(false);
         assert_eq!(silent.seen(wall).unwrap().failures, 1);
     }
@@ -652,6 +650,27 @@ mod tests {
             panic!("it is asked again at once");
         };
         assert_eq!(retry_at - now, FIRST_PAUSE);
+    }
+
+    #[test]
+    fn a_probe_that_fails_counts_once_with_what_was_asked_beside_it() {
+        let start = Instant::now();
+        let mut health = Health::new();
+        health.begin(start);
+        health.leave_alone(start, false);
+        let now = start + FIRST_PAUSE;
+        assert!(health.begin(now));
+        assert_eq!(health.tried_since(), Some(now));
+        assert!(!health.begin(now + TRIAL));
+        assert_eq!(health.tried_since(), Some(now));
+        let later = now + TRIAL * 3;
+        health.was_slower(later, TRIAL * 2, true, false);
+        health.leave_alone(later, true);
+        health.end(true);
+        let Ready::Failed(_, retry_at) = health.ready(later) else {
+            panic!("it is asked again at once");
+        };
+        assert_eq!(retry_at - later, FIRST_PAUSE * 2);
     }
 
     #[test]

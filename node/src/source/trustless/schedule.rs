@@ -160,14 +160,19 @@ impl Schedule {
         sources.map(|source| source.health.seen(now)).collect()
     }
 
-    /// Bytes arrived from a source.
-    pub(super) fn note(&self, index: usize, share: f64) {
-        let progress = &self.progress[index];
-        let was_quiet = progress.last().is_none_or(|last| last.elapsed() > QUIET);
-        progress.note(share);
-        if was_quiet {
+    /// Bytes arrived from a source for the request whose progress this is.
+    pub(super) fn note(&self, index: usize, request: &Progress, share: f64) {
+        let is_first = request.last().is_none();
+        request.note(share);
+        self.progress[index].note(share);
+        if !is_first {
+            return;
+        }
+        let mut board = self.board.lock();
+        let health = board.source(index).map(|source| &source.health);
+        if health.is_some_and(|health| !health.is_proven()) {
             // What waits for somebody who answers may ask it.
-            self.board.lock().share_out(Instant::now());
+            board.share_out(Instant::now());
         }
     }
 
@@ -216,12 +221,11 @@ impl Schedule {
 
     fn watch(&self, slot: &Slot<'_>, progress: &Arc<Progress>) -> Watched {
         let board = self.board.lock();
-        let source = board.source(slot.grant.index);
-        let after = source.map(|source| source.health.look_after());
+        let after = board.look_after(slot.grant.index);
         Watched {
             grant: slot.grant,
             began: slot.began,
-            look_at: slot.began + after.unwrap_or_default().min(self.timeout / 4),
+            look_at: slot.began + after.min(self.timeout / 4),
             stalled_at: slot.began + self.timeout.min(MIN_STALL),
             has_stalled: false,
             progress: Arc::clone(progress),
@@ -245,6 +249,7 @@ impl Schedule {
             let Grant {
                 index, is_probe, ..
             } = request.grant;
+            let look_after = board.look_after(index).min(self.timeout / 4);
             let Some(Source { health, .. }) = board.source_mut(index) else {
                 continue;
             };
@@ -286,7 +291,7 @@ impl Schedule {
             let is_known = health.is_known() || !was_sending || !is_patient;
             is_slow |= is_known && !is_soon_there;
             is_lost |= is_gone;
-            request.look_at = now + health.look_after().min(self.timeout / 4);
+            request.look_at = now + look_after;
         }
         if is_covered || hedge == Some(Hedge::Anybody) {
             return None;
@@ -423,7 +428,8 @@ impl Drop for Slot<'_> {
             && !self.is_settled
         {
             let waited = now - self.began;
-            source.health.was_slower(now, waited, is_silent);
+            let is_probe = self.grant.is_probe;
+            source.health.was_slower(now, waited, is_silent, is_probe);
         }
         board.end(self.grant, now);
     }

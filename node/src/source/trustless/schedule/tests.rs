@@ -319,8 +319,7 @@ async fn asked_of_a_failed_source(parts: usize) -> usize {
         if index == 0 {
             for _ in 0..parts {
                 sleep(Duration::from_millis(50)).await;
-                schedule.note(0, 0.01);
-                progress.note(0.01);
+                schedule.note(0, &progress, 0.01);
             }
             sleep(Duration::from_millis(600)).await;
         }
@@ -347,8 +346,7 @@ async fn a_source_that_failed_is_not_asked_while_another_one_sends() {
         asked_of[index].fetch_add(1, Relaxed);
         for _ in 0..16 {
             sleep(Duration::from_millis(50)).await;
-            schedule.note(index, 0.01);
-            progress.note(0.01);
+            schedule.note(index, &progress, 0.01);
         }
         Ok(block())
     });
@@ -385,8 +383,7 @@ async fn who_sends_a_little_now_and_then_is_not_waited_for() {
         }
         if index == 0 && now_crawls {
             loop {
-                progress.note(0.001);
-                schedule.note(0, 0.001);
+                schedule.note(0, &progress, 0.001);
                 sleep(Duration::from_millis(100)).await;
             }
         }

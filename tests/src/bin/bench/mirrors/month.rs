@@ -61,7 +61,7 @@ pub(crate) fn run(setup: &Setup, days: u64, minute: Duration) -> Result<Report> 
     let get = |minute: u64| {
         let mut command = buyer.command();
         command
-            .args(["--json", "--log", "warn,duka_node=debug"])
+            .args(["--json", "--log-level", "warn,duka_node=debug"])
             .args(["get", &wanted, "--restart", "-o"])
             .arg(&out);
         for url in &urls {

@@ -302,8 +302,11 @@ impl Board {
     fn find(&self, tried: &Tried, since: Instant, now: Instant) -> Answer<usize> {
         // Who failed may still have a request that nobody counts on.
         let active = |(index, source): &(usize, &Source)| {
-            let is_counted_on = !source.health.has_failed() || self.is_heard(*index, source, now);
-            source.health.in_flight() > 0 && is_counted_on
+            let is_heard = || {
+                self.heard(*index, source)
+                    .is_some_and(|last| now < last + QUIET)
+            };
+            source.health.in_flight() > 0 && (!source.health.has_failed() || is_heard())
         };
         let gateways = self.sources.iter().enumerate();
         let is_full = gateways.filter(active).count() >= self.rules.max_sources;
@@ -318,7 +321,7 @@ impl Board {
         let mut last_resort: Option<(Instant, usize)> = None;
         let mut wake: Option<Instant> = None;
         let (mut is_anybody, mut is_hope) = (false, false);
-        // All have failed since then, if there is no hope.
+        // All have failed since then, and nothing arrives any more, if there is no hope.
         let mut hopeless_since = since;
         for (index, source @ Source { health, .. }, asked) in self.left(tried, now) {
             let is_guest = index >= self.sources.len();
@@ -327,13 +330,8 @@ impl Board {
             }
             is_anybody = true;
             is_hope |= !health.has_failed();
-            if self.is_heard(index, source, now) {
-                is_hope = true;
-                wake = earliest(wake, now + QUIET);
-            }
-            hopeless_since = health
-                .failed_since()
-                .map_or(hopeless_since, |failed| failed.max(hopeless_since));
+            let last = self.heard(index, source).max(health.failed_since());
+            hopeless_since = last.map_or(hopeless_since, |last| last.max(hopeless_since));
             if let Some(later) = asked.not_before.filter(|later| *later > now) {
                 wake = earliest(wake, later);
                 continue;
@@ -407,11 +405,11 @@ impl Board {
         sends_until.or_else(|| source.health.hope(now))
     }
 
-    /// Whether something arrives from a gateway.
-    fn is_heard(&self, index: usize, source: &Source, now: Instant) -> bool {
+    /// When something last arrived from a gateway that has requests.
+    fn heard(&self, index: usize, source: &Source) -> Option<Instant> {
         let last = self.progress.get(index).and_then(Progress::last);
-        let is_heard = last.is_some_and(|last| now < Instant::from_std(last) + QUIET);
-        is_heard && source.health.in_flight() > 0
+        let last = last.filter(|_| source.health.in_flight() > 0);
+        last.map(Instant::from_std)
     }
 
     /// Until when a gateway is presumed to answer that has not proven itself, since bytes arrive.
@@ -655,10 +653,10 @@ mod tests {
             board.take(&tried, since, now),
             Answer::Wait(Some(_))
         ));
-        let silent_since = now + QUIET;
-        board.sources[0].health.leave_alone(silent_since, true);
+        // Nothing more comes.
+        let end = now + PATIENCE * RULES.retries + SECOND / 100;
         assert!(matches!(
-            board.find(&tried, since, silent_since + SECOND / 100),
+            board.find(&tried, since, end),
             Answer::Nobody(Refusal::Failed)
         ));
     }

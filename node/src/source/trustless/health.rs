@@ -265,9 +265,14 @@ impl Health {
         self.began.filter(|_| is_trial)
     }
 
-    /// Since when it is being found out whether it answers.
+    /// Since when it is being found out whether it answers, if nothing went wrong since.
     pub(super) fn tried_since(&self) -> Option<Instant> {
-        self.trial().and(self.tried_since)
+        let is_tried = match self.breaker {
+            Breaker::Closed => true,
+            Breaker::Open { is_tried, .. } => is_tried,
+        };
+        let trial = self.trial().filter(|_| is_tried && self.failures == 0);
+        trial.and(self.tried_since)
     }
 
     /// Whether it answered before this request.
@@ -383,16 +388,17 @@ impl Health {
         self.recent.push_back(took);
     }
 
-    /// A request was given up after so long, since another source was faster; `is_silent` if this one sent
-    /// nothing meanwhile, for no request.
+    /// A request was given up after so long, since another source was faster, which took `winner`; `is_silent`
+    /// if this one sent nothing meanwhile, for no request.
     pub(super) fn was_slower(
         &mut self,
         now: Instant,
         waited: Duration,
+        winner: Duration,
         is_silent: bool,
         is_probe: bool,
     ) {
-        if is_silent && waited > TRIAL {
+        if is_silent && waited > TRIAL.max(winner) {
             if !self.is_proven() {
                 self.leave_alone(now, is_probe);
             }
@@ -430,6 +436,7 @@ impl Health {
             // What was under way when it failed says nothing new.
             Breaker::Open { .. } => return,
         };
+        self.failures = 0;
         self.breaker = Breaker::Open {
             since,
             times,
@@ -617,7 +624,9 @@ mod tests {
         // It had no time to fail, but time enough to answer.
         let mut silent = Health::new();
         silent.begin(now);
-        silent.was_slower(now, millis(300), true, false);
+        silent.was_slower(now, millis(300), millis(400), true, false);
+        assert_eq!(silent.seen(wall), None);
+        silent.was_slower(now, millis(300), millis(200), true, false);
         silent.end(false);
         assert_eq!(silent.seen(wall).unwrap().failures, 1);
     }
@@ -663,8 +672,11 @@ mod tests {
         assert_eq!(health.tried_since(), Some(now));
         assert!(!health.begin(now + TRIAL));
         assert_eq!(health.tried_since(), Some(now));
+        // What goes wrong beside it says that it does not answer yet.
+        health.failed(now + TRIAL, false);
+        assert_eq!(health.tried_since(), None);
         let later = now + TRIAL * 3;
-        health.was_slower(later, TRIAL * 2, true, false);
+        health.was_slower(later, TRIAL * 2, TRIAL, true, false);
         health.leave_alone(later, true);
         health.end(true);
         let Ready::Failed(_, retry_at) = health.ready(later) else {

@@ -7,7 +7,7 @@ mod tests;
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -103,6 +103,7 @@ impl Schedule {
     {
         let mut tried = self.board.lock().nothing_tried(guest.map(Guest::index));
         let mut worst = Refusal::NotFound;
+        let won = OnceLock::new();
         let mut under_way = FuturesUnordered::new();
         let mut watched: Vec<Watched> = Vec::new();
         // One more source is wanted, though one is asked already.
@@ -124,7 +125,7 @@ impl Schedule {
                         }
                     }
                 }
-                found = self.slot(&tried, hedge.is_some()), if wants_source => {
+                found = self.slot(&tried, hedge.is_some(), &won), if wants_source => {
                     hedge = None;
                     match found {
                         Ok(slot) => {
@@ -183,12 +184,17 @@ impl Schedule {
     }
 
     /// A source that has room, once there is one.
-    async fn slot(&self, tried: &Tried, goes_first: bool) -> Result<Slot<'_>, Refusal> {
+    async fn slot<'a>(
+        &'a self,
+        tried: &Tried,
+        goes_first: bool,
+        won: &'a OnceLock<Duration>,
+    ) -> Result<Slot<'a>, Refusal> {
         let since = Instant::now();
         let mut queued = {
             let mut board = self.board.lock();
             match board.take(tried, since, since) {
-                Answer::Granted(grant) => return Ok(Slot::new(self, grant)),
+                Answer::Granted(grant) => return Ok(Slot::new(self, grant, won)),
                 Answer::Nobody(why) => return Err(why),
                 Answer::Wait(until) => {
                     let (id, granted) = board.queue(tried, since, goes_first);
@@ -207,7 +213,7 @@ impl Schedule {
                 biased;
                 granted = queued.granted() => {
                     queued.granted = None;
-                    return granted.map(|grant| Slot::new(self, grant));
+                    return granted.map(|grant| Slot::new(self, grant, won));
                 }
                 () = until(wake) => {
                     let mut board = self.board.lock();
@@ -262,12 +268,17 @@ impl Schedule {
             let last = last.map_or(request.began, |last| last.max(request.began));
             let was_sending = request.progress.last().is_some();
             request.stalled_at = last + health.stalled_after(was_sending).min(self.timeout / 2);
+            if !request.has_stalled {
+                // Somebody may answer by now.
+                request.look_at = request.look_at.max(request.began + look_after);
+            }
             if request.stalled_at <= now && !request.has_stalled {
                 request.has_stalled = true;
                 request.look_at = now;
                 health.leave_alone(now, is_probe);
             }
-            let is_gone = health.has_failed() && !is_heard;
+            let may_answer = is_heard && now < request.began + MIN_STALL;
+            let is_gone = health.has_failed() && !may_answer;
             if is_heard {
                 let after = health.hedge_after().min(self.timeout / 4);
                 request.look_at = request.look_at.max(request.began + after);
@@ -370,15 +381,18 @@ impl Drop for Queued<'_> {
 struct Slot<'a> {
     schedule: &'a Schedule,
     grant: Grant,
+    /// How long the request took that gave the block.
+    won: &'a OnceLock<Duration>,
     began: Instant,
     is_settled: bool,
 }
 
 impl<'a> Slot<'a> {
-    fn new(schedule: &'a Schedule, grant: Grant) -> Self {
+    fn new(schedule: &'a Schedule, grant: Grant, won: &'a OnceLock<Duration>) -> Self {
         Self {
             schedule,
             grant,
+            won,
             began: Instant::now(),
             is_settled: false,
         }
@@ -400,7 +414,8 @@ impl<'a> Slot<'a> {
         match answer {
             Ok(block) => {
                 let len = block.data().len();
-                health.gave(now - self.began, len, with);
+                let took = *self.won.get_or_init(|| now - self.began);
+                health.gave(took, len, with);
                 totals.blocks += 1;
                 totals.bytes += len as u64;
             }
@@ -428,8 +443,10 @@ impl Drop for Slot<'_> {
             && !self.is_settled
         {
             let waited = now - self.began;
+            let winner = self.won.get().copied().unwrap_or_default();
             let is_probe = self.grant.is_probe;
-            source.health.was_slower(now, waited, is_silent, is_probe);
+            let health = &mut source.health;
+            health.was_slower(now, waited, winner, is_silent, is_probe);
         }
         board.end(self.grant, now);
     }

@@ -11,7 +11,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 }
 
 /// The value of a blocking task. A panic in it goes on here; a task that the ending runtime never
-/// ran keeps its caller waiting, which ends with the runtime too.
+/// ran keeps its caller waiting, which ends with the runtime too unless it blocks a thread of its own.
 pub(crate) async fn joined<T>(task: JoinHandle<T>) -> T {
     match task.await {
         Ok(value) => value,

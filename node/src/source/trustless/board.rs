@@ -415,8 +415,7 @@ impl Board {
     /// Until when a gateway is presumed to answer that has not proven itself, since bytes arrive.
     fn sends_until(&self, index: usize, source: &Source, now: Instant) -> Option<Instant> {
         let since = source.health.tried_since()?;
-        let last = self.progress.get(index).and_then(Progress::last);
-        let last = last.map(Instant::from_std).filter(|last| since < *last)?;
+        let last = self.heard(index, source).filter(|last| since < *last)?;
         // One that trickles is not waited for.
         let until = (last + QUIET).min(since + MIN_STALL);
         (until > now).then_some(until)
@@ -581,24 +580,18 @@ mod tests {
         assert_eq!(asked.len(), 2);
     }
 
-    /// While none of these sources answers: when each request of one block after the other begins, in
-    /// milliseconds, and whom it asks.
-    fn trials_of(board: &mut Board, start: Instant, milliseconds: u64) -> Vec<(u64, usize)> {
+    #[test]
+    fn sources_that_nobody_knows_are_tried_one_after_the_other() {
+        let mut board = Board::new(silent(4), RULES);
+        let start = Instant::now();
         let mut trials = Vec::new();
-        for after in 0..milliseconds {
+        for after in 0..350 {
             let now = start + Duration::from_millis(after);
             let tried = board.nothing_tried(None);
             if let Answer::Granted(grant) = board.take(&tried, start, now) {
                 trials.push((after, grant.index));
             }
         }
-        trials
-    }
-
-    #[test]
-    fn sources_that_nobody_knows_are_tried_one_after_the_other() {
-        let mut board = Board::new(silent(4), RULES);
-        let trials = trials_of(&mut board, Instant::now(), 350);
         assert_eq!(trials, [(0, 0), (100, 1), (200, 2), (300, 3)]);
     }
 

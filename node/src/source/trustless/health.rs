@@ -216,11 +216,8 @@ impl Health {
     }
 
     pub(super) fn ready(&self, now: Instant) -> Ready {
-        if self.has_lied {
-            return Ready::Never;
-        }
-        if let Some(until) = self.paused_until.filter(|until| *until > now) {
-            return Ready::Paused(until);
+        if let Some(out) = self.out(now) {
+            return out;
         }
         let trial = self.trial();
         match self.breaker {
@@ -241,11 +238,19 @@ impl Health {
 
     /// The same of one that has not proven itself, but sends.
     pub(super) fn ready_while_it_sends(&self, now: Instant) -> Ready {
-        match self.paused_until {
-            _ if self.has_lied => Ready::Never,
-            Some(until) if until > now => Ready::Paused(until),
-            _ if self.in_flight < self.limit.min(MAX_UNPROVEN) => Ready::Now(self.load()),
-            _ => Ready::Busy,
+        let has_room = self.in_flight < self.limit.min(MAX_UNPROVEN);
+        self.out(now).unwrap_or_else(|| match has_room {
+            true => Ready::Now(self.load()),
+            false => Ready::Busy,
+        })
+    }
+
+    /// Whether it lied, or said "later".
+    fn out(&self, now: Instant) -> Option<Ready> {
+        let paused = self.paused_until.filter(|until| *until > now);
+        match self.has_lied {
+            true => Some(Ready::Never),
+            false => paused.map(Ready::Paused),
         }
     }
 
@@ -305,7 +310,7 @@ impl Health {
 
     /// Whether it is not to be asked until then: it said "later", or it lied.
     pub(super) fn is_out_until(&self, time: Instant) -> bool {
-        self.has_lied || self.paused_until.is_some_and(|until| until > time)
+        self.out(time).is_some()
     }
 
     pub(super) fn has_lied(&self) -> bool {

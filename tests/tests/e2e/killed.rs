@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -45,6 +46,7 @@ fn a_killed_node_keeps_every_release_that_it_acknowledged() {
     for kill in 0..KILLS {
         let node = duka.serve().unwrap();
         let stop = AtomicBool::new(false);
+        let (acknowledged, first) = sync_channel(1);
         let more = std::thread::scope(|scope| {
             let publishing = scope.spawn(|| {
                 let mut published = Vec::new();
@@ -53,6 +55,7 @@ fn a_killed_node_keeps_every_release_that_it_acknowledged() {
                         Ok(one) => published.push(one),
                         Err(_) => break,
                     }
+                    let _is_known = acknowledged.try_send(());
                     if stop.load(Ordering::Relaxed) {
                         break;
                     }
@@ -60,6 +63,10 @@ fn a_killed_node_keeps_every_release_that_it_acknowledged() {
                 published
             });
             scope.spawn(|| while duka.ok(&["gc"]).is_ok() && !stop.load(Ordering::Relaxed) {});
+            // Every other kill may come before anything is published.
+            if kill % 2 == 1 {
+                first.recv_timeout(Duration::from_secs(60)).unwrap();
+            }
             std::thread::sleep(Duration::from_millis(100 + kill * 97));
             node.kill();
             stop.store(true, Ordering::Relaxed);

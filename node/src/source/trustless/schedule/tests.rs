@@ -321,7 +321,7 @@ async fn asked_of_a_failed_source(parts: usize) -> usize {
                 sleep(Duration::from_millis(50)).await;
                 schedule.note(0, &progress, 0.01);
             }
-            sleep(Duration::from_millis(600)).await;
+            sleep(Duration::from_secs(2)).await;
         }
         Ok(block())
     });
@@ -344,7 +344,7 @@ async fn a_source_that_failed_is_not_asked_while_another_one_sends() {
     let (schedule, asked_of) = (&schedule, &asked_of);
     let fetched = schedule.fetch(None, |index, progress| async move {
         asked_of[index].fetch_add(1, Relaxed);
-        for _ in 0..16 {
+        for _ in 0..10 {
             sleep(Duration::from_millis(50)).await;
             schedule.note(index, &progress, 0.01);
         }

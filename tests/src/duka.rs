@@ -365,6 +365,7 @@ impl Outcome {
     fn of(output: Output) -> Result<Self> {
         let Output {
             code,
+            signal: _,
             stdout,
             stderr,
             took,

@@ -212,6 +212,8 @@ fn collect(output: impl Read + Send + 'static, shared: Arc<Shared>) {
 pub struct Output {
     /// Exit code; a program killed by a signal has none.
     pub code: Option<i32>,
+    /// The signal that killed it.
+    pub signal: Option<i32>,
     /// Standard output.
     pub stdout: Vec<u8>,
     /// Standard error.
@@ -268,6 +270,7 @@ pub fn run_with_input(command: &mut Command, input: Vec<u8>, deadline: Duration)
     let took = started.elapsed();
     Ok(Output {
         code: status.code(),
+        signal: status.signal(),
         stdout: joined(stdout),
         stderr: String::from_utf8_lossy(&joined(stderr)).into_owned(),
         took,

@@ -77,28 +77,29 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
+    use tempfile::TempDir;
     use tokio::runtime::Runtime;
 
     use super::*;
     use crate::block::{Block, RAW};
     use crate::store::{PackKind, StoreOptions};
 
-    /// A file of one block, and its store.
-    fn stored(dir: &tempfile::TempDir) -> (Store, Cid) {
+    /// A file of one block, and the runtime that reads it.
+    fn opened() -> (TempDir, Runtime, StoredFile) {
+        let dir = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(&dir.path().join("blocks"), StoreOptions::default()).unwrap();
         let block = Block::of(RAW, Bytes::from_static(b"one line\n"));
         store
             .put(PackKind::Kept, std::slice::from_ref(&block))
             .unwrap();
-        (store, *block.cid())
+        let runtime = Runtime::new().unwrap();
+        let file = StoredFile::open(runtime.handle(), &store, *block.cid());
+        (dir, runtime, file)
     }
 
     #[test]
     fn the_file_is_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, cid) = stored(&dir);
-        let runtime = Runtime::new().unwrap();
-        let file = StoredFile::open(runtime.handle(), &store, cid);
+        let (_dir, _runtime, file) = opened();
         let lines: Vec<_> = file.lines().map(Result::unwrap).collect();
         assert_eq!(lines, ["one line"]);
     }
@@ -106,10 +107,7 @@ mod tests {
     /// A runtime waits for its blocking threads when it is dropped, so these must not wait for it.
     #[test]
     fn reader_does_not_outlive_the_runtime() {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, cid) = stored(&dir);
-        let runtime = Runtime::new().unwrap();
-        let file = StoredFile::open(runtime.handle(), &store, cid);
+        let (_dir, runtime, file) = opened();
         runtime.shutdown_background();
         let (tell, told) = mpsc::channel();
         thread::spawn(move || tell.send(file.lines().next().unwrap().is_err()));

@@ -4,11 +4,9 @@
 //! `tests/data/layout-1.tar.gz` was made by the duka of commit 4654b04: two releases, two more pins, in
 //! packs of format 1 and of 128 KiB with indexes of version 1, the last one without.
 
-use std::env;
-use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -19,7 +17,7 @@ use duka_node::node::Node;
 use duka_tests::disk::crash::memory;
 use duka_tests::disk::{Hook, Hooked, NoSync, Op, Verdict};
 use duka_tests::locate;
-use duka_tests::process::Process;
+use duka_tests::process::{self, Output};
 use rustix::process::{Signal, getpid, kill_process};
 use tempfile::TempDir;
 
@@ -37,10 +35,6 @@ const PINS: [&str; 2] = [
     "bafkreidjyzx4vuvqqjg3oeq23ub3yt6el3ik7c65ehj6qolkvbzzua2u24",
     "bafkreigrvcneplrzdc2y5247bu6lckmmfooxg5x5y7ldlh4nmkfw62hf4i",
 ];
-
-/// What the child of a test is told: the operation it is killed at, and where.
-const OPERATION: &str = "DUKA_TEST_OPERATION";
-const DATA_DIR: &str = "DUKA_TEST_DATA_DIR";
 
 /// Makes a directory with the data directory of the older layout in it.
 fn older() -> TempDir {
@@ -138,10 +132,10 @@ async fn wherever_the_first_open_is_killed_the_next_one_goes_on() {
         let dir = older();
         let data_dir = dir.path().join("data");
         let ended = open_and_die(&data_dir, operations);
-        if ended.success() {
+        if ended.code == Some(0) {
             break;
         }
-        assert_eq!(ended.signal(), Some(9), "operation {operations}: {ended}");
+        assert_eq!(ended.signal, Some(9), "operation {operations}: {ended:?}");
         assert_all_is_there(&data_dir).await;
         operations += 1;
     }
@@ -149,25 +143,24 @@ async fn wherever_the_first_open_is_killed_the_next_one_goes_on() {
 }
 
 /// Opens the data directory in a process that is killed before one of its operations.
-fn open_and_die(data_dir: &Path, operation: u64) -> ExitStatus {
+fn open_and_die(data_dir: &Path, operation: u64) -> Output {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", "migration::child", "--ignored"])
-        .env(OPERATION, operation.to_string())
-        .env(DATA_DIR, data_dir);
-    let child = Process::start("the process that opens it", &mut command).unwrap();
-    child.wait_exit(Duration::from_secs(60)).unwrap()
+    command.args(["--exact", "migration::child", "--ignored", "--nocapture"]);
+    let input = format!("{operation}\n{}", data_dir.display()).into_bytes();
+    process::run_with_input(&mut command, input, Duration::from_secs(60)).unwrap()
 }
 
-/// Run by [`open_and_die`].
+/// Run by [`open_and_die`]: operation and directory on standard input.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "the child of another test"]
 async fn child() {
-    let (Some(operation), Some(data_dir)) = (env::var_os(OPERATION), env::var_os(DATA_DIR)) else {
+    let mut input = String::new();
+    io::stdin().read_to_string(&mut input).unwrap();
+    let Some((operation, data_dir)) = input.trim_end().split_once('\n') else {
         return;
     };
     let disk = Hooked::shared(KillAt {
-        operation: operation.to_str().unwrap().parse().unwrap(),
+        operation: operation.parse().unwrap(),
         done: AtomicU64::new(0),
     });
     let data_dir = PathBuf::from(data_dir);

@@ -34,17 +34,20 @@ fn what_is_not_said_again_stays() {
     assert!(url.starts_with(gateway.as_str().unwrap()), "{gateway}");
     let plain = |arguments: &[&str]| mirror.duka.plain(arguments).unwrap().text();
     assert!(plain(&["mirror", "list"]).contains("quota 1.0 GiB, keep latest:2, bwlimit"));
-    let shown = [
+    // What there is to do is planned again for the new limit.
+    let whole = wait_until("it is whole", PATIENCE, || {
+        let status = plain(&["mirror", "status"]);
+        let is_whole = status.lines().next()?.ends_with("\twhole");
+        is_whole.then_some(status)
+    });
+    let status = whole.unwrap();
+    for shown in [
         "  keep\tlatest:2",
         "  at\thttp",
         "  product\talbum\t3.0 MiB, whole",
-    ];
-    // What it keeps is planned again for the new limit.
-    wait_until("it is shown so", PATIENCE, || {
-        let status = plain(&["mirror", "status"]);
-        shown.iter().all(|line| status.contains(line)).then_some(())
-    })
-    .unwrap();
+    ] {
+        assert!(status.contains(shown), "{status}");
+    }
     let add = [
         "--yes",
         "mirror",

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
 use futures::stream;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 
 use super::*;
 use crate::block::RAW;
@@ -344,8 +344,9 @@ async fn a_source_that_failed_is_not_asked_while_another_one_sends() {
     let (schedule, asked_of) = (&schedule, &asked_of);
     let fetched = schedule.fetch(None, |index, progress| async move {
         asked_of[index].fetch_add(1, Relaxed);
-        for _ in 0..10 {
-            sleep(Duration::from_millis(50)).await;
+        let began = Instant::now();
+        for part in 1..=16 {
+            sleep_until(began + Duration::from_millis(50) * part).await;
             schedule.note(index, &progress, 0.01);
         }
         Ok(block())
